@@ -1,0 +1,1 @@
+//! Pure decisions over values: no file, no clock, no process.

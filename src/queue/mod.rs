@@ -1,0 +1,4 @@
+//! The queue directory and its protocol.
+
+pub mod ids;
+pub mod record;

@@ -1,0 +1,466 @@
+//! The records: what stands in the files of a queue.
+//!
+//! All are one JSON object of at most 1 MiB. Unknown fields are kept. Every reader is total: a file
+//! that cannot be read as its record is an `Unreadable`, which has a defined meaning (section
+//! "Unreadable records" of queue-layout.md), never a reason to stop.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The most bytes that a record may have.
+pub const RECORD_MAX: usize = 1 << 20;
+
+/// Why a file is not the record it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(pub String);
+
+/// Reads a record from the bytes of a file.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
+    if bytes.is_empty() {
+        return Err(Unreadable("the file is empty".to_owned()));
+    }
+    if bytes.len() >= RECORD_MAX {
+        return Err(Unreadable("longer than 1 MiB".to_owned()));
+    }
+    serde_json::from_slice(bytes).map_err(|e| Unreadable(format!("not a record: {e}")))
+}
+
+/// The bytes of a record: one field a line, so that `cat` and `diff` serve people.
+pub fn to_bytes<T: Serialize>(record: &T) -> Vec<u8> {
+    // Serialising plain structs into memory cannot fail; an empty file would be named by fsck.
+    let mut bytes = serde_json::to_vec_pretty(record).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// What happens to a task when one of its dependencies failed or was cancelled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDepDead {
+    /// It stays blocked until somebody retries the dependency or cancels the task.
+    #[default]
+    Block,
+    /// It is cancelled too.
+    Cancel,
+    /// It runs all the same.
+    Run,
+}
+
+/// How long a failed task rests before its next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Backoff {
+    /// Seconds after the first failure.
+    pub base_s: f64,
+    /// Factor for each further failure.
+    pub factor: f64,
+    /// The most seconds.
+    pub max_s: f64,
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff { base_s: 10.0, factor: 2.0, max_s: 600.0 }
+    }
+}
+
+/// A task as it was submitted: `tasks/T/spec.json`. The id is the directory's name.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spec {
+    /// Version of the record.
+    pub v: u32,
+    /// Identity of the submission, so that a repeated one is known for what it is.
+    pub uid: String,
+    /// One line for people.
+    pub title: String,
+    /// What kind of worker it wants.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub role: String,
+    /// 0 to 99, smaller first.
+    pub priority: u8,
+    /// Ids that must be done first; `D@pass` asks only that an attempt of D succeeded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
+    /// What a failed or cancelled dependency means.
+    #[serde(skip_serializing_if = "is_default")]
+    pub on_dep_dead: OnDepDead,
+    /// Paths that only one running task may change. Kept; not enforced yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scope: Vec<String>,
+    /// Not before this time (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<String>,
+    /// Attempts that may be charged, the first included.
+    pub max_attempts: u32,
+    /// Rest between attempts; the worker's configuration where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Backoff>,
+    /// Lease in seconds; the worker's where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_s: Option<f64>,
+    /// The longest that an attempt may run, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_limit_s: Option<f64>,
+    /// A person does it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub manual: bool,
+    /// Not claimable until released.
+    #[serde(skip_serializing_if = "is_default")]
+    pub hold: bool,
+    /// Wants a review after a successful attempt (reserved).
+    #[serde(skip_serializing_if = "is_default")]
+    pub review: bool,
+    /// Wants to be merged after a successful attempt (reserved).
+    #[serde(skip_serializing_if = "is_default")]
+    pub merge: bool,
+    /// Words to select by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Labels that a worker must have to run it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
+    /// Group of tasks released together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wave: Option<u32>,
+    /// The command, as an argument vector.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub argv: Vec<String>,
+    /// Or a line for `sh -c`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sh: String,
+    /// Or a prompt for an agent.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub prompt: String,
+    /// Which agent of coord.toml runs the prompt; `[workers] agent` where absent.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub agent: String,
+    /// Further environment.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub env: Map<String, Value>,
+    /// Where it runs, below the worktree or the project.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cwd: String,
+    /// Who submitted it.
+    pub by: String,
+    /// When (RFC 3339).
+    pub at: String,
+    /// Fields of newer programs.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+impl Spec {
+    /// A spec with the defaults of the format.
+    pub fn new(title: &str) -> Spec {
+        Spec { v: 1, title: title.to_owned(), priority: 50, max_attempts: 3, ..Spec::default() }
+    }
+
+    /// The role whose ready list it goes to.
+    pub fn role(&self) -> &str {
+        if self.role.is_empty() { "default" } else { &self.role }
+    }
+
+    /// Whether two submissions ask for the same thing, whoever sent them and when.
+    pub fn same_meaning(&self, other: &Spec) -> bool {
+        let plain = |s: &Spec| Spec {
+            uid: String::new(),
+            by: String::new(),
+            at: String::new(),
+            ..s.clone()
+        };
+        plain(self) == plain(other)
+    }
+}
+
+/// What kind of process, or of claim, a card stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CardKind {
+    /// Runs attempts.
+    Worker,
+    /// Keeps the others running.
+    Coordinator,
+    /// Finds the dead.
+    Monitor,
+    /// Folds events into the status.
+    Aggregator,
+    /// A command that a person typed.
+    Cli,
+    /// A claim by a person, for a manual task.
+    Human,
+    /// A claim that keeps a task from running.
+    Hold,
+    /// A claim that ends a task as cancelled.
+    Cancel,
+}
+
+/// A process's identity: `procs/W/card.K.json`; a claim is a hard link to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// Version of the record.
+    pub v: u32,
+    /// The process id, never used again.
+    pub wid: String,
+    /// Number of the card: a new one after 30,000 links.
+    #[serde(default)]
+    pub card: u32,
+    /// What it stands for.
+    pub kind: CardKind,
+    /// The machine's name, for people.
+    #[serde(default)]
+    pub host: String,
+    /// The machine.
+    #[serde(default)]
+    pub host_id: String,
+    /// Its boot.
+    #[serde(default)]
+    pub boot: String,
+    /// The pid namespace.
+    #[serde(default)]
+    pub pidns: u64,
+    /// The process, in that namespace.
+    #[serde(default)]
+    pub pid: i32,
+    /// When it started, in clock ticks after boot.
+    #[serde(default)]
+    pub start: u64,
+    /// The mark in the environment of all that it starts.
+    #[serde(default)]
+    pub mark: String,
+    /// Roles it serves; all where empty.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// Labels it offers.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Milliseconds without a heartbeat after which a claim may be taken away; 0 = never.
+    #[serde(default)]
+    pub lease_ms: u64,
+    /// The user.
+    #[serde(default)]
+    pub uid: u32,
+    /// Version of the program.
+    #[serde(default)]
+    pub ver: String,
+    /// When it was made (RFC 3339).
+    #[serde(default)]
+    pub at: String,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It succeeded.
+    Done,
+    /// It failed.
+    Fail,
+    /// It was handed back.
+    Release,
+    /// Its worker died or stopped beating.
+    Expired,
+    /// It was cancelled.
+    Cancel,
+    /// The register cannot be read.
+    Lost,
+}
+
+/// Exit status of an attempt's command.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExitStatus {
+    /// Exit code, if it exited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// Signal that ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+}
+
+/// What an attempt left behind: its git branch and more.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Outcome {
+    /// Branch of the attempt.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub branch: String,
+    /// The commit at its tip.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub commit: String,
+    /// The commit that it started from.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub base: String,
+    /// A worktree that was kept, because it holds changes that are not committed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub worktree: String,
+    /// `result.json` of the attempt.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub value: Value,
+    /// Fields of newer programs.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+/// How attempt n ended: the register `tasks/T/n.end`. What follows from it is decided inside, so
+/// that all readers agree for ever.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// Version of the record.
+    pub v: u32,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Whether attempt n+1 may be claimed.
+    #[serde(default)]
+    pub retry: bool,
+    /// Attempts charged so far, this one included.
+    #[serde(default)]
+    pub charged: u32,
+    /// Deaths by reboot so far.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub boots: u32,
+    /// Attempt n+1 not before this time (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<String>,
+    /// Who wrote this.
+    #[serde(default)]
+    pub by: String,
+    /// Who held the claim.
+    #[serde(default)]
+    pub holder: String,
+    /// Why, in a few words.
+    #[serde(default)]
+    pub why: String,
+    /// Exit status of the command.
+    #[serde(default)]
+    pub exit: ExitStatus,
+    /// When the attempt started (RFC 3339).
+    #[serde(default)]
+    pub started: String,
+    /// When it ended (RFC 3339).
+    #[serde(default)]
+    pub ended: String,
+    /// What it left.
+    #[serde(default)]
+    pub result: Outcome,
+    /// The last of its output, for the next attempt.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub context: String,
+    /// Fields of newer programs.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+impl End {
+    /// An end with this verdict and nothing else.
+    pub fn new(verdict: Verdict, retry: bool) -> End {
+        End {
+            v: 1,
+            verdict,
+            retry,
+            charged: 0,
+            boots: 0,
+            not_before: None,
+            by: String::new(),
+            holder: String::new(),
+            why: String::new(),
+            exit: ExitStatus::default(),
+            started: String::new(),
+            ended: String::new(),
+            result: Outcome::default(),
+            context: String::new(),
+            more: Map::new(),
+        }
+    }
+
+    /// What an unreadable end register means, to everyone.
+    pub fn lost() -> End {
+        End { why: "the register cannot be read".to_owned(), ..End::new(Verdict::Lost, true) }
+    }
+}
+
+/// A small register: who did it, when and why. Used for `n.cancel`, `n.reopen`, `procs/W/end`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Note {
+    /// Version of the record.
+    pub v: u32,
+    /// Who.
+    pub by: String,
+    /// When (RFC 3339).
+    pub at: String,
+    /// Why; of a reopen, what the next attempt should know.
+    pub why: String,
+    /// Of a reopen: no further attempt, for ever.
+    #[serde(skip_serializing_if = "is_default")]
+    pub closed: bool,
+}
+
+/// What a stage after the attempt decided: `n.review`, `n.merge`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Version of the record.
+    pub v: u32,
+    /// `pass` or `bounce`.
+    pub verdict: StageVerdict,
+    /// Of a bounce: whether attempt n+1 may be claimed.
+    #[serde(default)]
+    pub retry: bool,
+    /// Who.
+    #[serde(default)]
+    pub by: String,
+    /// Why.
+    #[serde(default)]
+    pub why: String,
+    /// Fields of newer programs.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+/// The two answers of a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StageVerdict {
+    /// Go on.
+    Pass,
+    /// Send it back.
+    Bounce,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_survive() {
+        let text = br#"{"v":1,"title":"x","priority":5,"max_attempts":1,"later":{"a":[1]}}"#;
+        let spec: Spec = parse(text).unwrap();
+        let again: Spec = parse(&to_bytes(&spec)).unwrap();
+        assert_eq!(spec, again);
+        assert_eq!(again.more["later"]["a"][0], 1);
+    }
+
+    #[test]
+    fn any_bytes_are_read() {
+        for bytes in [&b""[..], b"\0\0", b"[]", b"{}", b"{\"v\":", b"\xff\xfe", b"null", b"7"] {
+            let _spec: Result<Spec, _> = parse(bytes);
+            let _card: Result<Card, _> = parse(bytes);
+            let _end: Result<End, _> = parse(bytes);
+            assert!(parse::<Card>(bytes).is_err());
+            assert!(parse::<End>(bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn meaning_ignores_the_sender() {
+        let a = Spec { uid: "1".into(), by: "anna".into(), ..Spec::new("t") };
+        let b = Spec { uid: "2".into(), by: "bob".into(), ..Spec::new("t") };
+        assert!(a.same_meaning(&b));
+        assert!(!a.same_meaning(&Spec { priority: 1, ..b }));
+    }
+}

@@ -1,0 +1,263 @@
+//! Starting processes, and ending whole trees of them.
+//!
+//! An attempt's command gets a session of its own. Agents start each of their tools in yet another
+//! session, so a process group is not enough: the worker is a child subreaper, orphans of the tree
+//! come back to it, and it kills until it has no child left.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+
+/// glibc and musl: the child becomes leader of a new session.
+const POSIX_SPAWN_SETSID: i32 = 0x80;
+
+/// A command that is about to be started.
+#[derive(Debug)]
+pub struct Command<'a> {
+    /// The program and its arguments; the program is looked up in the `PATH` of `env`.
+    pub argv: &'a [String],
+    /// The whole environment.
+    pub env: &'a BTreeMap<String, String>,
+    /// Where it runs.
+    pub cwd: &'a Path,
+    /// Its standard output and standard error; standard input is /dev/null.
+    pub output: &'a OwnedFd,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+fn io_error(errno: Errno) -> io::Error {
+    io::Error::from_raw_os_error(errno as i32)
+}
+
+fn c_string(text: &str) -> io::Result<CString> {
+    CString::new(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in argument"))
+}
+
+/// Where a program is, by the rules of `execvp`, seen from `cwd`.
+#[expect(clippy::disallowed_methods, reason = "sys/ may look at files")]
+pub fn find_program(program: &str, path: &str, cwd: &Path) -> io::Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let runnable = |p: &Path| {
+        std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return Ok(cwd.join(program));
+    }
+    path.split(':')
+        .map(|dir| cwd.join(if dir.is_empty() { "." } else { dir }).join(program))
+        .find(|candidate| runnable(candidate))
+        .ok_or_else(|| io::Error::from_raw_os_error(nix::libc::ENOENT))
+}
+
+/// Starts a command in a session of its own with default signal handling.
+///
+/// posix_spawn has no portable way to set the directory, so this process goes there and back. All
+/// our paths are absolute, and only the main thread uses any.
+pub fn spawn(command: &Command<'_>) -> io::Result<i32> {
+    let program = command.argv.first().map_or("", String::as_str);
+    let path = command.env.get("PATH").map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
+    let program = find_program(program, path, command.cwd)?;
+    let program = c_string(&program.to_string_lossy())?;
+    let argv = command.argv.iter().map(|a| c_string(a)).collect::<io::Result<Vec<_>>>()?;
+    let env = command
+        .env
+        .iter()
+        .map(|(name, value)| c_string(&format!("{name}={value}")))
+        .collect::<io::Result<Vec<_>>>()?;
+    let null = open_null()?;
+    let mut actions = PosixSpawnFileActions::init().map_err(io_error)?;
+    actions.add_dup2(null.as_raw_fd(), 0).map_err(io_error)?;
+    actions.add_dup2(command.output.as_raw_fd(), 1).map_err(io_error)?;
+    actions.add_dup2(command.output.as_raw_fd(), 2).map_err(io_error)?;
+    let mut attr = PosixSpawnAttr::init().map_err(io_error)?;
+    let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF
+        | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
+        | PosixSpawnFlags::from_bits_retain(POSIX_SPAWN_SETSID as _);
+    attr.set_flags(flags).map_err(io_error)?;
+    attr.set_sigdefault(&SigSet::all()).map_err(io_error)?;
+    attr.set_sigmask(&SigSet::empty()).map_err(io_error)?;
+    let here = nix::fcntl::open(
+        ".",
+        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    );
+    nix::unistd::chdir(command.cwd).map_err(io_error)?;
+    let spawned = posix_spawn(program.as_c_str(), &actions, &attr, &argv, &env);
+    if let Ok(here) = here {
+        // Where it stands matters to nobody; only the place must not stay busy for an unmount.
+        drop(nix::unistd::fchdir(here));
+    }
+    spawned.map(Pid::as_raw).map_err(io_error)
+}
+
+#[expect(clippy::disallowed_methods, reason = "sys/ may open files")]
+fn open_null() -> io::Result<OwnedFd> {
+    Ok(std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into())
+}
+
+/// Opens a file for a command's output: made where there is none, appended to otherwise.
+#[expect(clippy::disallowed_methods, reason = "sys/ may open files")]
+pub fn open_output(path: &Path) -> io::Result<OwnedFd> {
+    Ok(std::fs::OpenOptions::new().append(true).create(true).open(path)?.into())
+}
+
+/// Makes this process the one that orphans below it come back to.
+pub fn become_subreaper() -> io::Result<()> {
+    nix::sys::prctl::set_child_subreaper(true).map_err(io_error)
+}
+
+/// Reaps every child that has ended.
+pub fn reap() -> Vec<(i32, Exit)> {
+    let mut ended = Vec::new();
+    loop {
+        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => ended.push((pid.as_raw(), Exit::Code(code))),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                ended.push((pid.as_raw(), Exit::Signal(signal as i32)));
+            }
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return ended,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return ended,
+        }
+    }
+}
+
+/// Asks a session to end: SIGTERM to its process group, and SIGCONT in case it was stopped.
+pub fn ask_to_end(leader: i32) {
+    let group = Pid::from_raw(leader);
+    drop(killpg(group, Signal::SIGTERM));
+    drop(killpg(group, Signal::SIGCONT));
+}
+
+#[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
+fn children() -> Vec<i32> {
+    let me = std::process::id();
+    let list = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children"));
+    match list {
+        Ok(list) => list.split_ascii_whitespace().filter_map(|p| p.parse().ok()).collect(),
+        Err(_) => children_by_parent(i32::try_from(me).unwrap_or(0)),
+    }
+}
+
+/// For kernels without `/proc/PID/task/TID/children`.
+#[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
+fn children_by_parent(me: i32) -> Vec<i32> {
+    let Ok(dir) = std::fs::read_dir("/proc") else { return Vec::new() };
+    dir.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|&pid| super::alive::proc_stat(pid).is_some_and(|s| s.parent == me))
+        .collect()
+}
+
+/// Ends every process below this one, except the trees of `spare`, and reaps them. Each round kills
+/// the children; their orphans become children of the subreaper and fall in the next. Returns the
+/// ends it saw and whether nothing is left.
+pub fn end_children(spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, bool) {
+    let deadline = Instant::now() + patience;
+    let mut ended = Vec::new();
+    loop {
+        let left: Vec<i32> = children().into_iter().filter(|p| !spare.contains(p)).collect();
+        if left.is_empty() {
+            ended.extend(reap());
+            return (ended, true);
+        }
+        for pid in left {
+            drop(killpg(Pid::from_raw(pid), Signal::SIGKILL));
+            drop(kill(Pid::from_raw(pid), Signal::SIGKILL));
+        }
+        if Instant::now() >= deadline {
+            return (ended, false);
+        }
+        wait_for_a_child(Duration::from_millis(20));
+        ended.extend(reap());
+    }
+}
+
+/// Waits until some child can be reaped, at most about `patience`. Does not reap it.
+fn wait_for_a_child(patience: Duration) {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+    let deadline = Instant::now() + patience;
+    while matches!(waitid(Id::All, flags), Ok(WaitStatus::StillAlive)) {
+        if Instant::now() >= deadline {
+            return;
+        }
+        super::wake::nap(Duration::from_millis(1));
+    }
+}
+
+/// A helper program run to its end, such as git: its output is collected.
+#[derive(Debug)]
+pub struct Output {
+    /// Whether it exited with 0.
+    pub ok: bool,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs a helper program to its end and collects what it prints.
+#[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
+pub fn run(program: &str, args: &[&str], cwd: &Path) -> io::Result<Output> {
+    let mut command = std::process::Command::new(program);
+    command.args(args).current_dir(cwd).stdin(std::process::Stdio::null());
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"] {
+        command.env_remove(name);
+    }
+    let output = command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").output()?;
+    Ok(Output {
+        ok: output.status.success(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// Starts one of our own programs, detached from this terminal, with a mark of its own.
+#[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
+pub fn start_program(
+    program: &Path,
+    args: &[String],
+    cwd: &Path,
+    mark: &str,
+    log: OwnedFd,
+) -> io::Result<i32> {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new(program);
+    let errors = log.try_clone()?;
+    command.args(args).current_dir(cwd).stdin(std::process::Stdio::null());
+    command.stdout(std::process::Stdio::from(log)).stderr(std::process::Stdio::from(errors));
+    // A program that an attempt starts belongs to the queue from then on, not to the attempt.
+    command.env_remove("COORD_TOKEN").env(super::alive::MARK, mark).process_group(0);
+    let child = command.spawn()?;
+    i32::try_from(child.id()).map_err(|_| io::Error::other("pid out of range"))
+}
+
+/// Replaces this process by `program`, same arguments, with a fresh mark in its environment. Only
+/// returns on failure.
+#[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
+pub fn exec_marked(mark: &str) -> io::Error {
+    use std::os::unix::process::CommandExt;
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(e) => return e,
+    };
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    std::process::Command::new(program).arg0(name).args(args).env(super::alive::MARK, mark).exec()
+}

@@ -1,0 +1,305 @@
+//! The file operations that the whole product is made of, behind one small trait.
+//!
+//! Nothing outside `sys/` calls `std::fs`. A queue is changed only by `link`, `rename`, `mkdir`,
+//! `unlink`, `rmdir` and by writing files that nobody else can see yet, so a crash between any two
+//! calls leaves one of the states that queue-layout.md lists.
+//!
+//! Reading is total: what is no regular file (a fifo, a symbolic link, a device) is an error of its
+//! own and never blocks; what is longer than the limit is cut, and parsing then fails.
+
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+/// What a name in a directory stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// Anything else: a symbolic link, a fifo, a device.
+    Other,
+}
+
+/// One name of a listing. Names that are not UTF-8 are left out: no record of ours has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name, without its directory.
+    pub name: String,
+    /// What it stands for.
+    pub kind: Kind,
+}
+
+/// What `stat` tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Inode number.
+    pub ino: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// Time of the last change of the content, nanoseconds since 1970, by the file system's clock.
+    pub mtime_ns: u64,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// An open directory. Names linked through it land in *this* directory, also after it was moved
+/// away and another one was made in its place.
+#[derive(Debug)]
+pub struct Dir {
+    /// The path it was opened by, for messages.
+    pub path: PathBuf,
+    fd: OwnedFd,
+}
+
+/// The operations. One call is one system call as far as other processes can tell.
+pub trait Fs: Send + Sync {
+    /// Gives the file `from` the further name `to`. Fails if `to` exists: this is what decides races.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// As `link`, into a directory that was opened before.
+    fn link_in(&self, from: &Path, dir: &Dir, name: &str) -> io::Result<()>;
+    /// Removes a name.
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+    /// Renames; replaces a file that is in the way.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes one directory.
+    fn mkdir(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn rmdir(&self, path: &Path) -> io::Result<()>;
+    /// Writes a whole file under a name that only the caller uses. Not atomic for readers: publish
+    /// it with `link` or `rename`.
+    fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()>;
+    /// Appends with a single `write`; returns the file's length afterwards.
+    fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<u64>;
+    /// At most `limit` bytes of a regular file, from `offset` on.
+    fn read(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>>;
+    /// As `read` from the start, through an open directory.
+    fn read_in(&self, dir: &Dir, name: &str, limit: usize) -> io::Result<Vec<u8>>;
+    /// The names in a directory, in no order.
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
+    /// The names in an open directory.
+    fn list_in(&self, dir: &Dir) -> io::Result<Vec<Entry>>;
+    /// Opens a directory.
+    fn open_dir(&self, path: &Path) -> io::Result<Dir>;
+    /// Looks at a name without following a symbolic link.
+    fn stat(&self, path: &Path) -> io::Result<Stat>;
+    /// Sets the file's times to now; makes an empty file where there is none.
+    fn touch(&self, path: &Path) -> io::Result<()>;
+
+    /// Whether the name exists. An error counts as "exists": callers use this for monotone looks
+    /// where assuming too much costs time and assuming too little could cost work.
+    fn exists(&self, path: &Path) -> bool {
+        !matches!(self.stat(path), Err(e) if is_absent(&e))
+    }
+}
+
+/// Whether an error says that the name, or a directory on the way to it, does not exist.
+pub fn is_absent(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENOTDIR))
+}
+
+/// The real thing.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RealFs;
+
+fn io_error(errno: Errno) -> io::Error {
+    io::Error::from_raw_os_error(errno as i32)
+}
+
+fn open_regular(file: std::fs::File) -> io::Result<std::fs::File> {
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    }
+}
+
+fn read_from(file: &std::fs::File, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+const READ_FLAGS: nix::fcntl::OFlag = nix::fcntl::OFlag::O_RDONLY
+    .union(nix::fcntl::OFlag::O_NOFOLLOW)
+    .union(nix::fcntl::OFlag::O_NONBLOCK)
+    .union(nix::fcntl::OFlag::O_CLOEXEC);
+
+fn list_of(dir: rustix::fs::Dir) -> io::Result<Vec<Entry>> {
+    let mut names = Vec::new();
+    for entry in dir {
+        let entry = entry.map_err(io::Error::from)?;
+        let bytes = entry.file_name().to_bytes();
+        if bytes == b"." || bytes == b".." {
+            continue;
+        }
+        let Ok(name) = std::str::from_utf8(bytes) else { continue };
+        let kind = match entry.file_type() {
+            rustix::fs::FileType::RegularFile => Kind::File,
+            rustix::fs::FileType::Directory => Kind::Dir,
+            _ => Kind::Other,
+        };
+        names.push(Entry { name: name.to_owned(), kind });
+    }
+    Ok(names)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that touches files")]
+impl Fs for RealFs {
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
+    fn link_in(&self, from: &Path, dir: &Dir, name: &str) -> io::Result<()> {
+        let flags = nix::fcntl::AtFlags::empty();
+        nix::unistd::linkat(nix::fcntl::AT_FDCWD, from, &dir.fd, name, flags).map_err(io_error)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn mkdir(&self, path: &Path) -> io::Result<()> {
+        std::fs::create_dir(path)
+    }
+
+    fn rmdir(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_dir(path)
+    }
+
+    fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+        let open = |path: &Path| {
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
+        };
+        let mut file = match open(path) {
+            // A former incarnation of this very process died while writing it.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                std::fs::remove_file(path)?;
+                open(path)?
+            }
+            other => other?,
+        };
+        let written = file.write_all(bytes);
+        if written.is_err() {
+            // A full disk must not be left fuller by a file that nobody will read.
+            drop(std::fs::remove_file(path));
+        }
+        written
+    }
+
+    fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<u64> {
+        let mut options = std::fs::OpenOptions::new();
+        options.append(true).create(true).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW);
+        let mut file = options.open(path)?;
+        let count = file.write(bytes)?;
+        if count < bytes.len() {
+            return Err(io::Error::from_raw_os_error(nix::libc::ENOSPC));
+        }
+        Ok(file.metadata()?.len())
+    }
+
+    fn read(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
+        let file = open_regular(options.open(path)?)?;
+        if offset == 0 {
+            return read_from(&file, limit);
+        }
+        let mut bytes = vec![0; limit];
+        let mut filled = 0;
+        while filled < limit {
+            match file.read_at(&mut bytes[filled..], offset + filled as u64)? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    fn read_in(&self, dir: &Dir, name: &str, limit: usize) -> io::Result<Vec<u8>> {
+        let mode = nix::sys::stat::Mode::empty();
+        let fd = nix::fcntl::openat(&dir.fd, name, READ_FLAGS, mode).map_err(io_error)?;
+        read_from(&open_regular(std::fs::File::from(fd))?, limit)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        self.list_in(&self.open_dir(path)?)
+    }
+
+    fn list_in(&self, dir: &Dir) -> io::Result<Vec<Entry>> {
+        list_of(rustix::fs::Dir::read_from(&dir.fd)?)
+    }
+
+    fn open_dir(&self, path: &Path) -> io::Result<Dir> {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW);
+        Ok(Dir { path: path.to_owned(), fd: options.open(path)?.into() })
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let meta = std::fs::symlink_metadata(path)?;
+        let kind = if meta.is_file() {
+            Kind::File
+        } else if meta.is_dir() {
+            Kind::Dir
+        } else {
+            Kind::Other
+        };
+        let seconds = u64::try_from(meta.mtime()).unwrap_or(0);
+        let nanos = u64::try_from(meta.mtime_nsec()).unwrap_or(0);
+        Ok(Stat {
+            ino: meta.ino(),
+            len: meta.len(),
+            mtime_ns: seconds.saturating_mul(1_000_000_000) + nanos,
+            kind,
+        })
+    }
+
+    fn touch(&self, path: &Path) -> io::Result<()> {
+        use nix::sys::stat::{UtimensatFlags, utimensat};
+        use nix::sys::time::TimeSpec;
+        let now = TimeSpec::UTIME_NOW;
+        let flags = UtimensatFlags::NoFollowSymlink;
+        match utimensat(nix::fcntl::AT_FDCWD, path, &now, &now, flags) {
+            Err(Errno::ENOENT) => {
+                let mut options = std::fs::OpenOptions::new();
+                options.append(true).create(true).mode(0o666);
+                options.open(path).map(drop)
+            }
+            other => other.map_err(io_error),
+        }
+    }
+}
+
+/// The last component of a path as text; empty where there is none.
+pub fn name_of(path: &Path) -> String {
+    path.file_name().map(OsStr::as_bytes).map(String::from_utf8_lossy).unwrap_or_default().into()
+}
+
+/// Makes a directory and those above it. For places outside a queue, and for hints.
+pub fn mkdir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
+    match fs.mkdir(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) if is_absent(&e) => {
+            let Some(parent) = path.parent() else { return Err(e) };
+            mkdir_all(fs, parent)?;
+            match fs.mkdir(path) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                other => other,
+            }
+        }
+        Err(e) => Err(e),
+    }
+}

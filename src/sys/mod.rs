@@ -1,0 +1,12 @@
+//! The only code that touches files, processes, signals and clocks.
+//!
+//! Everything above works through these modules, so that the same transitions run on real
+//! directories, on simulated ones and under injected faults.
+
+pub mod alive;
+pub mod child;
+pub mod clock;
+pub mod fs;
+pub mod machine;
+pub mod step;
+pub mod wake;
