@@ -1,4 +1,130 @@
-//! The queue directory and its protocol.
+//! The queue directory and its protocol: one module a directory, and the transitions.
+//!
+//! The truth is in write-once registers below `tasks/`. A register is published by linking a
+//! complete file to its name; it is never opened for writing, renamed onto or removed. Everything
+//! else (ready/, delayed/, blocked/, status.json) is a hint that can be rebuilt from them.
+//!
+//! What must be done after a register is published is remembered by an *intent* in the process's
+//! own `run/`: made before, removed only when the follow-ups exist. Whoever finds a dead process
+//! finishes its intents. queue-layout.md has every step with the state that a crash leaves.
 
+pub mod board;
+pub mod claim;
+pub mod control;
+pub mod end;
+pub mod events;
+pub mod evaluate;
 pub mod ids;
+pub mod incoming;
+pub mod init;
+pub mod layout;
+pub mod procs;
+pub mod ready;
 pub mod record;
+pub mod recover;
+pub mod register;
+pub mod settle;
+pub mod status;
+pub mod submit;
+pub mod sweep;
+pub mod tasks;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::sys::clock::Clock;
+use crate::sys::fs::{Entry, Fs, is_absent};
+
+use layout::{LAYOUT, Layout, LayoutRecord};
+
+/// An open queue: its paths, and the file system and clocks to use.
+#[derive(Clone)]
+pub struct Queue {
+    /// The paths.
+    pub layout: Layout,
+    /// The file operations.
+    pub fs: Arc<dyn Fs>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Whether replies of the file system may lie (a network mount): every link is read back.
+    pub shared: bool,
+}
+
+impl Queue {
+    /// Opens the queue at `root` after looking at its version.
+    pub fn open(root: &Path, fs: Arc<dyn Fs>, clock: Arc<dyn Clock>) -> Result<Queue> {
+        let layout = Layout::new(root.to_owned());
+        let path = layout.layout_record();
+        let bytes = match fs.read(&path, 0, record::RECORD_MAX) {
+            Ok(bytes) => bytes,
+            Err(e) if is_absent(&e) => {
+                return Err(Error::new(Exit::NoQueue, "this is no queue: it has no layout.json")
+                    .at(root)
+                    .hint("coord init"));
+            }
+            Err(e) => return Err(e).cannot("read the layout of the queue", &path),
+        };
+        let record: LayoutRecord = record::parse(&bytes).map_err(|e| {
+            Error::new(Exit::NoQueue, format!("layout.json cannot be read: {e}"))
+                .at(&path)
+                .hint("restore it from another queue of the same version, or from a backup")
+        })?;
+        if record.layout > LAYOUT || record.min_writer > LAYOUT || record.shards != 0 {
+            let found = record.layout.max(record.min_writer);
+            let what = format!("the queue has layout {found}, but this coord knows only {LAYOUT}");
+            return Err(Error::new(Exit::NoQueue, what)
+                .at(root)
+                .hint("use the coord that made it, or a newer one"));
+        }
+        let shared = crate::sys::machine::fs_kind(root).blind;
+        Ok(Queue { layout, fs, clock, shared })
+    }
+
+    /// The wall time as text.
+    pub fn now(&self) -> String {
+        crate::sys::clock::rfc3339(self.clock.wall_ms())
+    }
+
+    /// The names in a directory; none where the directory does not exist.
+    pub fn list(&self, path: &Path) -> Result<Vec<Entry>> {
+        match self.fs.list(path) {
+            Err(e) if is_absent(&e) => Ok(Vec::new()),
+            other => other.cannot("list a directory", path),
+        }
+    }
+
+    /// Removes a name that may be gone already. For hints and for one's own files.
+    pub fn discard(&self, path: &Path) -> Result<()> {
+        match self.fs.unlink(path) {
+            Err(e) if !is_absent(&e) => Err(e).cannot("remove a file", path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Rings a bell. A lost ring costs a safety scan, so it is no error; the bell is made anew
+    /// where somebody removed it.
+    pub fn ring(&self, bell: &Path) {
+        if let Err(e) = self.fs.touch(bell)
+            && is_absent(&e)
+            && let Some(parent) = bell.parent()
+            && crate::sys::fs::mkdir_all(&*self.fs, parent).is_ok()
+        {
+            drop(self.fs.touch(bell));
+        }
+    }
+
+    /// Writes a complete file under a final name that only one writer has, by way of a temporary
+    /// name: readers see the old or the new content.
+    pub fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let suffix = ids::random_part(self.clock.random());
+        let name = crate::sys::fs::name_of(path);
+        let tmp = path.with_file_name(format!(".{name}.{suffix}.tmp"));
+        self.fs.create(&tmp, bytes, 0o644).cannot("write a file", &tmp)?;
+        let renamed = self.fs.rename(&tmp, path).cannot("replace a file", path);
+        if renamed.is_err() {
+            drop(self.fs.unlink(&tmp));
+        }
+        renamed
+    }
+}

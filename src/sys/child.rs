@@ -102,7 +102,7 @@ pub fn spawn(command: &Command<'_>) -> io::Result<i32> {
     let spawned = posix_spawn(program.as_c_str(), &actions, &attr, &argv, &env);
     if let Ok(here) = here {
         // Where it stands matters to nobody; only the place must not stay busy for an unmount.
-        drop(nix::unistd::fchdir(here));
+        let _ = nix::unistd::fchdir(here);
     }
     spawned.map(Pid::as_raw).map_err(io_error)
 }
@@ -142,8 +142,8 @@ pub fn reap() -> Vec<(i32, Exit)> {
 /// Asks a session to end: SIGTERM to its process group, and SIGCONT in case it was stopped.
 pub fn ask_to_end(leader: i32) {
     let group = Pid::from_raw(leader);
-    drop(killpg(group, Signal::SIGTERM));
-    drop(killpg(group, Signal::SIGCONT));
+    let _ = killpg(group, Signal::SIGTERM);
+    let _ = killpg(group, Signal::SIGCONT);
 }
 
 #[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
@@ -178,8 +178,8 @@ pub fn end_children(spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, boo
             return (ended, true);
         }
         for pid in left {
-            drop(killpg(Pid::from_raw(pid), Signal::SIGKILL));
-            drop(kill(Pid::from_raw(pid), Signal::SIGKILL));
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         if Instant::now() >= deadline {
             return (ended, false);
@@ -228,24 +228,22 @@ pub fn run(program: &str, args: &[&str], cwd: &Path) -> io::Result<Output> {
     })
 }
 
-/// Starts one of our own programs, detached from this terminal, with a mark of its own.
-#[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
+/// Starts one of our own programs in a session of its own, detached from this terminal.
 pub fn start_program(
     program: &Path,
     args: &[String],
     cwd: &Path,
-    mark: &str,
-    log: OwnedFd,
+    log: &OwnedFd,
 ) -> io::Result<i32> {
-    use std::os::unix::process::CommandExt;
-    let mut command = std::process::Command::new(program);
-    let errors = log.try_clone()?;
-    command.args(args).current_dir(cwd).stdin(std::process::Stdio::null());
-    command.stdout(std::process::Stdio::from(log)).stderr(std::process::Stdio::from(errors));
+    let mut argv = vec![program.to_string_lossy().into_owned()];
+    argv.extend_from_slice(args);
     // A program that an attempt starts belongs to the queue from then on, not to the attempt.
-    command.env_remove("COORD_TOKEN").env(super::alive::MARK, mark).process_group(0);
-    let child = command.spawn()?;
-    i32::try_from(child.id()).map_err(|_| io::Error::other("pid out of range"))
+    let not_ours = [super::alive::MARK, "COORD_TOKEN", "COORD_TASK_ID", "COORD_ATTEMPT", "COORD_OUT"];
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| !not_ours.contains(&name.as_str()))
+        .collect();
+    spawn(&Command { argv: &argv, env: &env, cwd, output: log })
 }
 
 /// Replaces this process by `program`, same arguments, with a fresh mark in its environment. Only

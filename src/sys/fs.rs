@@ -303,3 +303,17 @@ pub fn mkdir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
         Err(e) => Err(e),
     }
 }
+
+/// Takes an exclusive lock on a file until the returned file is dropped or the process dies. `None`:
+/// another process has it. Only for efficiency (one coordinator is enough): nothing is unsafe
+/// without it.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that touches files")]
+pub fn try_lock(path: &Path) -> io::Result<Option<std::fs::File>> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+    match fs2::FileExt::try_lock_exclusive(&file) {
+        Ok(()) => Ok(Some(file)),
+        Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => Ok(None),
+        Err(e) => Err(e),
+    }
+}

@@ -56,6 +56,6 @@ pub fn reach(name: &'static str) {
     {
         use nix::sys::signal::{Signal, raise};
         let signal = if plan.stop { Signal::SIGSTOP } else { Signal::SIGKILL };
-        drop(raise(signal));
+        let _ = raise(signal);
     }
 }

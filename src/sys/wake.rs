@@ -149,7 +149,7 @@ impl Waiter {
     /// No longer reports that death.
     pub fn unwatch_death(&mut self, key: u64) {
         if let (Some(fd), Some(epoll)) = (self.pidfds.remove(&key), self.deaths.as_ref()) {
-            drop(epoll.delete(&fd));
+            let _ = epoll.delete(&fd);
         }
     }
 

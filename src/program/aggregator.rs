@@ -1,0 +1,80 @@
+//! The aggregator: folds events into status.json, within 100 ms of a change and at most ten times a
+//! second. It may be dead for a week; then only status.json is old, and `coord status` folds itself.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Cannot, Result};
+use crate::queue::board::Reader;
+use crate::queue::procs::{Identity, Proc};
+use crate::queue::record::CardKind;
+use crate::queue::status::{publish, summarise};
+use crate::queue::sweep::restore_directories;
+use crate::run::site::Site;
+use crate::sys::wake::{Waiter, Wake};
+
+use super::start::{STOP_SIGNALS, warn_if_blind};
+
+/// Between two publications.
+const EVERY: Duration = Duration::from_millis(100);
+/// Between two checkpoints.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+
+/// Runs the aggregator until it is told to end.
+pub fn run(site: &Site) -> Result<()> {
+    let queue = &site.queue;
+    let root = queue.layout.root();
+    let mut waiter = Waiter::new(STOP_SIGNALS, root).cannot("listen for signals", root)?;
+    let identity = Identity {
+        name: "aggregator".to_owned(),
+        kind: CardKind::Aggregator,
+        roles: Vec::new(),
+        labels: Vec::new(),
+        lease_ms: 0,
+    };
+    let me = Proc::register(queue, &identity)?;
+    restore_directories(queue)?;
+    waiter.watch(&queue.layout.events_bell());
+    warn_if_blind(&waiter);
+    let mut reader = Reader::load(queue);
+    let rescan = Duration::from_millis(site.config.workers.rescan_ms);
+    let mut published: Option<Instant> = None;
+    let mut saved = Instant::now();
+    loop {
+        let changed = reader.catch_up(queue, |_| ())?;
+        if changed || published.is_none() {
+            match publish(queue, &summarise(queue, &reader)) {
+                Ok(()) => {}
+                Err(e) => tracing::error!(error = %e, "cannot publish the status; will try again"),
+            }
+            published = Some(Instant::now());
+        }
+        if changed && saved.elapsed() >= CHECKPOINT_EVERY {
+            checkpoint(&reader, queue);
+            saved = Instant::now();
+        }
+        let wakes = waiter.wait(Instant::now() + rescan);
+        if wakes.iter().any(|w| matches!(w, Wake::Signal(_))) {
+            checkpoint(&reader, queue);
+            me.leave(queue);
+            return Ok(());
+        }
+        if wakes.contains(&Wake::Rescan) {
+            waiter.unwatch(&queue.layout.events_bell());
+            restore_directories(queue)?;
+            waiter.watch(&queue.layout.events_bell());
+        }
+        // Not more often than every 100 ms: what comes meanwhile is folded together.
+        if let Some(last) = published {
+            let rest = EVERY.saturating_sub(last.elapsed());
+            if !rest.is_zero() && !wakes.is_empty() {
+                crate::sys::wake::nap(rest);
+            }
+        }
+    }
+}
+
+fn checkpoint(reader: &Reader, queue: &crate::queue::Queue) {
+    if let Err(e) = reader.save(queue) {
+        tracing::error!(error = %e, "cannot write a checkpoint; the next one will");
+    }
+}

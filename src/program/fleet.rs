@@ -1,0 +1,102 @@
+//! Which programs are registered with a queue, and which of them live.
+
+use serde::Serialize;
+
+use crate::queue::Queue;
+use crate::queue::ids::short;
+use crate::queue::procs;
+use crate::queue::record::{Card, CardKind};
+use crate::sys::{alive, machine};
+
+/// A registered program.
+#[derive(Debug, Clone, Serialize)]
+pub struct Member {
+    /// The readable part of its id.
+    pub name: String,
+    /// Its id.
+    pub wid: String,
+    /// What it is.
+    pub kind: CardKind,
+    /// Where it runs.
+    pub host: String,
+    /// Its pid there.
+    pub pid: i32,
+    /// Roles it serves; all where empty.
+    pub roles: Vec<String>,
+    /// running, idle, dead, or `elsewhere` where this machine cannot tell.
+    pub state: &'static str,
+    /// The tasks whose claims it holds.
+    pub tasks: Vec<String>,
+    /// The first of them, without the attempt's number.
+    pub task: String,
+    /// The attempt's number; 0 if none.
+    pub attempt: u32,
+    /// Milliseconds since its last heartbeat or its start.
+    pub beat_age_ms: u64,
+    /// When it registered (RFC 3339).
+    pub since: String,
+    #[serde(skip)]
+    /// Its card.
+    pub card: Card,
+}
+
+/// Whether pids of this card mean something here.
+pub fn is_local(card: &Card) -> bool {
+    let place = machine::place();
+    card.host_id == place.host_id && card.boot == place.boot && card.pidns == place.pidns
+}
+
+/// All registered programs, commands excepted, by name.
+pub fn members(queue: &Queue) -> Vec<Member> {
+    let wids = procs::all(queue).unwrap_or_default();
+    let mut members: Vec<Member> = wids.iter().filter_map(|wid| member(queue, wid)).collect();
+    members.sort_by(|a, b| crate::queue::ids::natural_cmp(&a.name, &b.name));
+    members
+}
+
+fn member(queue: &Queue, wid: &str) -> Option<Member> {
+    let card = procs::card(queue, wid)?;
+    if card.kind == CardKind::Cli {
+        return None;
+    }
+    let claims = procs::claims(queue, wid);
+    let alive = is_local(&card).then(|| alive::is_alive(card.pid, card.start));
+    let left = queue.fs.exists(&queue.layout.proc(wid).join("end"));
+    let state = match alive {
+        _ if left => "dead",
+        Some(false) => "dead",
+        Some(true) | None if !claims.is_empty() => "running",
+        Some(true) => "idle",
+        None => "elsewhere",
+    };
+    let beat_ms = queue
+        .fs
+        .stat(&queue.layout.proc(wid).join("hb"))
+        .map_or(0, |stat| stat.mtime_ns / 1_000_000);
+    Some(Member {
+        name: short(wid).to_owned(),
+        wid: wid.to_owned(),
+        kind: card.kind,
+        host: card.host.clone(),
+        pid: card.pid,
+        roles: card.roles.clone(),
+        state,
+        tasks: claims.iter().map(ToString::to_string).collect(),
+        task: claims.first().map(|k| k.task.clone()).unwrap_or_default(),
+        attempt: claims.first().map_or(0, |k| k.n),
+        beat_age_ms: queue.clock.wall_ms().saturating_sub(beat_ms),
+        since: card.at.clone(),
+        card,
+    })
+}
+
+/// The workers that live, as far as this machine can tell.
+pub fn workers(queue: &Queue) -> Vec<Member> {
+    let all = members(queue).into_iter();
+    all.filter(|m| m.kind == CardKind::Worker && m.state != "dead").collect()
+}
+
+/// The coordinator that lives here, if any.
+pub fn coordinator(queue: &Queue) -> Option<Member> {
+    members(queue).into_iter().find(|m| m.kind == CardKind::Coordinator && m.state != "dead")
+}

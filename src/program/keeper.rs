@@ -1,0 +1,451 @@
+//! The keeper: finds the dead and gives their work back, promotes what is due, takes what was put
+//! into incoming/. It is what the monitor does, and what any idle worker does when no monitor lives.
+//!
+//! Several keepers at once are harmless: all they do is idempotent, and every decision is one link.
+//!
+//! How a death is seen:
+//! - a process of this host, boot and pid namespace: by its pidfd, in milliseconds;
+//! - of an earlier boot of this host: at once;
+//! - any other one that holds a claim: its heartbeat has not changed for a lease *on this keeper's
+//!   own monotonic clock*, watched all the time. The clocks start anew when the keeper itself was
+//!   late or the machine slept, so a stopped keeper or a suspended machine expires nobody.
+//!
+//! Before a local process is declared dead, what it left running is ended: its work must not change
+//! anything after somebody else has got it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::queue::evaluate::{Readiness, readiness};
+use crate::queue::ids::{Key, short};
+use crate::queue::procs::{self, Proc};
+use crate::queue::record::{self, Card, CardKind, Note};
+use crate::queue::recover::{Death, recover};
+use crate::queue::settle::settle;
+use crate::queue::tasks::{self, Phase};
+use crate::queue::{Queue, events, incoming, sweep};
+use crate::step;
+use crate::sys::alive::{self, EnvMark};
+use crate::sys::machine;
+use crate::sys::wake::{Waiter, Wake};
+
+/// Time for a killed process tree to be gone.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// Blocked entries that one safety scan looks at again.
+const BLOCKED_BATCH: usize = 256;
+/// Full sweeps come this often, for what nobody has noticed.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+/// Keys of watched deaths begin here; smaller ones belong to the program around the keeper.
+const FIRST_KEY: u64 = 1000;
+
+/// What the keeper knows of a process.
+struct Watched {
+    key: u64,
+    card: Card,
+    local: bool,
+    /// The last heartbeat seen, and since when (milliseconds of the monotonic clock).
+    beat: (u64, u64),
+}
+
+/// The state of a keeper; all of it can be lost.
+pub struct Keeper {
+    rescan: Duration,
+    watched: BTreeMap<String, Watched>,
+    unkillable: BTreeSet<String>,
+    next_key: u64,
+    last_look_ms: u64,
+    sleep_ms: u64,
+    next_scan: Instant,
+    next_sweep: Instant,
+    blocked_from: String,
+    incoming_due: Option<Instant>,
+    started: bool,
+    busy: bool,
+    /// Attempts taken back, and tasks accepted from incoming/, for whoever reports.
+    pub report: Vec<String>,
+}
+
+impl Keeper {
+    /// A keeper that has not looked yet.
+    pub fn new(rescan: Duration) -> Keeper {
+        let now = Instant::now();
+        Keeper {
+            rescan,
+            watched: BTreeMap::new(),
+            unkillable: BTreeSet::new(),
+            next_key: FIRST_KEY,
+            last_look_ms: 0,
+            sleep_ms: 0,
+            next_scan: now,
+            next_sweep: now + SWEEP_EVERY,
+            blocked_from: String::new(),
+            incoming_due: None,
+            started: false,
+            busy: false,
+            report: Vec::new(),
+        }
+    }
+
+    /// The paths that a keeper wants to hear of.
+    fn bells(queue: &Queue) -> [PathBuf; 3] {
+        let l = &queue.layout;
+        [l.procs_bell(), l.delayed_bell(), l.incoming()]
+    }
+
+    /// Stops being the keeper: forgets all watches.
+    pub fn stand_down(&mut self, queue: &Queue, waiter: &mut Waiter) {
+        for bell in Keeper::bells(queue) {
+            waiter.unwatch(&bell);
+        }
+        for watched in self.watched.values() {
+            waiter.unwatch_death(watched.key);
+        }
+        *self = Keeper::new(self.rescan);
+    }
+
+    /// One look at everything that may need a keeper. Returns when to look again at the latest.
+    pub fn tick(
+        &mut self,
+        queue: &Queue,
+        me: &mut Proc,
+        waiter: &mut Waiter,
+        wakes: &[Wake],
+    ) -> Result<Instant> {
+        let now = Instant::now();
+        let lost = wakes.contains(&Wake::Rescan);
+        if !self.started || lost {
+            sweep::restore_directories(queue)?;
+            for bell in Keeper::bells(queue) {
+                if lost {
+                    waiter.unwatch(&bell);
+                }
+                waiter.watch(&bell);
+            }
+        }
+        let scan = !self.started || lost || now >= self.next_scan;
+        let rung = |path: PathBuf| {
+            wakes.iter().any(|w| matches!(w, Wake::Bell(p) if *p == path || p.starts_with(&path)))
+        };
+        let died = wakes.iter().any(|w| matches!(w, Wake::Died(key) if *key >= FIRST_KEY));
+        let mut next = now + self.rescan;
+        let claimed = rung(queue.layout.events_bell());
+        if scan || died || claimed || rung(queue.layout.procs_bell()) || self.lease_due(queue) {
+            self.look_at_processes(queue, me, waiter)?;
+        }
+        if self.busy {
+            next = next.min(now + Duration::from_millis(self.lease_look_ms()));
+        }
+        if scan || rung(queue.layout.incoming()) || self.incoming_due.is_some_and(|due| now >= due) {
+            self.take_incoming(queue, me, now)?;
+        }
+        if let Some(due) = self.incoming_due {
+            next = next.min(due);
+        }
+        if let Some(due) = self.promote(queue, me)? {
+            next = next.min(now + due);
+        }
+        if scan {
+            self.started = true;
+            self.next_scan = now + self.rescan;
+            let gone = sweep::bells(queue).iter().any(|bell| !queue.fs.exists(bell));
+            if gone || lost && self.hints_are_gone(queue) || now >= self.next_sweep {
+                sweep::sweep(queue, me)?;
+                self.next_sweep = now + SWEEP_EVERY;
+            } else if !sweep::sweep_once_a_boot(queue, me)? {
+                self.look_at_blocked(queue, me)?;
+            }
+        }
+        Ok(next.min(self.next_scan))
+    }
+
+    fn hints_are_gone(&self, queue: &Queue) -> bool {
+        queue.list(&queue.layout.ready()).is_ok_and(|names| names.len() <= 1)
+    }
+
+    // --- the dead ---
+
+    fn look_at_processes(
+        &mut self,
+        queue: &Queue,
+        me: &mut Proc,
+        waiter: &mut Waiter,
+    ) -> Result<()> {
+        self.mind_the_clock(queue);
+        // While nobody holds a claim there is no heartbeat to judge, and the first claim is heard of
+        // by its event. From then on the clock drives the looks and events are not listened to.
+        let events = queue.layout.events_bell();
+        if !self.busy {
+            waiter.watch(&events);
+        }
+        self.busy = false;
+        let present: BTreeSet<String> = procs::all(queue)?.into_iter().collect();
+        let gone: Vec<String> =
+            self.watched.keys().filter(|wid| !present.contains(*wid)).cloned().collect();
+        for wid in gone {
+            self.forget(&wid, waiter);
+        }
+        for wid in present {
+            if wid == me.wid {
+                continue;
+            }
+            if let Some(death) = self.judge(queue, &wid, waiter)? {
+                self.bury(queue, me, &wid, death, waiter)?;
+            }
+        }
+        if self.busy {
+            waiter.unwatch(&events);
+        } else {
+            waiter.watch(&events);
+        }
+        Ok(())
+    }
+
+    /// All leases start anew if this keeper did not watch all the time.
+    fn mind_the_clock(&mut self, queue: &Queue) {
+        let (mono, boot) = (queue.clock.mono_ms(), queue.clock.boot_ms());
+        let slept = boot.saturating_sub(mono);
+        let usual = if self.busy { self.lease_look_ms() } else { as_ms(self.rescan) };
+        let late = mono.saturating_sub(self.last_look_ms) > usual * 2 + 500;
+        if late || slept > self.sleep_ms + 1000 {
+            for watched in self.watched.values_mut() {
+                watched.beat.1 = mono;
+            }
+        }
+        self.last_look_ms = mono;
+        self.sleep_ms = slept;
+    }
+
+    /// Whether a process is dead; starts to watch it if it is new.
+    fn judge(&mut self, queue: &Queue, wid: &str, waiter: &mut Waiter) -> Result<Option<Death>> {
+        let dir = queue.layout.proc(wid);
+        if !self.watched.contains_key(wid) {
+            let Some(card) = procs::card(queue, wid) else {
+                // Nothing but an empty directory can be left of a process without a card.
+                drop(queue.fs.rmdir(&dir.join("run")));
+                drop(queue.fs.rmdir(&dir));
+                return Ok(None);
+            };
+            let place = machine::place();
+            let same_host = card.host_id == place.host_id;
+            let local = same_host && card.boot == place.boot && card.pidns == place.pidns;
+            let beat = self.heartbeat(queue, wid);
+            if same_host && card.boot != place.boot && beat.0 / 1_000_000 < machine::booted_at_ms() {
+                return Ok(Some(Death::Boot));
+            }
+            self.next_key += 1;
+            let watched = Watched { key: self.next_key, card, local, beat };
+            if local {
+                match alive::open(watched.card.pid, watched.card.start) {
+                    Some(fd) => waiter.watch_death(watched.key, fd),
+                    None => {
+                        self.watched.insert(wid.to_owned(), watched);
+                        return Ok(Some(Death::Gone));
+                    }
+                }
+            }
+            self.watched.insert(wid.to_owned(), watched);
+        }
+        let Some(watched) = self.watched.get(wid) else { return Ok(None) };
+        if watched.local && !alive::is_alive(watched.card.pid, watched.card.start) {
+            return Ok(Some(Death::Gone));
+        }
+        if let Ok(bytes) = queue.fs.read(&dir.join("end"), 0, record::RECORD_MAX) {
+            // Someone said that it is over. Only a lease leaves it open whether it still acts.
+            let note: Note = record::parse(&bytes).unwrap_or_default();
+            return Ok(Some(if note.why == Death::Lease.word() { Death::Lease } else { Death::Left }));
+        }
+        self.judge_lease(queue, wid)
+    }
+
+    fn heartbeat(&self, queue: &Queue, wid: &str) -> (u64, u64) {
+        let path = queue.layout.proc(wid).join("hb");
+        let beat = queue.fs.stat(&path).map_or(0, |s| s.mtime_ns);
+        (beat, queue.clock.mono_ms())
+    }
+
+    /// A process that holds claims and has not beaten for its lease.
+    fn judge_lease(&mut self, queue: &Queue, wid: &str) -> Result<Option<Death>> {
+        let (beat, now) = self.heartbeat(queue, wid);
+        let Some(watched) = self.watched.get_mut(wid) else { return Ok(None) };
+        if watched.card.lease_ms == 0 {
+            return Ok(None);
+        }
+        let claims = procs::claims(queue, wid);
+        self.busy |= !claims.is_empty();
+        if beat != watched.beat.0 || claims.is_empty() {
+            watched.beat = (beat, now);
+            return Ok(None);
+        }
+        let lease_ms = claims.iter().map(|key| lease_ms(queue, key, &watched.card)).max();
+        let silent_ms = now.saturating_sub(watched.beat.1);
+        if silent_ms < lease_ms.unwrap_or(watched.card.lease_ms) {
+            return Ok(None);
+        }
+        Ok(Some(if watched.local { Death::Gone } else { Death::Lease }))
+    }
+
+    /// Ends what is left of a dead process, and gives back what it held.
+    fn bury(
+        &mut self,
+        queue: &Queue,
+        me: &mut Proc,
+        wid: &str,
+        death: Death,
+        waiter: &mut Waiter,
+    ) -> Result<()> {
+        if death == Death::Gone && !self.end_processes(queue, me, wid)? {
+            return Ok(());
+        }
+        let why = match self.watched.get(wid) {
+            Some(w) if w.card.kind == CardKind::Worker => death.word(),
+            _ => "",
+        };
+        step!("keeper.recover");
+        for key in recover(queue, me, wid, death)? {
+            let text = format!("{key} taken back from {} ({why})", short(wid));
+            tracing::info!("{text}");
+            self.report.push(text);
+        }
+        self.forget(wid, waiter);
+        Ok(())
+    }
+
+    /// Kill before fence: the process itself if it hangs, then everything with its mark. False: some
+    /// of it cannot be ended; its work stays where it is.
+    fn end_processes(&mut self, queue: &Queue, me: &mut Proc, wid: &str) -> Result<bool> {
+        let Some(watched) = self.watched.get(wid) else { return Ok(true) };
+        let card = watched.card.clone();
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        if let Some(fd) = alive::open(card.pid, card.start) {
+            step!("keeper.kill");
+            alive::kill(&fd);
+            if !alive::wait_dead(&fd, KILL_PATIENCE) {
+                return Ok(self.cannot_end(queue, me, wid, &[card.pid]));
+            }
+        }
+        if !card.mark.is_empty() {
+            let left = EnvMark::program(&card.mark).kill_all(&[own], KILL_PATIENCE);
+            if !left.is_empty() {
+                return Ok(self.cannot_end(queue, me, wid, &left));
+            }
+        }
+        self.unkillable.remove(wid);
+        Ok(true)
+    }
+
+    fn cannot_end(&mut self, queue: &Queue, me: &mut Proc, wid: &str, pids: &[i32]) -> bool {
+        if self.unkillable.insert(wid.to_owned()) {
+            let text = format!(
+                "cannot end the processes {pids:?} of {}: its tasks stay with it until they are gone",
+                short(wid)
+            );
+            tracing::error!("{text}");
+            let event = events::Event { k: "notice".to_owned(), ..events::Event::default() };
+            events::append(queue, me, event.why(&text));
+        }
+        false
+    }
+
+    fn forget(&mut self, wid: &str, waiter: &mut Waiter) {
+        if let Some(watched) = self.watched.remove(wid) {
+            waiter.unwatch_death(watched.key);
+        }
+    }
+
+    /// Between two looks at heartbeats: a quarter of the shortest lease.
+    fn lease_look_ms(&self) -> u64 {
+        let leases = self.watched.values().map(|w| w.card.lease_ms).filter(|&ms| ms > 0);
+        (leases.min().unwrap_or_else(|| as_ms(self.rescan)) / 4).max(100)
+    }
+
+    fn lease_due(&self, queue: &Queue) -> bool {
+        let since = queue.clock.mono_ms().saturating_sub(self.last_look_ms);
+        self.busy && since >= self.lease_look_ms()
+    }
+
+    // --- what is due ---
+
+    fn take_incoming(&mut self, queue: &Queue, me: &mut Proc, now: Instant) -> Result<()> {
+        let taken = incoming::take_all(queue, me)?;
+        for (name, why) in &taken.rejected {
+            self.report.push(format!("incoming/{name} rejected: {why}"));
+            let event = events::Event { k: "notice".to_owned(), ..events::Event::default() };
+            events::append(queue, me, event.why(&format!("incoming/{name} rejected: {why}")));
+        }
+        self.incoming_due = taken.again_ms.map(|ms| now + Duration::from_millis(ms));
+        Ok(())
+    }
+
+    /// Settles delayed entries that are due; the time to the next one.
+    fn promote(&mut self, queue: &Queue, me: &mut Proc) -> Result<Option<Duration>> {
+        let mut buckets: Vec<(u64, String)> = queue
+            .list(&queue.layout.delayed())?
+            .into_iter()
+            .filter_map(|e| Some((u64::from_str_radix(&e.name, 16).ok()?, e.name)))
+            .collect();
+        buckets.sort();
+        for (due_s, name) in buckets {
+            let now_ms = queue.clock.wall_ms();
+            if due_s * 1000 > now_ms {
+                return Ok(Some(Duration::from_millis(due_s * 1000 - now_ms)));
+            }
+            let dir = queue.layout.delayed().join(&name);
+            for entry in queue.list(&dir)? {
+                if let Some(key) = Key::parse(&entry.name) {
+                    let intent = me.settle_intent(queue, &key.task)?;
+                    settle(queue, me, &key.task)?;
+                    step!("delayed.unlink");
+                    queue.discard(&dir.join(&entry.name))?;
+                    queue.discard(&intent)?;
+                }
+            }
+            drop(queue.fs.rmdir(&dir));
+        }
+        Ok(None)
+    }
+
+    /// The safety net: looks at some blocked entries again, whether or not somebody rang.
+    fn look_at_blocked(&mut self, queue: &Queue, me: &mut Proc) -> Result<()> {
+        let mut names: Vec<String> =
+            queue.list(&queue.layout.blocked())?.into_iter().map(|e| e.name).collect();
+        names.sort();
+        let from = names.partition_point(|name| *name <= self.blocked_from);
+        names.rotate_left(from);
+        names.truncate(BLOCKED_BATCH);
+        self.blocked_from = names.last().cloned().unwrap_or_default();
+        for name in names {
+            let Some(key) = Key::parse(&name) else { continue };
+            let task = tasks::look(queue, &key.task)?;
+            let blocked = match &task {
+                Some(task) if task.phase == Phase::Pending(key.n) => {
+                    matches!(readiness(queue, task, key.n)?, Readiness::Blocked(_))
+                }
+                _ => false,
+            };
+            if !blocked {
+                let intent = me.settle_intent(queue, &key.task)?;
+                settle(queue, me, &key.task)?;
+                queue.discard(&queue.layout.blocked_entry(&key))?;
+                queue.discard(&intent)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn as_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The lease of a claim: the task's own, or the process's.
+fn lease_ms(queue: &Queue, key: &Key, card: &Card) -> u64 {
+    let path = queue.layout.task(&key.task).join("spec.json");
+    let bytes = queue.fs.read(&path, 0, record::RECORD_MAX).unwrap_or_default();
+    let own = record::parse::<record::Spec>(&bytes).ok().and_then(|s| s.lease_s);
+    match own.filter(|s| s.is_finite() && *s > 0.0) {
+        Some(s) => u64::try_from(Duration::from_secs_f64(s).as_millis()).unwrap_or(card.lease_ms),
+        None => card.lease_ms,
+    }
+}

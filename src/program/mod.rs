@@ -1,0 +1,9 @@
+//! The programs: each a `tick` over what is in the queue, plus one wait for all reasons to tick.
+
+pub mod aggregator;
+pub mod coordinator;
+pub mod fleet;
+pub mod keeper;
+pub mod monitor;
+pub mod start;
+pub mod worker;

@@ -1,0 +1,51 @@
+//! The monitor: a keeper, and nothing else. Restarts nobody, runs nothing.
+
+use std::time::Duration;
+
+use crate::error::{Cannot, Result};
+use crate::queue::procs::{Identity, Proc};
+use crate::queue::record::CardKind;
+use crate::run::site::Site;
+use crate::sys::wake::{Waiter, Wake};
+
+use super::keeper::Keeper;
+use super::start::{STOP_SIGNALS, warn_if_blind};
+
+/// Runs the monitor until it is told to end.
+pub fn run(site: &Site) -> Result<()> {
+    let queue = &site.queue;
+    let root = queue.layout.root();
+    let mut waiter = Waiter::new(STOP_SIGNALS, root).cannot("listen for signals", root)?;
+    let identity = Identity {
+        name: "monitor".to_owned(),
+        kind: CardKind::Monitor,
+        roles: Vec::new(),
+        labels: Vec::new(),
+        lease_ms: 0,
+    };
+    let mut me = Proc::register(queue, &identity)?;
+    warn_if_blind(&waiter);
+    let mut keeper = Keeper::new(Duration::from_millis(site.config.workers.rescan_ms));
+    let mut wakes: Vec<Wake> = Vec::new();
+    loop {
+        if wakes.iter().any(|w| matches!(w, Wake::Signal(_))) {
+            me.leave(queue);
+            return Ok(());
+        }
+        let next = match keeper.tick(queue, &mut me, &mut waiter, &wakes) {
+            Ok(next) => next,
+            Err(e) => {
+                // A full disk or the like: nothing was lost, and it is tried again.
+                tracing::error!(error = %e, "a look went wrong; will look again");
+                std::time::Instant::now() + Duration::from_secs(1)
+            }
+        };
+        for line in keeper.report.drain(..) {
+            tracing::info!("{line}");
+        }
+        if me.is_declared_dead(queue) {
+            me = Proc::register(queue, &identity)?;
+        }
+        wakes = waiter.wait(next);
+    }
+}

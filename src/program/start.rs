@@ -1,0 +1,173 @@
+//! What the programs have in common at their start: arguments, mark, log, signals.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use nix::libc;
+
+use crate::cli::output;
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::run::site::Site;
+use crate::sys::clock::{Clock, RealClock};
+use crate::sys::wake::Waiter;
+use crate::sys::{alive, child};
+
+use super::worker::{Left, Next, Options, Worker, exit_of};
+use super::{aggregator, coordinator, monitor};
+
+/// Signals that end a program.
+pub const STOP_SIGNALS: &[i32] = &[libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+/// The same, and the deaths of children.
+pub const WORK_SIGNALS: &[i32] = &[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD];
+
+/// Arguments of the programs that the coordinator starts.
+#[derive(Debug, Parser)]
+#[command(version, disable_help_subcommand = true)]
+struct Args {
+    /// The queue directory
+    #[arg(long, value_name = "PATH")]
+    dir: PathBuf,
+    /// Name of the worker
+    #[arg(long, default_value = "w")]
+    name: String,
+    /// Serve only this role (repeatable)
+    #[arg(long)]
+    role: Vec<String>,
+    /// Offer this label to tasks that need it (repeatable)
+    #[arg(long)]
+    label: Vec<String>,
+    /// Leave when nothing can become ready without a person
+    #[arg(long)]
+    until_empty: bool,
+    /// Serve all roles, one attempt after the other, until this many were made
+    #[arg(long)]
+    max_tasks: Option<u64>,
+}
+
+/// Makes sure that this process carries a mark of its own in its environment, by starting itself
+/// anew once: what it starts can then be found after its death.
+pub fn ensure_marked() {
+    let own = format!("{}-", std::process::id());
+    if std::env::var(alive::MARK).is_ok_and(|mark| mark.starts_with(&own)) {
+        return;
+    }
+    let mark = format!("{own}{}", crate::queue::ids::random_part(RealClock.random()));
+    let error = child::exec_marked(&mark);
+    // Without a mark, orphans of a killed worker cannot be found; all else works.
+    output::warn(&format!("cannot mark this process: {error}"));
+}
+
+/// One of our programs: beside this one, or in ../libexec/coord; never through PATH.
+pub fn sibling(name: &str) -> Result<PathBuf> {
+    let me = std::env::current_exe().cannot("find this program", &PathBuf::from("/proc/self/exe"))?;
+    // After an upgrade the link names the old file with " (deleted)" behind it.
+    let dir = me.parent().map(PathBuf::from).unwrap_or_default();
+    let fs = crate::sys::fs::RealFs;
+    let places = [dir.join(name), dir.join("../libexec/coord").join(name)];
+    let found = places.iter().find(|p| crate::sys::fs::Fs::exists(&fs, p));
+    found.cloned().ok_or_else(|| {
+        Error::new(Exit::Environment, format!("there is no {name} beside {}", me.display()))
+            .at(&places[0])
+            .hint("install all five programs into one directory")
+    })
+}
+
+/// Says once that wake-ups come late here.
+pub fn warn_if_blind(waiter: &Waiter) {
+    if let Some(why) = &waiter.blind {
+        tracing::warn!("inotify is not available ({why}); looking at the bells every 50 ms to 2 s");
+    }
+}
+
+/// Log lines as JSON on standard error, which the coordinator has put into log/.
+fn log_json() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("COORD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber =
+        tracing_subscriber::fmt().json().with_writer(std::io::stderr).with_env_filter(filter);
+    // Fails only if one is set already.
+    drop(subscriber.try_init());
+}
+
+fn run(body: impl FnOnce(&Args, &Site) -> Result<()>) -> ExitCode {
+    ensure_marked();
+    log_json();
+    let args = Args::parse();
+    let done = Site::open(&args.dir).and_then(|site| body(&args, &site));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            let text = output::error_text(&e);
+            tracing::error!("{text}");
+            ExitCode::from(e.exit as u8)
+        }
+    }
+}
+
+/// `coord-coordinator`.
+pub fn coordinator() -> ExitCode {
+    run(|_, site| coordinator::run(site))
+}
+
+/// `coord-monitor`.
+pub fn monitor() -> ExitCode {
+    run(|_, site| monitor::run(site))
+}
+
+/// `coord-aggregator`.
+pub fn aggregator() -> ExitCode {
+    run(|_, site| aggregator::run(site))
+}
+
+/// `coord-worker`.
+pub fn worker() -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    let ran = run(|args, site| {
+        let options = Options {
+            name: args.name.clone(),
+            roles: args.role.clone(),
+            labels: args.label.clone(),
+            until_empty: args.until_empty,
+            max_tasks: args.max_tasks,
+            ..Options::default()
+        };
+        if let Some(exit) = exit_of(work(site, options)?) {
+            code = ExitCode::from(exit as u8);
+        }
+        Ok(())
+    });
+    if ran == ExitCode::SUCCESS { code } else { ran }
+}
+
+/// Runs one worker in this process until it leaves.
+pub fn work(site: &Site, options: Options) -> Result<Left> {
+    let root = site.queue.layout.root();
+    let mut waiter = Waiter::new(WORK_SIGNALS, root).cannot("listen for signals", root)?;
+    let talk = options.talk;
+    warn_if_blind(&waiter);
+    if let (true, Some(why)) = (talk, &waiter.blind) {
+        output::warn(&format!(
+            "inotify is not available ({why}); looking at the bells every 50 ms to 2 s"
+        ));
+    }
+    crate::queue::sweep::restore_directories(&site.queue)?;
+    let mut worker = Worker::new(site, options, &mut waiter)?;
+    let mut wakes = Vec::new();
+    loop {
+        match worker.tick(&mut waiter, &wakes) {
+            Ok(Next::Wait(until)) => wakes = waiter.wait(until),
+            Ok(Next::Leave(left)) => return Ok(left),
+            Err(e) => {
+                // A full disk, a directory that is gone for a moment: nothing was lost.
+                let text = output::error_text(&e);
+                tracing::error!("{text}");
+                if talk {
+                    output::warn(&format!("{text}; will try again"));
+                }
+                wakes = waiter.wait(Instant::now() + std::time::Duration::from_secs(1));
+            }
+        }
+    }
+}

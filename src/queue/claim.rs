@@ -1,0 +1,194 @@
+//! Claiming: attempt n of a task goes to one process, decided by one `link(2)`.
+//!
+//! Steps (the states that a crash leaves are in queue-layout.md, "Claim"):
+//! 1. look at the task: attempt n must be pending and ready; the hint that led here proves nothing;
+//! 2. link the card to `procs/W/run/T.n`: the intent;
+//! 3. link the card to `tasks/T/n.claim`: **the claim is decided**;
+//! 4. look whether this process was declared dead meanwhile: then the attempt is handed back;
+//! 5. look whether a cancel was asked for attempt n-1 meanwhile: then it ends as cancelled;
+//! 6. remove the hint, append the event.
+
+use crate::error::Result;
+use crate::step;
+
+use super::Queue;
+use super::end;
+use super::evaluate::{Readiness, readiness};
+use super::events::{self, Event};
+use super::ids::Key;
+use super::procs::Proc;
+use super::ready::{self, Candidate};
+use super::record::{self, Card, CardKind, End, Spec, Verdict};
+use super::register::{Held, publish};
+use super::settle::settle;
+use super::tasks::{self, Phase, Task};
+
+/// The right to run an attempt.
+#[derive(Debug)]
+pub struct Lease {
+    /// The attempt.
+    pub key: Key,
+    /// The task as it was read before the claim.
+    pub task: Task,
+    /// Its spec.
+    pub spec: Spec,
+    /// When it was claimed (RFC 3339).
+    pub at: String,
+}
+
+/// How an attempt to claim went.
+#[derive(Debug)]
+pub enum Claimed {
+    /// It is ours.
+    Won(Box<Lease>),
+    /// Somebody else has it.
+    Lost,
+    /// There is nothing to claim: the hint was old.
+    Stale,
+    /// It is not for this process; the hint stays.
+    Unsuited,
+    /// This process was declared dead: it must register anew.
+    Dead,
+}
+
+/// Tries to claim the attempt that a ready entry names. `suits` tells whether this process can run
+/// the task at all.
+pub fn claim(
+    queue: &Queue,
+    me: &mut Proc,
+    candidate: &Candidate,
+    suits: impl FnOnce(&Spec) -> bool,
+) -> Result<Claimed> {
+    let key = &candidate.key;
+    let Some(task) = tasks::look(queue, &key.task)? else {
+        ready::remove(queue, &candidate.path)?;
+        return Ok(Claimed::Stale);
+    };
+    let Ok(spec) = task.spec.clone() else { return Ok(Claimed::Unsuited) };
+    if task.phase != Phase::Pending(key.n) || me.won.contains(key) {
+        ready::remove(queue, &candidate.path)?;
+        return Ok(Claimed::Stale);
+    }
+    match readiness(queue, &task, key.n)? {
+        Readiness::Ready if !suits(&spec) => return Ok(Claimed::Unsuited),
+        Readiness::Ready => {}
+        _ => {
+            // Put there too early, by hand or before a cancel: what is true is published first,
+            // under an intent, and only then is the wrong hint removed.
+            let intent = me.settle_intent(queue, &key.task)?;
+            settle(queue, me, &key.task)?;
+            ready::remove(queue, &candidate.path)?;
+            queue.discard(&intent)?;
+            return Ok(Claimed::Stale);
+        }
+    }
+    let claimed = take(queue, me, key, task, spec, me.card.kind)?;
+    if matches!(claimed, Claimed::Won(_) | Claimed::Lost) {
+        ready::remove(queue, &candidate.path)?;
+    }
+    if let Claimed::Won(lease) = &claimed {
+        if cancel_came(queue, lease) {
+            let why = format!("cancel was asked for during attempt {}", key.n - 1);
+            let end = End { why, ..End::new(Verdict::Cancel, false) };
+            end::record(queue, me, lease, end)?;
+            end::finish(queue, me, lease, false)?;
+            return Ok(Claimed::Stale);
+        }
+        events::append(queue, me, Event::of("claim", key));
+    }
+    Ok(claimed)
+}
+
+/// Takes a pending attempt with a claim of another kind (to cancel it, to hold it, as a person),
+/// whatever its readiness. Loses against whoever is first.
+pub fn seize(queue: &Queue, me: &mut Proc, key: &Key, kind: CardKind) -> Result<Claimed> {
+    let Some(task) = tasks::look(queue, &key.task)? else { return Ok(Claimed::Stale) };
+    let Ok(spec) = task.spec.clone() else { return Ok(Claimed::Stale) };
+    if task.phase != Phase::Pending(key.n) {
+        return Ok(Claimed::Lost);
+    }
+    take(queue, me, key, task, spec, kind)
+}
+
+/// A cancel that was acknowledged between our first look and our claim (fault 10).
+fn cancel_came(queue: &Queue, lease: &Lease) -> bool {
+    let before = lease.key.n - 1;
+    before > 0
+        && !lease.task.names.reopens.contains(&before)
+        && lease.task.last_end.as_ref().is_none_or(|end| end.verdict != Verdict::Cancel)
+        && queue.fs.stat(&lease.task.dir.path.join(format!("{before}.cancel"))).is_ok()
+}
+
+/// Intent, then claim.
+fn take(
+    queue: &Queue,
+    me: &mut Proc,
+    key: &Key,
+    task: Task,
+    spec: Spec,
+    kind: CardKind,
+) -> Result<Claimed> {
+    use std::io::ErrorKind;
+    let mut card = me.card_for(queue, kind)?;
+    let intent = me.intent(key);
+    step!("claim.intent");
+    loop {
+        match queue.fs.link(&card, &intent) {
+            Ok(()) => break,
+            Err(e) if e.raw_os_error() == Some(nix::libc::EMLINK) => {
+                card = me.next_card(queue, kind)?;
+            }
+            // Left by an earlier try of ours; made of another card it would mislead a recoverer.
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => queue.discard(&intent)?,
+            Err(_) if me.is_declared_dead(queue) => return Ok(Claimed::Dead),
+            Err(e) => return Err(e).map_err(|e| cannot_claim(e, key, &intent)),
+        }
+    }
+    let wid = me.wid.clone();
+    let mine =
+        |bytes: &[u8]| record::parse::<Card>(bytes).is_ok_and(|c| c.wid == wid && c.kind == kind);
+    let name = format!("{}.claim", key.n);
+    step!("claim.link");
+    let held = match publish(queue, &card, &task.dir, &name, mine) {
+        Ok(held) => held,
+        Err(e) if e.errno() == Some(nix::libc::EMLINK) => {
+            card = me.next_card(queue, kind)?;
+            publish(queue, &card, &task.dir, &name, mine)?
+        }
+        Err(e) => {
+            // Undecided: the intent stays if the register cannot even be read, and goes if it is
+            // certain that nothing was linked.
+            if !queue.fs.exists(&task.dir.path.join(&name)) {
+                queue.discard(&intent)?;
+            }
+            return Err(e);
+        }
+    };
+    // "Ours" alone is not a win: it may be an old claim of ours whose attempt has ended (R2).
+    let over = queue.fs.exists(&task.dir.path.join(format!("{}.end", key.n)));
+    if held != Held::Ours || over {
+        step!("claim.help");
+        settle(queue, me, &key.task)?;
+        step!("claim.drop_intent");
+        queue.discard(&intent)?;
+        return Ok(Claimed::Lost);
+    }
+    me.won.insert(key.clone());
+    let lease = Lease { key: key.clone(), task, spec, at: queue.now() };
+    if me.is_declared_dead(queue) {
+        let end = End { why: "declared dead".to_owned(), ..End::new(Verdict::Release, true) };
+        end::record(queue, me, &lease, end)?;
+        end::finish(queue, me, &lease, false)?;
+        return Ok(Claimed::Dead);
+    }
+    Ok(Claimed::Won(Box::new(lease)))
+}
+
+fn cannot_claim(cause: std::io::Error, key: &Key, path: &std::path::Path) -> crate::error::Error {
+    use crate::error::Cannot;
+    let failed: std::io::Result<()> = Err(cause);
+    match failed.cannot(&format!("claim {} attempt {}", key.task, key.n), path) {
+        Err(e) => e,
+        Ok(()) => crate::error::Error::new(crate::error::Exit::Internal, "unreachable"),
+    }
+}

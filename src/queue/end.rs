@@ -1,0 +1,135 @@
+//! Ending an attempt: "done", "failed", "expired" and "cancelled" compete for one register.
+//!
+//! Steps:
+//! 1. stage the verdict as `procs/W/run/T.n.end`; a recoverer links it instead of `expired`, so work
+//!    that was finished is not thrown away;
+//! 2. link it to `tasks/T/n.end`: **the attempt is decided**. Taken already: fenced, and the verdict
+//!    is published as `n.late` beside it;
+//! 3. follow-ups of what the register really says, whoever wrote it (R4);
+//! 4. event, then drop the staged verdict and the intent.
+
+use crate::error::{Cannot, Result};
+use crate::step;
+
+use super::Queue;
+use super::claim::Lease;
+use super::events::{self, Event};
+use super::ids::Key;
+use super::procs::Proc;
+use super::record::{self, End, Note, Verdict};
+use super::register::{Held, publish};
+use super::settle::settle;
+use super::tasks::{self, Task};
+
+/// Who decided the attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    /// We did.
+    Recorded,
+    /// Somebody else did before us: what the register says. Ours is kept as `n.late`.
+    Fenced(Box<End>),
+}
+
+/// Writes a verdict to a staged file and publishes it as `n.end`. Steps 1 and 2.
+pub fn record(queue: &Queue, me: &mut Proc, lease: &Lease, mut end: End) -> Result<Ended> {
+    let before = tasks::end_before(queue, &lease.task, lease.key.n);
+    let charged = before.as_ref().map_or(0, |e| e.charged);
+    let counts = matches!(end.verdict, Verdict::Fail | Verdict::Expired);
+    end.charged = end.charged.max(charged + u32::from(counts));
+    end.boots = end.boots.max(before.as_ref().map_or(0, |e| e.boots));
+    end.by.clone_from(&me.wid);
+    if end.holder.is_empty() {
+        end.holder.clone_from(&me.wid);
+    }
+    if end.started.is_empty() {
+        end.started.clone_from(&lease.at);
+    }
+    end.ended = queue.now();
+    let staged = stage(queue, me, &lease.key, &end)?;
+    step!("end.link");
+    decide(queue, &lease.task, lease.key.n, &staged, &record::to_bytes(&end))
+}
+
+/// The staged verdict: complete under its final name or not there.
+fn stage(queue: &Queue, me: &Proc, key: &Key, end: &End) -> Result<std::path::PathBuf> {
+    let staged = me.run(&format!("{key}.end"));
+    let tmp = me.run(&format!("{key}.end.tmp"));
+    step!("end.stage");
+    queue.fs.create(&tmp, &record::to_bytes(end), 0o444).cannot("write a result", &tmp)?;
+    step!("end.staged");
+    queue.fs.rename(&tmp, &staged).cannot("write a result", &staged)?;
+    Ok(staged)
+}
+
+/// Links a staged verdict to `n.end`.
+pub fn decide(
+    queue: &Queue,
+    task: &Task,
+    n: u32,
+    staged: &std::path::Path,
+    content: &[u8],
+) -> Result<Ended> {
+    match publish(queue, staged, &task.dir, &format!("{n}.end"), |bytes| bytes == content)? {
+        Held::Ours => Ok(Ended::Recorded),
+        Held::Theirs(bytes) => {
+            step!("end.late");
+            let late = format!("{n}.late");
+            // Somebody else's late result of the same attempt is just as good.
+            publish(queue, staged, &task.dir, &late, |_| true)?;
+            let end = record::parse(&bytes).unwrap_or_else(|_| End::lost());
+            Ok(Ended::Fenced(Box::new(end)))
+        }
+    }
+}
+
+/// Follow-ups, event, and the end of the intent. Steps 3 and 4. `late`: our verdict came too late.
+pub fn finish(queue: &Queue, me: &mut Proc, lease: &Lease, late: bool) -> Result<()> {
+    let key = lease.key.clone();
+    announce(queue, me, &key, late)?;
+    step!("end.unstage");
+    queue.discard(&me.run(&format!("{key}.end")))?;
+    step!("end.drop_intent");
+    queue.discard(&me.intent(&key))
+}
+
+/// Follow-ups and event of a decided attempt, for its owner and for recoverers.
+pub fn announce(queue: &Queue, me: &mut Proc, key: &Key, late: bool) -> Result<()> {
+    step!("end.settle");
+    settle(queue, me, &key.task)?;
+    if let Some(task) = tasks::look(queue, &key.task)?
+        && task.names.ends.contains(&key.n)
+    {
+        let end = tasks::end_of(queue, &task, key.n);
+        let mut event = Event::of("end", key).why(&end.why);
+        event.verdict = serde_json::to_value(end.verdict)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned))
+            .unwrap_or_default();
+        event.retry = Some(end.retry);
+        event.by = end.by;
+        event.more.insert("holder".to_owned(), end.holder.into());
+        event.more.insert("started".to_owned(), end.started.into());
+        events::append(queue, me, event);
+    }
+    if late {
+        events::append(queue, me, Event::of("late", key));
+    }
+    Ok(())
+}
+
+/// Permits attempt n+1 of a task that is over: links `n.reopen`. False: somebody was faster, which
+/// is as good.
+pub fn reopen(queue: &Queue, me: &mut Proc, task: &Task, n: u32, note: &Note) -> Result<bool> {
+    let intent = me.settle_intent(queue, &task.id)?;
+    let tmp = me.run(&format!("_reopen.{}", task.id));
+    let bytes = record::to_bytes(note);
+    queue.fs.create(&tmp, &bytes, 0o444).cannot("write a reopen", &tmp)?;
+    step!("reopen.link");
+    let held = publish(queue, &tmp, &task.dir, &format!("{n}.reopen"), |b| b == bytes)?;
+    queue.discard(&tmp)?;
+    events::append(queue, me, Event::of("reopen", &Key::new(&task.id, n)).why(&note.why));
+    super::settle::revive(queue, me, &task.id)?;
+    settle(queue, me, &task.id)?;
+    queue.discard(&intent)?;
+    Ok(held == Held::Ours)
+}

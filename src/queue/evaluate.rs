@@ -1,0 +1,124 @@
+//! May attempt n be claimed now? Looks at everything that speaks for or against it.
+//!
+//! This is the only place that decides readiness: submitters, completers, claimers, releasers,
+//! promoters and recoverers all ask here, so none of them can bypass a dependency, a hold or a time.
+
+use crate::error::Result;
+use crate::sys::clock::parse_rfc3339;
+
+use super::Queue;
+use super::record::{OnDepDead, Verdict};
+use super::tasks::{self, Phase, Task};
+
+/// What speaks against a dependency.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Because {
+    /// It is not submitted yet.
+    Unknown,
+    /// It is on its way.
+    Unfinished(Phase),
+    /// It failed or was cancelled.
+    Dead(Phase),
+}
+
+/// A dependency that is not met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocker {
+    /// The task that is waited for.
+    pub on: String,
+    /// Why it is not enough yet.
+    pub because: Because,
+}
+
+/// The answer for attempt n of a pending task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// It may be claimed.
+    Ready,
+    /// It was added with `hold`, and nobody has released it.
+    Held,
+    /// A person does it, and nothing else stands in the way.
+    Manual,
+    /// Dependencies are missing.
+    Blocked(Vec<Blocker>),
+    /// Not before this time, in milliseconds since 1970.
+    Delayed(u64),
+    /// It must be ended as cancelled instead: why.
+    CancelDue(String),
+}
+
+/// The id part of an entry of `after`.
+pub fn dependency(entry: &str) -> (&str, bool) {
+    match entry.strip_suffix("@pass") {
+        Some(id) => (id, true),
+        None => (entry, false),
+    }
+}
+
+/// Judges attempt `n` of a task whose phase is `Pending(n)`.
+pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
+    let Ok(spec) = &task.spec else { return Ok(Readiness::Blocked(Vec::new())) };
+    if let Some(why) = cancel_due(task, n) {
+        return Ok(Readiness::CancelDue(why));
+    }
+    if spec.hold && n == 1 {
+        return Ok(Readiness::Held);
+    }
+    let mut blockers = Vec::new();
+    for entry in &spec.after {
+        let (on, pass) = dependency(entry);
+        let because = match tasks::look(queue, on)? {
+            None => Because::Unknown,
+            Some(other) => match other.phase.clone() {
+                Phase::Done(_) => continue,
+                _ if pass && tasks::passed(queue, &other) => continue,
+                Phase::NoSpec => Because::Unknown,
+                dead @ (Phase::Failed(_) | Phase::Cancelled(_)) => match spec.on_dep_dead {
+                    OnDepDead::Run => continue,
+                    OnDepDead::Cancel => {
+                        return Ok(Readiness::CancelDue(format!("{DEPENDENCY} {on} {}", ended(&dead))));
+                    }
+                    OnDepDead::Block => Because::Dead(dead),
+                },
+                other => Because::Unfinished(other),
+            },
+        };
+        blockers.push(Blocker { on: on.to_owned(), because });
+    }
+    if !blockers.is_empty() {
+        return Ok(Readiness::Blocked(blockers));
+    }
+    if spec.manual {
+        return Ok(Readiness::Manual);
+    }
+    // Only the time that belongs to this attempt: of the submission for the first, of the last end
+    // for the others. A reopen waives it.
+    let not_before = match &task.last_end {
+        None => spec.not_before.as_deref(),
+        Some(_) if task.names.reopens.contains(&task.names.last()) => None,
+        Some(end) if end.verdict == Verdict::Release => {
+            end.not_before.as_deref().or(spec.not_before.as_deref())
+        }
+        Some(end) => end.not_before.as_deref(),
+    };
+    match not_before.and_then(parse_rfc3339) {
+        Some(due) if due > queue.clock.wall_ms() => Ok(Readiness::Delayed(due)),
+        _ => Ok(Readiness::Ready),
+    }
+}
+
+/// How a cancellation because of a dependency begins; a reopened dependency looks for it.
+pub const DEPENDENCY: &str = "dependency";
+
+fn ended(phase: &Phase) -> &'static str {
+    if matches!(phase, Phase::Failed(_)) { "failed" } else { "was cancelled" }
+}
+
+/// A cancel was acknowledged for the running attempt n-1, and it ended in a way that would retry.
+fn cancel_due(task: &Task, n: u32) -> Option<String> {
+    let before = n.checked_sub(1)?;
+    let served = task.last_end.as_ref().is_some_and(|end| end.verdict == Verdict::Cancel);
+    let waived = task.names.reopens.contains(&before);
+    (task.names.cancels.contains(&before) && !served && !waived)
+        .then(|| format!("cancel was asked for during attempt {before}"))
+}

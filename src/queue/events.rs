@@ -1,0 +1,122 @@
+//! `events/`: the stream of what happened, for status and for people. The registers are the audit.
+//!
+//! Each long-lived process appends to a file of its own, so nothing is contended and a shared file
+//! system cannot mix lines up. Short-lived commands of one machine and boot share a file: on one
+//! kernel a single appending `write` is whole. A torn last line is ignored by readers.
+//!
+//! An event is written before the intent that covers it is dropped, so every decided transition has
+//! at least one line. Lines may repeat; folding them is idempotent (`plan::fold`).
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::step;
+use crate::sys::machine;
+
+use super::Queue;
+use super::ids::Key;
+use super::procs::Proc;
+use super::record::CardKind;
+
+/// The longest line.
+pub const LINE_MAX: usize = 4096;
+
+/// Length at which a file is followed by the next segment.
+pub const SEGMENT_MAX: u64 = 16 << 20;
+
+/// One line.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Event {
+    /// Identity of the line: `W:SEQ`.
+    pub e: String,
+    /// When (RFC 3339).
+    pub t: String,
+    /// What happened: submit, blocked, delayed, ready, manual, held, claim, end, late, cancel,
+    /// reopen, progress, notice, start, stop.
+    pub k: String,
+    /// The task.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// The attempt.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub n: u32,
+    /// The process that did it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    /// Of an end: the verdict.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub verdict: String,
+    /// Of an end: whether attempt n+1 follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<bool>,
+    /// Words for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// Of a progress report: percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pct: Option<f64>,
+    /// Of a claim: milliseconds between submission or retry and claim; more fields.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+impl Event {
+    /// An event about an attempt.
+    pub fn of(k: &str, key: &Key) -> Event {
+        Event { k: k.to_owned(), id: key.task.clone(), n: key.n, ..Event::default() }
+    }
+
+    /// With words for people, cut to what a line can hold.
+    #[must_use]
+    pub fn why(mut self, why: &str) -> Event {
+        self.why = why.chars().take(1000).collect();
+        self
+    }
+}
+
+/// Appends an event and rings the bell of the aggregator. An event that cannot be written does not
+/// stop the work: the status is stale until the next look at the registers.
+pub fn append(queue: &Queue, me: &mut Proc, mut event: Event) {
+    me.seq += 1;
+    event.e = format!("{}:{}", me.wid, me.seq);
+    event.t = queue.now();
+    if event.by.is_empty() {
+        event.by.clone_from(&me.wid);
+    }
+    let mut line = serde_json::to_vec(&event).unwrap_or_default();
+    if line.len() >= LINE_MAX {
+        event.why.clear();
+        event.more.clear();
+        line = serde_json::to_vec(&event).unwrap_or_default();
+    }
+    line.push(b'\n');
+    let stem = stem(me);
+    step!("event.append");
+    let segment = segment(queue, &stem);
+    let path = queue.layout.events().join(format!("{stem}.{segment}.jsonl"));
+    if let Err(e) = queue.fs.append(&path, &line) {
+        tracing::warn!(path = %path.display(), error = %e, "cannot append an event");
+    }
+    queue.ring(&queue.layout.events_bell());
+}
+
+fn stem(me: &Proc) -> String {
+    if me.card.kind == CardKind::Cli {
+        let boot: String = machine::place().boot.chars().take(8).collect();
+        return format!("cli@{boot}");
+    }
+    me.wid.clone()
+}
+
+fn segment(queue: &Queue, stem: &str) -> u32 {
+    let full = |segment: u32| {
+        let path = queue.layout.events().join(format!("{stem}.{segment}.jsonl"));
+        queue.fs.stat(&path).is_ok_and(|s| s.len >= SEGMENT_MAX)
+    };
+    (0..).find(|&segment| !full(segment)).unwrap_or(0)
+}

@@ -1,0 +1,161 @@
+//! `incoming/`: tasks by `mv`. A file that parses is submitted, anything else goes to
+//! `incoming/rejected/` with its reason beside it in a `.why`.
+//!
+//! A file is taken by renaming it to `run/_in.UID`: one winner, and the user's name (which may be
+//! anything) is not in ours. The submission's uid is that UID, so a redo cannot submit twice:
+//! `_in.UID` is removed after the submission is staged and before it is linked.
+
+use crate::error::{Cannot, Result};
+use crate::plan::jsonl::parse_submission;
+use crate::step;
+use crate::sys::fs::{Entry, Kind, is_absent};
+
+use super::Queue;
+use super::ids::random_part;
+use super::procs::Proc;
+use super::record::RECORD_MAX;
+use super::submit;
+
+/// A file that does not parse may still be being written; after this time without a change it is
+/// taken as broken.
+const SETTLED_MS: u64 = 2000;
+
+/// What a look into `incoming/` did.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Ids that were accepted.
+    pub accepted: Vec<String>,
+    /// Names that were rejected, with the reason.
+    pub rejected: Vec<(String, String)>,
+    /// Something is still being written: look again after this many milliseconds.
+    pub again_ms: Option<u64>,
+}
+
+/// Takes everything that is ready to be taken.
+pub fn take_all(queue: &Queue, me: &mut Proc) -> Result<Taken> {
+    let mut taken = Taken::default();
+    let mut entries = queue.list(&queue.layout.incoming())?;
+    entries.sort_by(|a, b| super::ids::natural_cmp(&a.name, &b.name));
+    for entry in entries {
+        if !is_ignored(&entry) {
+            take(queue, me, &entry, &mut taken)?;
+        }
+    }
+    Ok(taken)
+}
+
+/// Names of editors' and copiers' temporary files, and the directory of the rejected ones.
+fn is_ignored(entry: &Entry) -> bool {
+    let name = &entry.name;
+    (name == "rejected" && entry.kind == Kind::Dir)
+        || name.starts_with('.')
+        || ["~", ".tmp", ".swp", ".part"].iter().any(|end| name.ends_with(end))
+}
+
+fn take(queue: &Queue, me: &mut Proc, entry: &Entry, taken: &mut Taken) -> Result<()> {
+    let path = queue.layout.incoming().join(&entry.name);
+    if entry.kind == Kind::File {
+        match queue.fs.read(&path, 0, RECORD_MAX) {
+            Err(e) if is_absent(&e) => return Ok(()),
+            Ok(bytes) if parse_submission(&bytes).is_err() => {
+                let Ok(stat) = queue.fs.stat(&path) else { return Ok(()) };
+                let age = queue.clock.wall_ms().saturating_sub(stat.mtime_ns / 1_000_000);
+                if age < SETTLED_MS {
+                    taken.again_ms = Some(SETTLED_MS - age + 10);
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
+    }
+    let uid = format!("{}{}", random_part(queue.clock.random()), random_part(queue.clock.random()));
+    let mine = me.run(&format!("_in.{uid}"));
+    step!("incoming.take");
+    match queue.fs.rename(&path, &mine) {
+        Ok(()) => {}
+        // Somebody else was faster.
+        Err(e) if is_absent(&e) => return Ok(()),
+        Err(e) => return Err(e).cannot("take a file from incoming/", &path),
+    }
+    match accept(queue, me, &mine, &uid)? {
+        Ok(id) => taken.accepted.push(id),
+        Err(why) => {
+            reject(queue, &mine, &entry.name, &uid, &why)?;
+            taken.rejected.push((entry.name.clone(), why));
+        }
+    }
+    Ok(())
+}
+
+/// Submits a taken file. The inner error is the reason to reject it.
+fn accept(
+    queue: &Queue,
+    me: &mut Proc,
+    mine: &std::path::Path,
+    uid: &str,
+) -> Result<std::result::Result<String, String>> {
+    let bytes = match queue.fs.stat(mine) {
+        Ok(stat) if stat.kind != Kind::File => {
+            return Ok(Err("not a regular file: only a file can be a task".to_owned()));
+        }
+        Ok(stat) if stat.len >= RECORD_MAX as u64 => {
+            return Ok(Err("longer than 1 MiB".to_owned()));
+        }
+        _ => queue.fs.read(mine, 0, RECORD_MAX).cannot("read a file from incoming/", mine)?,
+    };
+    let (id, mut spec) = match parse_submission(&bytes) {
+        Ok(parsed) => parsed,
+        Err(why) => return Ok(Err(why)),
+    };
+    spec.uid = uid.to_owned();
+    spec.by = "incoming".to_owned();
+    spec.at = queue.now();
+    if let Err(e) = submit::check(queue, id.as_deref(), &spec) {
+        return Ok(Err(e.message));
+    }
+    match submit::submit_taken(queue, me, id.as_deref(), spec, mine) {
+        Ok(submitted) => Ok(Ok(submitted.id().to_owned())),
+        Err(e) if e.exit == crate::error::Exit::Conflict => Ok(Err(e.message)),
+        Err(e) => Err(e),
+    }
+}
+
+/// Moves a taken file to rejected/, under its own name where that is free, its reason first.
+fn reject(queue: &Queue, mine: &std::path::Path, name: &str, uid: &str, why: &str) -> Result<()> {
+    let dir = queue.layout.rejected();
+    crate::sys::fs::mkdir_all(&*queue.fs, &dir).cannot("make a directory", &dir)?;
+    let free = !queue.fs.exists(&dir.join(name)) && name.len() < 200;
+    let name = if free { name.to_owned() } else { format!("{uid}.json") };
+    let text = format!("{why}\n");
+    step!("incoming.why");
+    queue.replace(&dir.join(format!("{name}.why")), text.as_bytes())?;
+    step!("incoming.reject");
+    queue.fs.rename(mine, &dir.join(&name)).cannot("reject a file", &dir.join(&name))?;
+    queue.ring(&queue.layout.events_bell());
+    Ok(())
+}
+
+/// Finishes with a file that a dead process had taken. Its staged submissions, if any, were finished
+/// before this is called: one with the same uid means that this file is served.
+pub fn resume(
+    queue: &Queue,
+    me: &mut Proc,
+    taken: &std::path::Path,
+    uid: &str,
+    staged: &[String],
+) -> Result<()> {
+    if staged.iter().any(|s| s == uid) {
+        return queue.discard(taken);
+    }
+    let mine = me.run(&format!("_in.{uid}"));
+    if mine != taken {
+        match queue.fs.rename(taken, &mine) {
+            Err(e) if is_absent(&e) => return Ok(()),
+            other => other.cannot("take over a file of incoming/", taken)?,
+        }
+    }
+    match accept(queue, me, &mine, uid)? {
+        Ok(_) => Ok(()),
+        Err(why) => reject(queue, &mine, &format!("{uid}.json"), uid, &why),
+    }
+}

@@ -1,0 +1,88 @@
+//! Making a queue, and finding out whether the file system can carry one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::sys::clock::Clock;
+use crate::sys::fs::{Fs, mkdir_all};
+
+use super::Queue;
+use super::ids::random_part;
+use super::layout::{DIRECTORIES, LAYOUT, Layout, LayoutRecord};
+use super::record;
+use super::sweep;
+
+/// What `.coord/README` says to whoever does `ls`.
+const README: &str = include_str!("directory-readme.txt");
+
+/// Makes the queue at `root`, which must be absolute. `layout.json` comes last, so a queue is there
+/// completely or not at all; an interrupted `init` is simply repeated. A queue that is there already
+/// is opened.
+pub fn init(root: &Path, fs: Arc<dyn Fs>, clock: Arc<dyn Clock>) -> Result<Queue> {
+    let layout = Layout::new(root.to_owned());
+    mkdir_all(&*fs, root).cannot("make the queue directory", root)?;
+    if fs.stat(&layout.layout_record()).is_ok() {
+        return Queue::open(root, fs, clock);
+    }
+    probe(&*fs, root, &random_part(clock.random()))?;
+    for name in DIRECTORIES {
+        let path = layout.at(name);
+        mkdir_all(&*fs, &path).cannot("make a directory", &path)?;
+    }
+    let name = random_part(clock.random());
+    let queue = Queue { layout, fs, clock, shared: crate::sys::machine::fs_kind(root).blind };
+    for bell in sweep::bells(&queue) {
+        queue.fs.touch(&bell).cannot("make a bell", &bell)?;
+    }
+    queue.replace(&queue.layout.at("README"), README.as_bytes())?;
+    queue.replace(&queue.layout.at(".gitignore"), b"*\n")?;
+    let record = LayoutRecord {
+        layout: LAYOUT,
+        queue: format!("q-{}", &name[..6]),
+        shards: 0,
+        durability: "process".to_owned(),
+        min_writer: LAYOUT,
+    };
+    let tmp = queue.layout.at(&format!(".layout.{name}.tmp"));
+    queue.fs.create(&tmp, &record::to_bytes(&record), 0o444).cannot("write a file", &tmp)?;
+    // Two `init` at once: the first link is the queue, the other opens it.
+    let linked = queue.fs.link(&tmp, &queue.layout.layout_record());
+    queue.discard(&tmp)?;
+    match linked {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        other => other.cannot("make the queue", root)?,
+    }
+    Queue::open(root, queue.fs.clone(), queue.clock.clone())
+}
+
+/// Tries what the protocol relies on: a hard link, its refusal when the name is taken, a rename of
+/// a directory.
+pub fn probe(fs: &dyn Fs, root: &Path, unique: &str) -> Result<()> {
+    let (a, b) = (root.join(format!(".probe.{unique}.a")), root.join(format!(".probe.{unique}.b")));
+    fs.create(&a, b"probe\n", 0o644).cannot("write in the queue directory", root)?;
+    let first = fs.link(&a, &b);
+    let second = first.as_ref().ok().map(|()| fs.link(&a, &b));
+    drop(fs.unlink(&b));
+    drop(fs.unlink(&a));
+    if let Err(cause) = first {
+        let kind = crate::sys::machine::fs_kind(root);
+        return Err(Error {
+            exit: Exit::Environment,
+            message: format!("cannot create hard links in {} (file system: {})", root.display(), kind.name),
+            cause: Some(cause),
+            at: Some(root.to_owned()),
+            hint: Some(
+                "coord needs one file system with hard links: set COORD_DIR to a directory on one, \
+                 such as /var/tmp/coord-queue"
+                    .to_owned(),
+            ),
+        });
+    }
+    match second {
+        Some(Err(e)) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        _ => Err(Error::new(Exit::Environment, "this file system lets a link replace a name")
+            .at(root)
+            .hint("no queue can be safe there: use another file system")),
+    }
+}

@@ -1,0 +1,173 @@
+//! Every path of a queue, built in one place, and the version that programs respect.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::Key;
+
+/// The layout that this program writes.
+pub const LAYOUT: u32 = 1;
+
+/// `layout.json`: made once by `init`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayoutRecord {
+    /// Which layout the directory has. A higher one is neither read nor written.
+    pub layout: u32,
+    /// The queue's own name, for messages between queues.
+    #[serde(default)]
+    pub queue: String,
+    /// Number of shards below tasks/ (0: none; other numbers belong to later layouts).
+    #[serde(default)]
+    pub shards: u32,
+    /// What survives a power loss; only `process` exists so far.
+    #[serde(default)]
+    pub durability: String,
+    /// The lowest layout number that a writer must know.
+    #[serde(default)]
+    pub min_writer: u32,
+}
+
+/// The directories that `init` makes; `layout.rs` and queue-layout.md list the same ones.
+pub const DIRECTORIES: &[&str] = &[
+    "control",
+    "control/boot",
+    "incoming",
+    "incoming/rejected",
+    "tasks",
+    "waiters",
+    "ready",
+    "delayed",
+    "blocked",
+    "procs",
+    "events",
+    "stats",
+    "log",
+];
+
+/// Builds the paths of one queue.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The paths below `root`, which must be absolute.
+    pub fn new(root: PathBuf) -> Layout {
+        Layout { root }
+    }
+    /// The queue directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+    /// Any path below the root.
+    pub fn at(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+    /// `layout.json`.
+    pub fn layout_record(&self) -> PathBuf {
+        self.at("layout.json")
+    }
+    /// `tasks/`.
+    pub fn tasks(&self) -> PathBuf {
+        self.at("tasks")
+    }
+    /// `tasks/T`.
+    pub fn task(&self, id: &str) -> PathBuf {
+        self.root.join("tasks").join(id)
+    }
+    /// `tasks/T/n.out`.
+    pub fn out(&self, key: &Key) -> PathBuf {
+        self.task(&key.task).join(format!("{}.out", key.n))
+    }
+    /// `waiters/D`.
+    pub fn waiters(&self, on: &str) -> PathBuf {
+        self.root.join("waiters").join(on)
+    }
+    /// `ready/`.
+    pub fn ready(&self) -> PathBuf {
+        self.at("ready")
+    }
+    /// `ready/ROLE`.
+    pub fn ready_role(&self, role: &str) -> PathBuf {
+        self.root.join("ready").join(role)
+    }
+    /// `ready/ROLE/PP`.
+    pub fn ready_level(&self, role: &str, priority: u8) -> PathBuf {
+        self.ready_role(role).join(format!("{priority:02}"))
+    }
+    /// `ready/bell`, rung for every publication.
+    pub fn ready_bell(&self) -> PathBuf {
+        self.at("ready/bell")
+    }
+    /// `ready/ROLE/bell`.
+    pub fn role_bell(&self, role: &str) -> PathBuf {
+        self.ready_role(role).join("bell")
+    }
+    /// `delayed/`.
+    pub fn delayed(&self) -> PathBuf {
+        self.at("delayed")
+    }
+    /// `delayed/bell`.
+    pub fn delayed_bell(&self) -> PathBuf {
+        self.at("delayed/bell")
+    }
+    /// `delayed/DUE`: DUE is unix seconds in eight hexadecimal digits.
+    pub fn delayed_at(&self, due_s: u64) -> PathBuf {
+        self.delayed().join(format!("{due_s:08x}"))
+    }
+    /// `blocked/`.
+    pub fn blocked(&self) -> PathBuf {
+        self.at("blocked")
+    }
+    /// `blocked/T.n`.
+    pub fn blocked_entry(&self, key: &Key) -> PathBuf {
+        self.blocked().join(key.to_string())
+    }
+    /// `procs/`.
+    pub fn procs(&self) -> PathBuf {
+        self.at("procs")
+    }
+    /// `procs/W`.
+    pub fn proc(&self, wid: &str) -> PathBuf {
+        self.root.join("procs").join(wid)
+    }
+    /// `procs/bell`, rung when a program comes or goes.
+    pub fn procs_bell(&self) -> PathBuf {
+        self.at("procs/bell")
+    }
+    /// `control/`.
+    pub fn control(&self) -> PathBuf {
+        self.at("control")
+    }
+    /// `events/`.
+    pub fn events(&self) -> PathBuf {
+        self.at("events")
+    }
+    /// `events/bell`, rung after every line.
+    pub fn events_bell(&self) -> PathBuf {
+        self.at("events/bell")
+    }
+    /// `incoming/`.
+    pub fn incoming(&self) -> PathBuf {
+        self.at("incoming")
+    }
+    /// `incoming/rejected/`.
+    pub fn rejected(&self) -> PathBuf {
+        self.at("incoming/rejected")
+    }
+    /// `status.json`.
+    pub fn status(&self) -> PathBuf {
+        self.at("status.json")
+    }
+    /// `stats/next-id`: a hint where the counter of numbers may start.
+    pub fn next_id(&self) -> PathBuf {
+        self.at("stats/next-id")
+    }
+    /// `control/boot/HOST.BOOT`: the hints were rebuilt since this boot.
+    pub fn boot_mark(&self, host_id: &str, boot: &str) -> PathBuf {
+        let part = |s: &str| s.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+        let (host, boot): (String, String) = (part(host_id), part(boot));
+        self.at("control/boot").join(format!("{host}.{boot}"))
+    }
+}

@@ -1,0 +1,266 @@
+//! `procs/W/`: identity, heartbeat and intents of one process.
+//!
+//! The directory is built under a dotted name and renamed into place, so a process is there with
+//! its card or not at all. Only the process itself writes in it, except `end`, the register by which
+//! anyone declares it dead (or it says that it left), and except the clean-up after its death.
+//!
+//! ```text
+//! procs/W/card.K.json      identity; claims and intents are hard links to it
+//! procs/W/card.KIND.K.json the same for claims that hold or cancel a task, or are a person's
+//! procs/W/hb               touched every heartbeat while a claim is held
+//! procs/W/bell             rung by others: look at what you hold
+//! procs/W/run/T.n          intent: claim T.n is being made, held or ended
+//! procs/W/run/T.n.end      the staged end of T.n
+//! procs/W/run/_submit.T    a staged submission       _in.UID   a file taken from incoming/
+//! procs/W/run/_settle.T    T must be looked at       _end.T.n  an end staged for somebody else
+//! procs/W/end              left, or declared dead
+//! ```
+//! Intents that are not claims begin with `_`, which no task id does.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Cannot, Result};
+use crate::step;
+use crate::sys::fs::is_absent;
+use crate::sys::machine;
+
+use super::Queue;
+use super::ids::{Key, random_part};
+use super::record::{self, Card, CardKind, Note};
+
+/// Links to one card before a new one is made: ext4 and btrfs allow 65,000, and each claim costs
+/// two for a moment.
+const LINKS_MAX: u32 = 30_000;
+
+/// What a process says of itself when it registers.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The readable part of its id.
+    pub name: String,
+    /// What it is.
+    pub kind: CardKind,
+    /// Roles it serves; all where empty.
+    pub roles: Vec<String>,
+    /// Labels it offers.
+    pub labels: Vec<String>,
+    /// Its lease, in milliseconds; 0 = judged by its process alone.
+    pub lease_ms: u64,
+}
+
+/// A registered process: ours.
+#[derive(Debug)]
+pub struct Proc {
+    /// Its id.
+    pub wid: String,
+    /// Its card, without a kind of claim.
+    pub card: Card,
+    dir: PathBuf,
+    links: u32,
+    /// Attempts that this process has won: the same one is never won twice (R2).
+    pub won: BTreeSet<Key>,
+    /// Number of the next event.
+    pub seq: u64,
+    /// Submissions so far, which spread over lanes of the ready index.
+    pub published: u64,
+}
+
+impl Proc {
+    /// Registers this process with the queue.
+    ///
+    /// Crash: a dotted directory that nobody looks at, removed by the sweep; or a process without
+    /// intents, removed by the recovery pass.
+    pub fn register(queue: &Queue, identity: &Identity) -> Result<Proc> {
+        let wid = format!("{}-{}", identity.name, random_part(queue.clock.random()));
+        let pid = i32::try_from(std::process::id()).unwrap_or(0);
+        let place = machine::place();
+        let card = Card {
+            v: 1,
+            wid: wid.clone(),
+            card: 0,
+            kind: identity.kind,
+            host: machine::host_name(),
+            host_id: place.host_id.clone(),
+            boot: place.boot.clone(),
+            pidns: place.pidns,
+            pid,
+            start: crate::sys::alive::proc_stat(pid).map_or(0, |s| s.start),
+            mark: std::env::var(crate::sys::alive::MARK).unwrap_or_default(),
+            roles: identity.roles.clone(),
+            labels: identity.labels.clone(),
+            lease_ms: identity.lease_ms,
+            uid: nix::unistd::getuid().as_raw(),
+            ver: env!("CARGO_PKG_VERSION").to_owned(),
+            at: queue.now(),
+        };
+        let procs = queue.layout.procs();
+        let building = procs.join(format!(".new-{wid}"));
+        let fs = &queue.fs;
+        step!("register.mkdir");
+        fs.mkdir(&building).cannot("register with the queue", &building)?;
+        let dir = queue.layout.proc(&wid);
+        let built = (|| {
+            fs.mkdir(&building.join("run")).cannot("register with the queue", &building)?;
+            let path = building.join("card.0.json");
+            fs.create(&path, &record::to_bytes(&card), 0o444).cannot("write a card", &path)?;
+            fs.touch(&building.join("hb")).cannot("write a heartbeat", &building)?;
+            fs.touch(&building.join("bell")).cannot("make a bell", &building)?;
+            step!("register.rename");
+            fs.rename(&building, &dir).cannot("register with the queue", &dir)
+        })();
+        if let Err(e) = built {
+            // Leave nothing of it on a disk that may be full.
+            for name in ["bell", "hb", "card.0.json"] {
+                drop(fs.unlink(&building.join(name)));
+            }
+            drop(fs.rmdir(&building.join("run")));
+            drop(fs.rmdir(&building));
+            return Err(e);
+        }
+        if identity.kind != CardKind::Cli {
+            queue.ring(&queue.layout.procs_bell());
+        }
+        Ok(Proc { wid, card, dir, links: 0, won: BTreeSet::new(), seq: 0, published: 0 })
+    }
+
+    /// `procs/W`.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A path in `procs/W/run`.
+    pub fn run(&self, name: &str) -> PathBuf {
+        self.dir.join("run").join(name)
+    }
+
+    /// The intent for a claim.
+    pub fn intent(&self, key: &Key) -> PathBuf {
+        self.run(&key.to_string())
+    }
+
+    /// The card that a claim of this kind links to; made on demand, and anew after many links.
+    pub fn card_for(&mut self, queue: &Queue, kind: CardKind) -> Result<PathBuf> {
+        self.links += 2;
+        if self.links > LINKS_MAX {
+            self.links = 2;
+            self.card.card += 1;
+        }
+        self.card_file(queue, kind)
+    }
+
+    /// Makes the next card the current one: the file system allows no further link to this one.
+    pub fn next_card(&mut self, queue: &Queue, kind: CardKind) -> Result<PathBuf> {
+        self.links = 2;
+        self.card.card += 1;
+        self.card_file(queue, kind)
+    }
+
+    fn card_file(&self, queue: &Queue, kind: CardKind) -> Result<PathBuf> {
+        let number = self.card.card;
+        let own = kind == self.card.kind;
+        let path = if own {
+            self.dir.join(format!("card.{number}.json"))
+        } else {
+            let word = serde_json::to_value(kind).unwrap_or_default();
+            self.dir.join(format!("card.{}.{number}.json", word.as_str().unwrap_or("other")))
+        };
+        if (own && number == 0) || queue.fs.stat(&path).is_ok() {
+            return Ok(path);
+        }
+        let card = Card { kind, ..self.card.clone() };
+        let tmp = path.with_extension("tmp");
+        queue.fs.create(&tmp, &record::to_bytes(&card), 0o444).cannot("write a card", &tmp)?;
+        queue.fs.rename(&tmp, &path).cannot("write a card", &path)?;
+        Ok(path)
+    }
+
+    /// One heartbeat. On a shared file system the beat is a rewrite, which other hosts see.
+    pub fn beat(&self, queue: &Queue) -> Result<()> {
+        let path = self.dir.join("hb");
+        if queue.shared {
+            return queue.replace(&path, queue.now().as_bytes());
+        }
+        queue.fs.touch(&path).cannot("beat", &path)
+    }
+
+    /// Whether somebody declared this process dead, or its directory is gone: then it must not
+    /// claim, and goes on under a new identity only.
+    pub fn is_declared_dead(&self, queue: &Queue) -> bool {
+        queue.fs.exists(&self.dir.join("end")) || !queue.fs.exists(&self.dir)
+    }
+
+    /// Makes sure that `id` is looked at even if this process dies now.
+    pub fn settle_intent(&self, queue: &Queue, id: &str) -> Result<PathBuf> {
+        let path = self.run(&format!("_settle.{id}"));
+        step!("settle.intent");
+        queue.fs.touch(&path).cannot("write an intent", &path)?;
+        Ok(path)
+    }
+
+    /// Leaves the queue: the directory goes if no intent is left in it, and is left to recovery
+    /// otherwise.
+    pub fn leave(&self, queue: &Queue) {
+        if self.card.kind == CardKind::Cli {
+            // A command's directory simply goes; if that fails, recovery finds its process dead.
+            dissolve(queue, &self.wid);
+            return;
+        }
+        let tmp = self.dir.join("end.tmp");
+        let note = Note { v: 1, by: self.wid.clone(), at: queue.now(), why: "left".into(), closed: false };
+        step!("leave.end");
+        if queue.fs.create(&tmp, &record::to_bytes(&note), 0o444).is_ok() {
+            drop(queue.fs.link(&tmp, &self.dir.join("end")));
+            drop(queue.fs.unlink(&tmp));
+        }
+        dissolve(queue, &self.wid);
+        queue.ring(&queue.layout.procs_bell());
+    }
+}
+
+/// Removes `procs/W` if its `run/` is empty. Never recursive: an intent that a process puts there
+/// meanwhile keeps the directory. The card goes last, so that what is left can still be judged.
+pub fn dissolve(queue: &Queue, wid: &str) -> bool {
+    let dir = queue.layout.proc(wid);
+    step!("leave.rmdir_run");
+    match queue.fs.rmdir(&dir.join("run")) {
+        Err(e) if !is_absent(&e) => return false,
+        _ => {}
+    }
+    let mut names: Vec<String> = match queue.fs.list(&dir) {
+        Ok(entries) => entries.into_iter().map(|e| e.name).collect(),
+        Err(_) => return false,
+    };
+    names.sort_by_key(|name| name.starts_with("card."));
+    for name in names {
+        step!("leave.unlink");
+        drop(queue.fs.unlink(&dir.join(name)));
+    }
+    step!("leave.rmdir");
+    queue.fs.rmdir(&dir).is_ok()
+}
+
+/// The ids of all registered processes.
+pub fn all(queue: &Queue) -> Result<Vec<String>> {
+    let names = queue.list(&queue.layout.procs())?;
+    let dirs = names.into_iter().filter(|e| e.kind == crate::sys::fs::Kind::Dir);
+    Ok(dirs.map(|e| e.name).filter(|n| !n.starts_with('.')).collect())
+}
+
+/// The card of a process; `None` if it cannot be read.
+pub fn card(queue: &Queue, wid: &str) -> Option<Card> {
+    let dir = queue.layout.proc(wid);
+    let read = |name: &str| queue.fs.read(&dir.join(name), 0, record::RECORD_MAX).ok();
+    let bytes = read("card.0.json").or_else(|| {
+        // A shell worker may name its card otherwise.
+        let names = queue.fs.list(&dir).ok()?;
+        let name = names.into_iter().map(|e| e.name).find(|n| n.starts_with("card."))?;
+        read(&name)
+    })?;
+    record::parse(&bytes).ok()
+}
+
+/// What a process's `run/` names: the claims that it holds or is making.
+pub fn claims(queue: &Queue, wid: &str) -> Vec<Key> {
+    let names = queue.list(&queue.layout.proc(wid).join("run")).unwrap_or_default();
+    names.iter().filter(|e| !e.name.starts_with('_')).filter_map(|e| Key::parse(&e.name)).collect()
+}

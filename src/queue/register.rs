@@ -1,0 +1,56 @@
+//! Publishing a register: the one dangerous primitive.
+//!
+//! A register is a name that is written once, by linking a complete file to it. `link(2)` picks one
+//! winner among any number of writers, and its answer is one system call. But the answer may lie:
+//! after a lost reply a retransmission says EEXIST although the link is one's own (seen with NFSv4.2
+//! when the server crashed), and some clients turn EEXIST into success. So:
+//!
+//! - after any error, and always on a shared file system, the register is read back and its content
+//!   decides (R2);
+//! - the name is linked through an open directory in which spec.json was seen, so it can never land
+//!   in a directory that was made anew under the same path.
+
+use std::path::Path;
+
+use crate::error::{Cannot, Result};
+use crate::sys::fs::{Dir, is_absent};
+
+use super::Queue;
+use super::record::RECORD_MAX;
+
+/// Who holds a register after an attempt to publish it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// What we linked.
+    Ours,
+    /// What somebody else linked; its content, which may be unreadable.
+    Theirs(Vec<u8>),
+}
+
+/// Links `file` to the register `name` in `dir` and tells who holds it now. `ours` recognises our
+/// own content. The directory may have been removed meanwhile: then the error says so.
+pub fn publish(
+    queue: &Queue,
+    file: &Path,
+    dir: &Dir,
+    name: &str,
+    ours: impl Fn(&[u8]) -> bool,
+) -> Result<Held> {
+    let answer = queue.fs.link_in(file, dir, name);
+    if answer.is_ok() && !queue.shared {
+        return Ok(Held::Ours);
+    }
+    let path = dir.path.join(name);
+    match queue.fs.read_in(dir, name, RECORD_MAX) {
+        Ok(bytes) if ours(&bytes) => Ok(Held::Ours),
+        Ok(bytes) => Ok(Held::Theirs(bytes)),
+        // Not there: the link really failed, for the reason it gave.
+        Err(e) if is_absent(&e) => match answer {
+            Err(reason) => Err(reason).cannot("link a register", &path),
+            Ok(()) => Err(e).cannot("find the register just linked", &path),
+        },
+        // There but no readable file: somebody else's, by the rule for unreadable registers.
+        Err(_) if queue.fs.stat(&path).is_ok() => Ok(Held::Theirs(Vec::new())),
+        Err(e) => Err(e).cannot("read a register back", &path),
+    }
+}

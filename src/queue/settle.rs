@@ -1,0 +1,249 @@
+//! `settle`: look at a task's registers and do what follows from them.
+//!
+//! All follow-ups of all transitions are this one function: put the next attempt into ready/,
+//! delayed/ or blocked/, end it as cancelled where that was asked, serve those who wait for a task
+//! that is over. It is idempotent, may be done by anybody, any number of times, and at once by
+//! several. The caller holds an intent that names the task until it returns.
+
+use std::collections::BTreeSet;
+
+use crate::error::{Cannot, Result};
+use crate::step;
+use crate::sys::fs::is_absent;
+
+use super::Queue;
+use super::claim::{Claimed, seize};
+use super::evaluate::{Because, DEPENDENCY, Readiness, dependency, readiness};
+use super::events::{self, Event};
+use super::ids::Key;
+use super::procs::Proc;
+use super::ready;
+use super::record::{CardKind, End, Note, Verdict};
+use super::tasks::{self, Phase, Task};
+
+/// Does everything that follows from the state of `id` and, through those who wait for it, of
+/// others.
+pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
+    let mut todo = vec![id.to_owned()];
+    let mut seen = BTreeSet::new();
+    let mut served = Vec::new();
+    while let Some(id) = todo.pop() {
+        if !seen.insert(id.clone()) {
+            continue;
+        }
+        let Some(task) = tasks::look(queue, &id)? else { continue };
+        match task.phase {
+            Phase::Pending(n) => {
+                if pending(queue, me, task, n)? {
+                    seen.remove(&id);
+                    todo.push(id);
+                }
+            }
+            Phase::Done(_) | Phase::Failed(_) | Phase::Cancelled(_) => {
+                for waiter in waiters(queue, &id)? {
+                    seen.remove(&waiter);
+                    todo.push(waiter);
+                }
+                if matches!(task.phase, Phase::Done(_)) {
+                    served.push(id);
+                }
+            }
+            Phase::NoSpec | Phase::Corrupt(_) | Phase::Claimed(_) | Phase::Stage(..) => {}
+        }
+    }
+    served.iter().try_for_each(|id| drop_served(queue, id))
+}
+
+/// Publishes what a pending attempt is. True: the task changed, look at it again.
+fn pending(queue: &Queue, me: &mut Proc, task: Task, n: u32) -> Result<bool> {
+    let key = Key::new(&task.id, n);
+    match readiness(queue, &task, n)? {
+        Readiness::Blocked(_) => {
+            let Some(readiness) = wait_for_dependencies(queue, me, &task, &key)? else {
+                return Ok(false);
+            };
+            publish(queue, me, &task, &key, readiness)
+        }
+        other => publish(queue, me, &task, &key, other),
+    }
+}
+
+/// Registers with every missing dependency, then looks again (R6): a dependency that is done in
+/// between either serves the new waiter or is seen here. `None`: it really waits.
+fn wait_for_dependencies(
+    queue: &Queue,
+    me: &mut Proc,
+    task: &Task,
+    key: &Key,
+) -> Result<Option<Readiness>> {
+    let hint = queue.layout.blocked_entry(key);
+    let new = link_hint(queue, task, &hint)?;
+    let Readiness::Blocked(blockers) = readiness(queue, task, key.n)? else {
+        return Ok(Some(readiness(queue, task, key.n)?));
+    };
+    for blocker in &blockers {
+        let dir = queue.layout.waiters(&blocker.on);
+        step!("settle.wait");
+        link_hint(queue, task, &dir.join(&task.id))?;
+    }
+    match readiness(queue, task, key.n)? {
+        Readiness::Blocked(blockers) => {
+            if new {
+                let on: Vec<&str> = blockers.iter().map(|b| b.on.as_str()).collect();
+                let dead = blockers.iter().any(|b| matches!(b.because, Because::Dead(_)));
+                let mut event = Event::of("blocked", key).why(&on.join(" "));
+                if dead {
+                    event.more.insert("dead".to_owned(), true.into());
+                }
+                events::append(queue, me, event);
+            }
+            Ok(None)
+        }
+        other => Ok(Some(other)),
+    }
+}
+
+/// Publishes the hint that fits. True: the task changed.
+fn publish(
+    queue: &Queue,
+    me: &mut Proc,
+    task: &Task,
+    key: &Key,
+    readiness: Readiness,
+) -> Result<bool> {
+    let blocked = queue.layout.blocked_entry(key);
+    match readiness {
+        Readiness::Blocked(_) => return Ok(false),
+        Readiness::Ready => {
+            if ready::publish(queue, me, task, key)? {
+                events::append(queue, me, Event::of("ready", key));
+            }
+        }
+        Readiness::Delayed(due_ms) => {
+            // Rounded up: nothing is promoted before its time.
+            let due_s = due_ms.div_ceil(1000);
+            let path = queue.layout.delayed_at(due_s).join(key.to_string());
+            step!("settle.delay");
+            if link_hint(queue, task, &path)? {
+                let until = crate::sys::clock::rfc3339(due_ms);
+                events::append(queue, me, Event::of("delayed", key).why(&until));
+            }
+            queue.ring(&queue.layout.delayed_bell());
+        }
+        Readiness::Held => events::append(queue, me, Event::of("held", key)),
+        Readiness::Manual => events::append(queue, me, Event::of("manual", key)),
+        Readiness::CancelDue(why) => {
+            cancel_pending(queue, me, key, &why)?;
+            return Ok(true);
+        }
+    }
+    if queue.fs.exists(&blocked) {
+        step!("settle.unblock");
+        queue.discard(&blocked)?;
+    }
+    Ok(false)
+}
+
+/// Competes for a pending attempt in order to end it as cancelled. Either a worker gets it or we do.
+fn cancel_pending(queue: &Queue, me: &mut Proc, key: &Key, why: &str) -> Result<()> {
+    if let Claimed::Won(lease) = seize(queue, me, key, CardKind::Cancel)? {
+        let end = End { why: why.to_owned(), ..End::new(Verdict::Cancel, false) };
+        super::end::record(queue, me, &lease, end)?;
+        super::end::finish(queue, me, &lease, false)?;
+    }
+    Ok(())
+}
+
+/// The tasks that wait for `id`. A waiter goes when its own state no longer needs it.
+fn waiters(queue: &Queue, id: &str) -> Result<Vec<String>> {
+    let dir = queue.layout.waiters(id);
+    let mut waiting = Vec::new();
+    for entry in queue.list(&dir)? {
+        let name = entry.name;
+        let needed = match tasks::look(queue, &name)? {
+            None => false,
+            Some(task) => {
+                let after = task.spec.as_ref().map(|s| s.after.as_slice()).unwrap_or_default();
+                after.iter().any(|entry| dependency(entry).0 == id)
+                    && matches!(task.phase, Phase::Pending(_))
+            }
+        };
+        if needed {
+            waiting.push(name);
+        }
+    }
+    Ok(waiting)
+}
+
+/// Drops the waiters of a task that is done: nobody will be served by it again. Those of a failed
+/// or cancelled one stay, for the case that it is reopened.
+fn drop_served(queue: &Queue, id: &str) -> Result<()> {
+    let dir = queue.layout.waiters(id);
+    for entry in queue.list(&dir)? {
+        let unneeded = match tasks::look(queue, &entry.name)? {
+            None => true,
+            Some(task) => !matches!(
+                (&task.phase, still_blocked(queue, &task)?),
+                (Phase::Pending(_), true)
+            ),
+        };
+        if unneeded {
+            step!("settle.unwait");
+            queue.discard(&dir.join(&entry.name))?;
+        }
+    }
+    // Not empty, or gone already: both are fine.
+    drop(queue.fs.rmdir(&dir));
+    Ok(())
+}
+
+fn still_blocked(queue: &Queue, task: &Task) -> Result<bool> {
+    let Phase::Pending(n) = task.phase else { return Ok(false) };
+    Ok(matches!(readiness(queue, task, n)?, Readiness::Blocked(_)))
+}
+
+/// Links the spec to a hint's name; makes the directory where it is missing. True: it is new.
+/// Where hard links to the spec are refused (protected_hardlinks, too many links) an empty file
+/// serves as well: the content of a hint is never trusted.
+pub fn link_hint(queue: &Queue, task: &Task, path: &std::path::Path) -> Result<bool> {
+    use std::io::ErrorKind;
+    let spec = task.dir.path.join("spec.json");
+    for _ in 0..8 {
+        match queue.fs.link(&spec, path) {
+            Ok(()) => return Ok(true),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(false),
+            Err(e) if is_absent(&e) => {
+                // A bucket may be removed again before the link: hence the loop.
+                let Some(dir) = path.parent() else { return Ok(false) };
+                crate::sys::fs::mkdir_all(&*queue.fs, dir).cannot("make a directory", dir)?;
+            }
+            Err(e) if matches!(e.raw_os_error(), Some(nix::libc::EPERM | nix::libc::EMLINK)) => {
+                queue.fs.touch(path).cannot("write a hint", path)?;
+                return Ok(true);
+            }
+            Err(e) => return Err(e).cannot("link a hint", path),
+        }
+    }
+    queue.fs.touch(path).cannot("write a hint", path)?;
+    Ok(true)
+}
+
+/// After a reopened dependency: those that were cancelled because of it are reopened too.
+pub fn revive(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
+    for entry in queue.list(&queue.layout.waiters(id))? {
+        let Some(task) = tasks::look(queue, &entry.name)? else { continue };
+        let Phase::Cancelled(n) = task.phase else { continue };
+        let because = format!("{DEPENDENCY} {id} ");
+        if task.last_end.as_ref().is_some_and(|end| end.why.starts_with(&because)) {
+            let note = Note {
+                v: 1,
+                by: me.wid.clone(),
+                at: queue.now(),
+                why: format!("{DEPENDENCY} {id} was reopened"),
+                closed: false,
+            };
+            super::end::reopen(queue, me, &task, n, &note)?;
+        }
+    }
+    Ok(())
+}

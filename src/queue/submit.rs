@@ -1,0 +1,272 @@
+//! Submitting a task.
+//!
+//! Steps:
+//! 1. write the spec to `procs/W/run/_submit.T` (by way of a temporary name);
+//! 2. make `tasks/T`;
+//! 3. link the staged spec to `tasks/T/spec.json`: **the task is accepted**;
+//! 4. follow-ups (`settle`): waiters, blocked/, delayed/ or ready/, bells;
+//! 5. event, then drop the staged spec.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::plan::graph::find_cycle;
+use crate::plan::jsonl::validate;
+use crate::step;
+use crate::sys::fs::is_absent;
+
+use super::Queue;
+use super::evaluate::dependency;
+use super::events::{self, Event};
+use super::ids::{Key, is_number, random_part};
+use super::procs::Proc;
+use super::record::{self, RECORD_MAX, Spec};
+use super::register::{Held, publish};
+use super::settle::settle;
+use super::tasks;
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Submitted {
+    /// Accepted under this id.
+    New(String),
+    /// The same task was there already.
+    AlreadyThere(String),
+}
+
+impl Submitted {
+    /// The task's id.
+    pub fn id(&self) -> &str {
+        match self {
+            Submitted::New(id) | Submitted::AlreadyThere(id) => id,
+        }
+    }
+}
+
+/// Submits a task; without an id it gets the next free number.
+pub fn submit(queue: &Queue, me: &mut Proc, id: Option<&str>, mut spec: Spec) -> Result<Submitted> {
+    spec.v = 1;
+    if spec.uid.is_empty() {
+        let (a, b) = (queue.clock.random(), queue.clock.random());
+        spec.uid = format!("{}{}", random_part(a), random_part(b));
+    }
+    if spec.by.is_empty() {
+        spec.by.clone_from(&me.wid);
+    }
+    if spec.at.is_empty() {
+        spec.at = queue.now();
+    }
+    check(queue, id, &spec)?;
+    stage_and_place(queue, me, id, &spec, None)
+}
+
+/// Submits a file that was taken from incoming/ and checked already: the taken file goes when the
+/// submission is staged, so that at every instant exactly one of the two is there to be redone, or
+/// both with the same uid.
+pub fn submit_taken(
+    queue: &Queue,
+    me: &mut Proc,
+    id: Option<&str>,
+    spec: Spec,
+    taken: &Path,
+) -> Result<Submitted> {
+    stage_and_place(queue, me, id, &spec, Some(taken))
+}
+
+fn stage_and_place(
+    queue: &Queue,
+    me: &mut Proc,
+    id: Option<&str>,
+    spec: &Spec,
+    taken: Option<&Path>,
+) -> Result<Submitted> {
+    let first = match id {
+        Some(id) => id.to_owned(),
+        None => first_number(queue)?.to_string(),
+    };
+    let staged = me.run(&format!("_submit.{first}"));
+    stage(queue, &staged, spec)?;
+    if let Some(taken) = taken {
+        step!("incoming.staged");
+        queue.discard(taken)?;
+    }
+    let submitted = place(queue, me, id.is_some(), first, staged, spec);
+    if submitted.is_ok() && id.is_none() {
+        remember_number(queue, submitted.as_ref().map_or("", Submitted::id));
+    }
+    submitted
+}
+
+/// Everything that makes a submission impossible, before anything is written.
+pub fn check(queue: &Queue, id: Option<&str>, spec: &Spec) -> Result<()> {
+    validate(id, spec).map_err(Error::usage)?;
+    for entry in &spec.after {
+        let (on, _) = dependency(entry);
+        if Some(on) == id {
+            return Err(Error::usage(format!("{on} cannot come after itself")));
+        }
+        if is_number(on) && !queue.fs.exists(&queue.layout.task(on)) {
+            return Err(Error::new(Exit::NotFound, format!("no task {on} to come after"))
+                .hint("numbers are given by the queue: add that task first"));
+        }
+    }
+    // A cycle can only close over somebody who already waits for this id.
+    let Some(id) = id.filter(|id| queue.fs.exists(&queue.layout.waiters(id))) else { return Ok(()) };
+    let after = |of: &str| -> Vec<String> {
+        let entries = if of == id {
+            spec.after.clone()
+        } else {
+            let task = tasks::look(queue, of).ok().flatten();
+            task.and_then(|t| t.spec.ok()).map(|s| s.after).unwrap_or_default()
+        };
+        entries.iter().map(|e| dependency(e).0.to_owned()).collect()
+    };
+    match find_cycle(id, after) {
+        None => Ok(()),
+        Some(cycle) => {
+            let path = cycle.join(" → ");
+            Err(Error::usage(format!("dependency cycle: {path}"))
+                .hint(format!("take one of them out of --after when adding {id}")))
+        }
+    }
+}
+
+fn stage(queue: &Queue, staged: &Path, spec: &Spec) -> Result<()> {
+    let bytes = record::to_bytes(spec);
+    if bytes.len() >= RECORD_MAX {
+        return Err(Error::usage("the task is longer than 1 MiB").hint("put long input into a file"));
+    }
+    let tmp = staged.with_file_name(format!("{}.tmp", crate::sys::fs::name_of(staged)));
+    step!("submit.stage");
+    queue.fs.create(&tmp, &bytes, 0o444).cannot("write a task", &tmp)?;
+    step!("submit.staged");
+    queue.fs.rename(&tmp, staged).cannot("write a task", staged)
+}
+
+/// From step 2 on: also what a recoverer does with a staged submission. `given`: the id was chosen
+/// by the submitter, otherwise the next number is tried when one is taken.
+pub fn place(
+    queue: &Queue,
+    me: &mut Proc,
+    given: bool,
+    mut id: String,
+    mut staged: std::path::PathBuf,
+    spec: &Spec,
+) -> Result<Submitted> {
+    let submitted = loop {
+        match link_spec(queue, &id, &staged, spec)? {
+            Linked::Accepted => break Submitted::New(id),
+            Linked::Same => break Submitted::AlreadyThere(id),
+            Linked::Taken if given => {
+                queue.discard(&staged)?;
+                let what = format!("the id {id} is taken by another task");
+                return Err(Error::new(Exit::Conflict, what).hint(format!("coord show {id}")));
+            }
+            Linked::Taken => {
+                // The staged file takes the next number with it: a rename, never a copy, so a crash
+                // leaves one submission and not two.
+                id = next_number(&id);
+                let next = me.run(&format!("_submit.{id}"));
+                step!("submit.rekey");
+                queue.fs.rename(&staged, &next).cannot("stage a task", &next)?;
+                staged = next;
+            }
+        }
+    };
+    let id = submitted.id().to_owned();
+    let mut event = Event::of("submit", &Key::new(&id, 0)).why(&spec.title);
+    event.by.clone_from(&spec.by);
+    if let Some(wave) = spec.wave {
+        event.more.insert("wave".to_owned(), wave.into());
+    }
+    events::append(queue, me, event);
+    step!("submit.settle");
+    settle(queue, me, &id)?;
+    step!("submit.drop");
+    queue.discard(&staged)?;
+    Ok(submitted)
+}
+
+enum Linked {
+    Accepted,
+    Same,
+    Taken,
+}
+
+/// Steps 2 and 3. The directory may be removed by the sweep while it is empty, or moved away: then
+/// all over again.
+fn link_spec(queue: &Queue, id: &str, staged: &Path, spec: &Spec) -> Result<Linked> {
+    let path = queue.layout.task(id);
+    let ours = record::to_bytes(spec);
+    loop {
+        step!("submit.mkdir");
+        match queue.fs.mkdir(&path) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+                return Err(e).cannot("make a task", &path);
+            }
+            _ => {}
+        }
+        let dir = match queue.fs.open_dir(&path) {
+            Ok(dir) => dir,
+            Err(e) if is_absent(&e) && queue.fs.exists(&queue.layout.tasks()) => continue,
+            Err(e) => return Err(e).cannot("open a task", &path),
+        };
+        step!("submit.link");
+        match publish(queue, staged, &dir, "spec.json", |bytes| bytes == ours) {
+            Ok(Held::Ours) => return Ok(Linked::Accepted),
+            Ok(Held::Theirs(bytes)) => {
+                let theirs: std::result::Result<Spec, _> = record::parse(&bytes);
+                let same = theirs.is_ok_and(|t| t.uid == spec.uid || t.same_meaning(spec));
+                return Ok(if same && !is_number(id) { Linked::Same } else { Linked::Taken });
+            }
+            Err(e) if e.errno() == Some(nix::libc::ENOENT) && queue.fs.exists(staged) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Where the counter starts: the hint, or behind the largest number there is.
+fn first_number(queue: &Queue) -> Result<u64> {
+    let hint = queue.fs.read(&queue.layout.next_id(), 0, 32).ok();
+    let hint = hint.and_then(|b| String::from_utf8(b).ok()?.trim().parse().ok());
+    if let Some(next) = hint {
+        return Ok(next);
+    }
+    let numbers = tasks::ids(queue)?;
+    let largest = numbers.iter().filter(|id| is_number(id)).filter_map(|id| id.parse().ok()).max();
+    Ok(largest.unwrap_or(0) + 1)
+}
+
+fn next_number(id: &str) -> String {
+    (id.parse::<u64>().unwrap_or(0) + 1).to_string()
+}
+
+/// Only a hint: a stale one costs failed links, none at all one listing.
+fn remember_number(queue: &Queue, id: &str) {
+    let next = next_number(id);
+    drop(queue.replace(&queue.layout.next_id(), next.as_bytes()));
+}
+
+/// Finishes a submission that a dead process had staged.
+pub fn resume(queue: &Queue, me: &mut Proc, staged: &Path, id: &str) -> Result<()> {
+    let bytes = queue.fs.read(staged, 0, RECORD_MAX).cannot("read a staged task", staged)?;
+    let Ok(spec) = record::parse::<Spec>(&bytes) else { return queue.discard(staged) };
+    // Published before it died, perhaps: then only the follow-ups are missing.
+    let own = tasks::look(queue, id)?.and_then(|t| t.spec.ok()).is_some_and(|s| s.uid == spec.uid);
+    if own {
+        settle(queue, me, id)?;
+        events::append(queue, me, Event::of("submit", &Key::new(id, 0)).why(&spec.title));
+        return queue.discard(staged);
+    }
+    let name = format!("_submit.{id}");
+    let mine = me.run(&name);
+    if mine != staged {
+        queue.fs.rename(staged, &mine).cannot("take over a staged task", staged)?;
+    }
+    match place(queue, me, !is_number(id), id.to_owned(), mine, &spec) {
+        // Its id was given to another task meanwhile; nobody was told that it was accepted.
+        Err(e) if e.exit == Exit::Conflict => Ok(()),
+        other => other.map(drop),
+    }
+}

@@ -1,0 +1,127 @@
+//! The sweep: rebuilds every hint from the registers, and finds claims that nobody remembers.
+//!
+//! Needed after a boot (hints are not durable), when somebody removed ready/, before single-worker
+//! mode says that nothing is left, and by `coord fsck --repair`. Cost: one listing a task.
+
+use std::collections::BTreeSet;
+
+use crate::error::{Cannot, Result};
+use crate::step;
+use crate::sys::machine;
+
+use super::Queue;
+use super::procs::{self, Proc};
+use super::record::Card;
+use super::settle::settle;
+use super::tasks::{self, Phase};
+use super::{layout, recover};
+
+/// What a sweep found.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Swept {
+    /// Attempts that run; claims by people and holds are not counted.
+    pub running: usize,
+    /// Tasks that have failed.
+    pub failed: usize,
+    /// Claims without an intent whose process is dead; they were ended.
+    pub orphans: usize,
+}
+
+/// Makes the directories that are missing, with their bells.
+pub fn restore_directories(queue: &Queue) -> Result<()> {
+    for name in layout::DIRECTORIES {
+        let path = queue.layout.at(name);
+        if !queue.fs.exists(&path) {
+            crate::sys::fs::mkdir_all(&*queue.fs, &path).cannot("make a directory", &path)?;
+        }
+    }
+    for bell in bells(queue) {
+        if !queue.fs.exists(&bell) {
+            queue.fs.touch(&bell).cannot("make a bell", &bell)?;
+        }
+    }
+    Ok(())
+}
+
+/// The bells that always exist.
+pub fn bells(queue: &Queue) -> [std::path::PathBuf; 4] {
+    let l = &queue.layout;
+    [l.ready_bell(), l.delayed_bell(), l.procs_bell(), l.events_bell()]
+}
+
+/// Looks at every task.
+pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
+    restore_directories(queue)?;
+    let mut swept = Swept::default();
+    // Claims that an intent names are the recovery pass's; read before the tasks, so that a claim
+    // which is made meanwhile is not taken for an orphan: its process is alive anyway.
+    let mut named = BTreeSet::new();
+    for wid in procs::all(queue)? {
+        named.extend(procs::claims(queue, &wid));
+    }
+    for id in tasks::ids(queue)? {
+        let Some(task) = tasks::look(queue, &id)? else { continue };
+        match task.phase {
+            Phase::Pending(_) => {
+                settle(queue, me, &id)?;
+            }
+            Phase::Claimed(n) => {
+                let key = super::ids::Key::new(&id, n);
+                let card = tasks::claimer(queue, &task, n);
+                if !named.contains(&key) && card.as_ref().is_none_or(|c| is_orphan(queue, c)) {
+                    step!("sweep.orphan");
+                    recover::expire_orphan(queue, me, &task, n)?;
+                    swept.orphans += 1;
+                } else if card.is_some_and(|c| tasks::has_liveness(c.kind)) {
+                    swept.running += 1;
+                }
+            }
+            Phase::NoSpec => remove_empty(queue, &id),
+            Phase::Done(_) | Phase::Failed(_) | Phase::Cancelled(_) => {
+                swept.failed += usize::from(matches!(task.phase, Phase::Failed(_)));
+                if queue.fs.exists(&queue.layout.waiters(&id)) {
+                    settle(queue, me, &id)?;
+                }
+            }
+            Phase::Stage(..) | Phase::Corrupt(_) => {}
+        }
+    }
+    Ok(swept)
+}
+
+/// Whether the process of a claim that no intent names is certainly dead.
+fn is_orphan(queue: &Queue, card: &Card) -> bool {
+    if !tasks::has_liveness(card.kind) {
+        return false;
+    }
+    let place = machine::place();
+    if card.host_id == place.host_id && card.boot == place.boot && card.pidns == place.pidns {
+        return !crate::sys::alive::is_alive(card.pid, card.start);
+    }
+    // Elsewhere: only if it is no longer registered, since registration ends after its last claim.
+    !queue.fs.exists(&queue.layout.proc(&card.wid))
+}
+
+/// A directory that a submitter made and never filled; it makes it anew if it still lives.
+fn remove_empty(queue: &Queue, id: &str) {
+    const OLD_MS: u64 = 3_600_000;
+    let path = queue.layout.task(id);
+    let Ok(stat) = queue.fs.stat(&path) else { return };
+    if queue.clock.wall_ms().saturating_sub(stat.mtime_ns / 1_000_000) > OLD_MS {
+        step!("sweep.rmdir");
+        drop(queue.fs.rmdir(&path));
+    }
+}
+
+/// Sweeps once a boot: the hints of an earlier one may be incomplete.
+pub fn sweep_once_a_boot(queue: &Queue, me: &mut Proc) -> Result<bool> {
+    let place = machine::place();
+    let mark = queue.layout.boot_mark(&place.host_id, &place.boot);
+    if queue.fs.stat(&mark).is_ok() {
+        return Ok(false);
+    }
+    sweep(queue, me)?;
+    step!("sweep.boot_mark");
+    queue.fs.touch(&mark).cannot("note the sweep", &mark)?;
+    Ok(true)
+}

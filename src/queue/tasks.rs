@@ -1,0 +1,281 @@
+//! `tasks/T/`: the registers of a task, and the state that their names and contents mean.
+//!
+//! The state is a pure function of the directory (`phase`), so all processes that see the same
+//! names agree, and nothing is ever "set". Reading a fresh task costs one listing and its spec.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::{Cannot, Result};
+use crate::sys::fs::{Dir, is_absent};
+
+use super::Queue;
+use super::ids::attempt_number;
+use super::record::{
+    self, Card, CardKind, End, Note, RECORD_MAX, Spec, Stage, StageVerdict, Unreadable, Verdict,
+};
+
+/// The names in a task's directory, by kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// `spec.json` is there.
+    pub spec: bool,
+    /// Numbers k with `k.claim`.
+    pub claims: BTreeSet<u32>,
+    /// Numbers k with `k.end`.
+    pub ends: BTreeSet<u32>,
+    /// Numbers k with `k.cancel`.
+    pub cancels: BTreeSet<u32>,
+    /// Numbers k with `k.reopen`.
+    pub reopens: BTreeSet<u32>,
+    /// Numbers k with `k.review`.
+    pub reviews: BTreeSet<u32>,
+    /// Numbers k with `k.merge`.
+    pub merges: BTreeSet<u32>,
+    /// Numbers k with `k.late`.
+    pub lates: BTreeSet<u32>,
+    /// Numbers k with `k.out`.
+    pub outs: BTreeSet<u32>,
+    /// Names that are none of ours.
+    pub foreign: Vec<String>,
+}
+
+impl Names {
+    /// Sorts the names of a listing.
+    pub fn of<'a>(names: impl Iterator<Item = &'a str>) -> Names {
+        let mut all = Names::default();
+        for name in names {
+            if name == "spec.json" {
+                all.spec = true;
+                continue;
+            }
+            let parsed = name.split_once('.').and_then(|(n, kind)| {
+                let set = match kind {
+                    "claim" => &mut all.claims,
+                    "end" => &mut all.ends,
+                    "cancel" => &mut all.cancels,
+                    "reopen" => &mut all.reopens,
+                    "review" => &mut all.reviews,
+                    "merge" => &mut all.merges,
+                    "late" => &mut all.lates,
+                    "out" => &mut all.outs,
+                    _ => return None,
+                };
+                Some((set, attempt_number(n)?))
+            });
+            match parsed {
+                Some((set, n)) => {
+                    set.insert(n);
+                }
+                None => all.foreign.push(name.to_owned()),
+            }
+        }
+        all
+    }
+
+    /// The highest attempt that was claimed; 0 if none.
+    pub fn last(&self) -> u32 {
+        self.claims.last().copied().unwrap_or(0)
+    }
+}
+
+/// A stage after a successful attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StageKind {
+    /// `n.review`.
+    Review,
+    /// `n.merge`.
+    Merge,
+}
+
+/// What the registers of a task mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// No spec: being submitted, or an empty directory.
+    NoSpec,
+    /// The spec cannot be read: never run, named by fsck.
+    Corrupt(String),
+    /// Attempt n may be claimed, if nothing else speaks against it.
+    Pending(u32),
+    /// Attempt n is claimed and has not ended.
+    Claimed(u32),
+    /// Attempt n succeeded and waits for a stage.
+    Stage(u32, StageKind),
+    /// Attempt n succeeded, and so did all stages.
+    Done(u32),
+    /// No attempt is left (the protocol's "dead").
+    Failed(u32),
+    /// Cancelled at attempt n.
+    Cancelled(u32),
+}
+
+impl Phase {
+    /// Whether nothing will happen any more by itself.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Phase::Done(_) | Phase::Failed(_) | Phase::Cancelled(_))
+    }
+}
+
+/// A task as read at one moment.
+#[derive(Debug)]
+pub struct Task {
+    /// Its id.
+    pub id: String,
+    /// Its open directory, in which spec.json was looked for.
+    pub dir: Dir,
+    /// The names in it.
+    pub names: Names,
+    /// Its spec.
+    pub spec: std::result::Result<Spec, Unreadable>,
+    /// What it all means.
+    pub phase: Phase,
+    /// The last end, as everyone must understand it; `None` before the first end.
+    pub last_end: Option<End>,
+}
+
+/// Reads a task. `None`: there is no such directory.
+pub fn look(queue: &Queue, id: &str) -> Result<Option<Task>> {
+    let path = queue.layout.task(id);
+    let dir = match queue.fs.open_dir(&path) {
+        Ok(dir) => dir,
+        Err(e) if is_absent(&e) => return Ok(None),
+        Err(e) => return Err(e).cannot("open a task", &path),
+    };
+    let entries = queue.fs.list_in(&dir).cannot("list a task", &path)?;
+    let names = Names::of(entries.iter().map(|e| e.name.as_str()));
+    let spec = if names.spec { read(queue, &dir, "spec.json") } else { absent() };
+    let mut task =
+        Task { id: id.to_owned(), dir, names, spec, phase: Phase::NoSpec, last_end: None };
+    let n = task.names.last();
+    task.last_end = (n > 0 && task.names.ends.contains(&n)).then(|| end_of(queue, &task, n));
+    task.phase = phase(queue, &task);
+    Ok(Some(task))
+}
+
+fn absent<T>() -> std::result::Result<T, Unreadable> {
+    Err(Unreadable("there is no spec.json".to_owned()))
+}
+
+/// Reads one register or record of a task.
+pub fn read<T: serde::de::DeserializeOwned>(
+    queue: &Queue,
+    dir: &Dir,
+    name: &str,
+) -> std::result::Result<T, Unreadable> {
+    match queue.fs.read_in(dir, name, RECORD_MAX) {
+        Ok(bytes) => record::parse(&bytes),
+        Err(e) => Err(Unreadable(e.to_string())),
+    }
+}
+
+/// End k of a task. An unreadable one means `lost`, charged as the previous one plus one.
+pub fn end_of(queue: &Queue, task: &Task, k: u32) -> End {
+    match read::<End>(queue, &task.dir, &format!("{k}.end")) {
+        Ok(mut end) => {
+            // These three never end a task, whatever a hand may have written (fault 7).
+            if matches!(end.verdict, Verdict::Release | Verdict::Lost) {
+                end.retry = true;
+            }
+            end
+        }
+        Err(_) => End { charged: charged_before(queue, task, k) + 1, ..End::lost() },
+    }
+}
+
+/// The last end below attempt `n`, which says what was charged so far.
+pub fn end_before(queue: &Queue, task: &Task, n: u32) -> Option<End> {
+    let k = task.names.ends.range(..n).next_back().copied()?;
+    Some(end_of(queue, task, k))
+}
+
+fn charged_before(queue: &Queue, task: &Task, n: u32) -> u32 {
+    let mut unreadable = 0;
+    for &k in task.names.ends.range(..n).rev() {
+        match read::<End>(queue, &task.dir, &format!("{k}.end")) {
+            Ok(end) => return end.charged + unreadable,
+            Err(_) => unreadable += 1,
+        }
+    }
+    unreadable
+}
+
+/// The card behind `n.claim`; `None` if it is unreadable or not there.
+pub fn claimer(queue: &Queue, task: &Task, n: u32) -> Option<Card> {
+    read(queue, &task.dir, &format!("{n}.claim")).ok()
+}
+
+/// Reads `n.reopen`: `Some(closed)` if it is there. An unreadable one permits.
+fn reopened(queue: &Queue, task: &Task, n: u32) -> Option<bool> {
+    task.names.reopens.contains(&n).then(|| {
+        read::<Note>(queue, &task.dir, &format!("{n}.reopen")).is_ok_and(|note| note.closed)
+    })
+}
+
+/// The state function.
+fn phase(queue: &Queue, task: &Task) -> Phase {
+    let spec = match &task.spec {
+        Ok(spec) => spec,
+        Err(_) if !task.names.spec => return Phase::NoSpec,
+        Err(why) => return Phase::Corrupt(why.to_string()),
+    };
+    let n = task.names.last();
+    if n == 0 {
+        return Phase::Pending(1);
+    }
+    let Some(end) = &task.last_end else { return Phase::Claimed(n) };
+    if end.verdict == Verdict::Done {
+        return stages(queue, task, spec, n);
+    }
+    match reopened(queue, task, n) {
+        Some(false) => return Phase::Pending(n + 1),
+        Some(true) => {}
+        None if end.retry => return Phase::Pending(n + 1),
+        None => {}
+    }
+    if end.verdict == Verdict::Cancel { Phase::Cancelled(n) } else { Phase::Failed(n) }
+}
+
+/// What comes after a successful attempt: the wanted stages, in order.
+fn stages(queue: &Queue, task: &Task, spec: &Spec, n: u32) -> Phase {
+    let wanted = [
+        (spec.review, StageKind::Review, "review", &task.names.reviews),
+        (spec.merge, StageKind::Merge, "merge", &task.names.merges),
+    ];
+    for (_, kind, suffix, present) in wanted.into_iter().filter(|(wanted, ..)| *wanted) {
+        if !present.contains(&n) {
+            return Phase::Stage(n, kind);
+        }
+        match read::<Stage>(queue, &task.dir, &format!("{n}.{suffix}")) {
+            Ok(stage) if stage.verdict == StageVerdict::Pass => {}
+            Ok(stage) if !stage.retry && reopened(queue, task, n) != Some(false) => {
+                return Phase::Failed(n);
+            }
+            // A bounce with retry, or a register that cannot be read: once more.
+            _ => return Phase::Pending(n + 1),
+        }
+    }
+    Phase::Done(n)
+}
+
+/// Whether any attempt of the task succeeded, stages or not: what `D@pass` waits for.
+pub fn passed(queue: &Queue, task: &Task) -> bool {
+    task.names.ends.iter().any(|&k| end_of(queue, task, k).verdict == Verdict::Done)
+}
+
+/// Whether a claim of this kind has a living process behind it that can be judged.
+pub fn has_liveness(kind: CardKind) -> bool {
+    !matches!(kind, CardKind::Human | CardKind::Hold)
+}
+
+/// All tasks, by id; for sweeps, fsck and listings.
+pub fn ids(queue: &Queue) -> Result<Vec<String>> {
+    let names = queue.list(&queue.layout.tasks())?;
+    let mut ids: Vec<String> =
+        names.into_iter().map(|e| e.name).filter(|n| super::ids::is_task_id(n)).collect();
+    ids.sort_by(|a, b| super::ids::natural_cmp(a, b));
+    Ok(ids)
+}
+
+/// All ends of a task by number, for its story.
+pub fn ends(queue: &Queue, task: &Task) -> BTreeMap<u32, End> {
+    task.names.ends.iter().map(|&k| (k, end_of(queue, task, k))).collect()
+}

@@ -1,0 +1,185 @@
+//! Starting an attempt's command, following it, and ending its whole tree.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::queue::claim::Lease;
+use crate::queue::procs::Proc;
+use crate::queue::record::{End, Spec};
+use crate::step;
+use crate::sys::child;
+
+use super::context;
+use super::environment::{self, Files};
+use super::outcome::{self, Stopped};
+use super::site::Site;
+use super::worktree::{self, Workplace};
+
+/// A running attempt.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The claim that it runs under.
+    pub lease: Lease,
+    /// The session's leader.
+    pub pid: i32,
+    /// Where it runs.
+    pub place: Workplace,
+    /// When its time limit is over.
+    pub deadline: Option<Instant>,
+    /// Why it was asked to end, and when it is killed.
+    pub stopped: Option<(Stopped, Instant)>,
+}
+
+/// The command of a task; `None` if it has none and no agent is configured.
+pub fn command(site: &Site, spec: &Spec) -> Option<Vec<String>> {
+    if !spec.argv.is_empty() {
+        return Some(spec.argv.clone());
+    }
+    if !spec.sh.is_empty() {
+        return Some(vec!["sh".to_owned(), "-c".to_owned(), spec.sh.clone()]);
+    }
+    let agent = if spec.agent.is_empty() { &site.config.workers.agent } else { &spec.agent };
+    if agent.is_empty() {
+        return None;
+    }
+    site.config.agents.get(agent).cloned()
+}
+
+/// Starts the command of a claimed task. The inner error is a verdict: the attempt failed before
+/// its command could run.
+pub fn start(site: &Site, me: &Proc, lease: Lease) -> Result<std::result::Result<Attempt, (Lease, End)>> {
+    let out = site.queue.layout.out(&lease.key);
+    step!("run.out");
+    match site.queue.fs.mkdir(&out) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(e).cannot("make the output directory", &out);
+        }
+        _ => {}
+    }
+    let log = out.join("log");
+    let output = child::open_output(&log).cannot("open the log", &log)?;
+    let prepared = prepare(site, me, &lease, &out);
+    let spawned = prepared.and_then(|(argv, env, place)| {
+        let cwd = place.dir.join(&lease.spec.cwd);
+        let command = child::Command { argv: &argv, env: &env, cwd: &cwd, output: &output };
+        let program = argv.first().map_or("", String::as_str).to_owned();
+        step!("run.spawn");
+        match child::spawn(&command) {
+            Ok(pid) => Ok((pid, place)),
+            Err(cause) => Err(Error {
+                exit: Exit::Environment,
+                message: format!("cannot start `{program}`"),
+                cause: Some(cause),
+                at: Some(cwd),
+                hint: None,
+            }),
+        }
+    });
+    match spawned {
+        Ok((pid, place)) => {
+            let deadline = limit(site, &lease.spec).map(|limit| Instant::now() + limit);
+            Ok(Ok(Attempt { lease, pid, place, deadline, stopped: None }))
+        }
+        Err(e) => {
+            let why = describe(&e);
+            // For whoever reads the log; the register has it too.
+            drop(site.queue.fs.append(&log, format!("coord: {why}\n").as_bytes()));
+            let end = outcome::failed(site, &lease, false, &why);
+            Ok(Err((lease, end)))
+        }
+    }
+}
+
+fn describe(error: &Error) -> String {
+    match &error.cause {
+        Some(cause) => format!("{}: {cause}", error.message),
+        None => error.message.clone(),
+    }
+}
+
+fn limit(site: &Site, spec: &Spec) -> Option<Duration> {
+    let own = spec.time_limit_s.filter(|s| s.is_finite() && *s > 0.0).map(Duration::from_secs_f64);
+    own.or(site.config.limits.timeout_ms.map(Duration::from_millis))
+}
+
+type Prepared = (Vec<String>, BTreeMap<String, String>, Workplace);
+
+/// Everything that the command needs to find when it starts.
+fn prepare(site: &Site, me: &Proc, lease: &Lease, out: &std::path::Path) -> Result<Prepared> {
+    let template = command(site, &lease.spec).ok_or_else(|| {
+        Error::new(Exit::Usage, "the task has no command and coord.toml names no agent")
+    })?;
+    let place = worktree::prepare(site, &lease.key)?;
+    let write = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
+        let path = out.join(name);
+        site.queue.fs.create(&path, bytes, 0o644).cannot("write a file for the attempt", &path)?;
+        Ok(path)
+    };
+    let mut files = Files { out: out.to_owned(), ..Files::default() };
+    if !place.branch.is_empty() {
+        write("workplace.json", &serde_json::to_vec_pretty(&place).unwrap_or_default())?;
+    }
+    let spec = &lease.spec;
+    if lease.key.n > 1 || !spec.after.is_empty() || !spec.prompt.is_empty() {
+        let brief = context::build(&site.queue, &lease.task, lease.key.n)?;
+        let json = serde_json::to_vec_pretty(&brief).unwrap_or_default();
+        files.context = Some(write("context.json", &json)?);
+        if !brief.previous.is_empty() {
+            let text = context::to_text(&brief);
+            files.failure = Some(write("failure.txt", text.as_bytes())?);
+        }
+    }
+    if !spec.prompt.is_empty() {
+        files.prompt = Some(write("prompt.md", spec.prompt.as_bytes())?);
+    }
+    let deadline_ms = limit(site, spec)
+        .map(|l| site.queue.clock.wall_ms() + u64::try_from(l.as_millis()).unwrap_or(0));
+    let env = environment::build(site, me, lease, &place, &files, deadline_ms);
+    let own = spec.argv.is_empty() && spec.sh.is_empty();
+    let argv = if own { expand(site, lease, &place, &files, &template)? } else { template };
+    Ok((argv, env, place))
+}
+
+/// Fills in the placeholders of an agent's command.
+fn expand(
+    site: &Site,
+    lease: &Lease,
+    place: &Workplace,
+    files: &Files,
+    template: &[String],
+) -> Result<Vec<String>> {
+    let text = |p: &std::path::Path| p.to_string_lossy().into_owned();
+    let prompt = if lease.spec.prompt.is_empty() { &lease.spec.title } else { &lease.spec.prompt };
+    let mut values = BTreeMap::new();
+    values.insert("prompt", prompt.clone());
+    values.insert("prompt_file", files.prompt.as_deref().map(text).unwrap_or_default());
+    values.insert("id", lease.key.task.clone());
+    values.insert("title", lease.spec.title.clone());
+    values.insert("attempt", lease.key.n.to_string());
+    values.insert("worktree", text(&place.dir));
+    values.insert("branch", place.branch.clone());
+    values.insert("base", place.base.clone());
+    values.insert("out", text(&files.out));
+    values.insert("dir", text(site.queue.layout.root()));
+    crate::config::expand(template, &values)
+}
+
+impl Attempt {
+    /// Asks the command to end; it is killed after the grace time.
+    pub fn stop(&mut self, why: Stopped, grace: Duration) {
+        if self.stopped.is_none() {
+            child::ask_to_end(self.pid);
+            self.stopped = Some((why, Instant::now() + grace));
+        }
+    }
+
+    /// When the worker must look at it again by itself.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match self.stopped {
+            Some((_, kill_at)) => Some(kill_at),
+            None => self.deadline,
+        }
+    }
+}

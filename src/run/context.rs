@@ -1,0 +1,237 @@
+//! What an attempt should know: its task, what its dependencies left, and why earlier attempts
+//! failed. Built from the registers, so it is the same whoever asks.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::Result;
+use crate::queue::Queue;
+use crate::queue::evaluate::dependency;
+use crate::queue::ids::Key;
+use crate::queue::record::{End, Spec, Verdict};
+use crate::queue::tasks::{self, Task};
+
+use super::worktree::Workplace;
+
+/// The task, as its worker sees it.
+#[derive(Debug, Serialize)]
+pub struct Subject {
+    /// Its id.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// Its prompt.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub prompt: String,
+}
+
+/// What a dependency left.
+#[derive(Debug, Serialize)]
+pub struct Dependency {
+    /// Its id.
+    pub id: String,
+    /// Its state.
+    pub state: String,
+    /// Branch of its accepted attempt.
+    pub branch: String,
+    /// The commit that it ended with.
+    pub commit: String,
+    /// Its handoff note.
+    pub handoff: String,
+    /// Its result.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub result: Value,
+}
+
+/// An earlier attempt.
+#[derive(Debug, Serialize)]
+pub struct Previous {
+    /// Its number.
+    pub attempt: u32,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Why.
+    pub why: String,
+    /// The last of its output.
+    pub context: String,
+    /// Its branch.
+    pub branch: String,
+    /// The result that it reported after it had been given up.
+    pub late: Option<End>,
+}
+
+/// The whole brief.
+#[derive(Debug, Serialize)]
+pub struct Context {
+    /// Name and version of this document.
+    pub schema: &'static str,
+    /// The task.
+    pub task: Subject,
+    /// The attempt that is asked about.
+    pub attempt: u32,
+    /// Notes that people gave with a retry, newest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What it comes after.
+    pub after: Vec<Dependency>,
+    /// Earlier attempts, in order.
+    pub previous: Vec<Previous>,
+}
+
+/// The word for a phase where only a word is wanted.
+fn state_word(task: &Task) -> String {
+    use tasks::Phase;
+    match &task.phase {
+        Phase::NoSpec => "unknown",
+        Phase::Corrupt(_) => "corrupt",
+        Phase::Pending(_) => "pending",
+        Phase::Claimed(_) => "running",
+        Phase::Stage(..) => "review",
+        Phase::Done(_) => "done",
+        Phase::Failed(_) => "failed",
+        Phase::Cancelled(_) => "cancelled",
+    }
+    .to_owned()
+}
+
+/// Text of a file in an attempt's output directory; empty where there is none.
+pub fn out_file(queue: &Queue, key: &Key, name: &str, limit: usize) -> String {
+    match queue.fs.read(&queue.layout.out(key).join(name), 0, limit) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(_) => String::new(),
+    }
+}
+
+/// Where an attempt ran.
+pub fn workplace(queue: &Queue, key: &Key) -> Workplace {
+    serde_json::from_str(&out_file(queue, key, "workplace.json", 1 << 16)).unwrap_or_default()
+}
+
+/// Builds the brief for attempt `n`.
+pub fn build(queue: &Queue, task: &Task, n: u32) -> Result<Context> {
+    let spec = task.spec.clone().unwrap_or_default();
+    let mut after = Vec::new();
+    for entry in &spec.after {
+        after.push(dependency_of(queue, dependency(entry).0)?);
+    }
+    let mut previous = Vec::new();
+    let mut notes = Vec::new();
+    for k in (1..n).filter(|k| task.names.claims.contains(k)) {
+        let key = Key::new(&task.id, k);
+        let late = task.names.lates.contains(&k);
+        let reopen: Result<crate::queue::record::Note, _> =
+            tasks::read(queue, &task.dir, &format!("{k}.reopen"));
+        if let Ok(note) = reopen
+            && !note.why.is_empty()
+        {
+            notes.push(note.why);
+        }
+        let end = tasks::end_of(queue, task, k);
+        if end.verdict == Verdict::Release && !late && end.exit.code.is_none() {
+            // Handed back or held: nothing was tried that the next attempt could learn from.
+            continue;
+        }
+        let place = workplace(queue, &key);
+        previous.push(Previous {
+            attempt: k,
+            verdict: end.verdict,
+            why: end.why,
+            context: if end.context.is_empty() { tail(queue, &key) } else { end.context },
+            branch: if end.result.branch.is_empty() { place.branch } else { end.result.branch },
+            late: late.then(|| tasks::read(queue, &task.dir, &format!("{k}.late")).ok()).flatten(),
+        });
+    }
+    let Spec { title, prompt, .. } = spec;
+    Ok(Context {
+        schema: "coord.context/1",
+        task: Subject { id: task.id.clone(), title, prompt },
+        attempt: n,
+        notes,
+        after,
+        previous,
+    })
+}
+
+fn dependency_of(queue: &Queue, id: &str) -> Result<Dependency> {
+    let mut found = Dependency {
+        id: id.to_owned(),
+        state: "unknown".to_owned(),
+        branch: String::new(),
+        commit: String::new(),
+        handoff: String::new(),
+        result: Value::Null,
+    };
+    let Some(task) = tasks::look(queue, id)? else { return Ok(found) };
+    found.state = state_word(&task);
+    let done = tasks::ends(queue, &task).into_iter().rev().find(|(_, e)| e.verdict == Verdict::Done);
+    if let Some((k, end)) = done {
+        found.handoff = out_file(queue, &Key::new(id, k), "handoff.md", 16 << 10);
+        found.branch = end.result.branch;
+        found.commit = end.result.commit;
+        found.result = end.result.value;
+    }
+    Ok(found)
+}
+
+/// The last 4 KiB of an attempt's log.
+pub fn tail(queue: &Queue, key: &Key) -> String {
+    const TAIL: u64 = 4096;
+    let path = queue.layout.out(key).join("log");
+    let Ok(stat) = queue.fs.stat(&path) else { return String::new() };
+    let from = stat.len.saturating_sub(TAIL);
+    let Ok(bytes) = queue.fs.read(&path, from, 4096) else { return String::new() };
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    match text.split_once('\n') {
+        // The first line is cut in the middle when the log is longer.
+        Some((_, rest)) if from > 0 => rest.to_owned(),
+        _ => text,
+    }
+}
+
+/// The brief for people and prompts.
+pub fn to_text(context: &Context) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    let mut line = |s: String| {
+        // Writing into memory cannot fail.
+        let _ = writeln!(text, "{s}");
+    };
+    line(format!("task {}: {} (attempt {})", context.task.id, context.task.title, context.attempt));
+    if !context.task.prompt.is_empty() {
+        line(format!("\n{}", context.task.prompt.trim_end()));
+    }
+    for note in &context.notes {
+        line(format!("\nnote: {note}"));
+    }
+    for d in &context.after {
+        line(format!("\nafter {}: {}", d.id, d.state));
+        if !d.branch.is_empty() {
+            line(format!("  branch {} at {}", d.branch, d.commit));
+        }
+        if !d.handoff.trim().is_empty() {
+            line(format!("  handoff:\n{}", indent(d.handoff.trim_end())));
+        }
+    }
+    for p in &context.previous {
+        let word = serde_json::to_value(p.verdict).unwrap_or_default();
+        let word = word.as_str().unwrap_or_default().to_owned();
+        line(format!("\nattempt {} ended: {word} ({})", p.attempt, p.why));
+        if !p.branch.is_empty() {
+            line(format!("  its work is on branch {}", p.branch));
+        }
+        if !p.context.trim().is_empty() {
+            line(format!("  the last it printed:\n{}", indent(p.context.trim_end())));
+        }
+        if let Some(late) = &p.late {
+            let commit = &late.result.commit;
+            let verdict = serde_json::to_value(late.verdict).unwrap_or_default();
+            let verdict = verdict.as_str().unwrap_or_default().to_owned();
+            line(format!("  after it was given up it still reported: {verdict} {commit}"));
+        }
+    }
+    text
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|l| format!("    {l}")).collect::<Vec<_>>().join("\n")
+}

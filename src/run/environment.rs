@@ -1,0 +1,119 @@
+//! The environment of an attempt's command.
+//!
+//! The environment of `coord add` is not captured (it would carry secrets into files): a command
+//! gets the worker's own, plus `[env]` of coord.toml, plus the task's `env`, plus `COORD_*`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::queue::claim::Lease;
+use crate::queue::ids::short;
+use crate::queue::procs::Proc;
+use crate::sys::clock::rfc3339;
+
+use super::site::Site;
+use super::worktree::Workplace;
+
+/// Variables of the worker that would mislead a command: git's own, and those by which an agent
+/// program recognises that it runs inside another one.
+const REMOVED: &[&str] = &[
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "CLAUDECODE",
+    "CLAUDE_CODE_ENTRYPOINT",
+    "NOTIFY_SOCKET",
+    "COORD_STEP",
+    "COORD_STEP_TRACE",
+];
+
+/// Files of an attempt that its environment names.
+#[derive(Debug, Clone, Default)]
+pub struct Files {
+    /// `n.out`.
+    pub out: PathBuf,
+    /// The prompt, if the task has one.
+    pub prompt: Option<PathBuf>,
+    /// The context as JSON.
+    pub context: Option<PathBuf>,
+    /// Why the attempt before failed, as text.
+    pub failure: Option<PathBuf>,
+}
+
+/// Name and mail address that a worker commits with.
+pub fn identity(site: &Site, worker: &str) -> (String, String) {
+    let fill = |text: &str| text.replace("{worker}", worker);
+    (fill(&site.config.git.identity_name), fill(&site.config.git.identity_email))
+}
+
+/// The whole environment.
+pub fn build(
+    site: &Site,
+    me: &Proc,
+    lease: &Lease,
+    place: &Workplace,
+    files: &Files,
+    deadline_ms: Option<u64>,
+) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .filter(|(k, _)| !REMOVED.contains(&k.as_str()))
+        .collect();
+    env.extend(site.config.env.clone());
+    for (name, value) in &lease.spec.env {
+        env.insert(name.clone(), value.as_str().unwrap_or_default().to_owned());
+    }
+    let mut set = |name: &str, value: String| {
+        env.insert(name.to_owned(), value);
+    };
+    let path = |p: &PathBuf| p.to_string_lossy().into_owned();
+    let (key, spec) = (&lease.key, &lease.spec);
+    let worker = short(&me.wid).to_owned();
+    set("COORD_DIR", path(&site.queue.layout.root().to_owned()));
+    set("COORD_ROOT", path(&site.root));
+    set("COORD_FORMAT", "1".to_owned());
+    set("COORD_TASK_ID", key.task.clone());
+    set("COORD_TASK_FILE", path(&site.queue.layout.task(&key.task).join("spec.json")));
+    set("COORD_TITLE", spec.title.clone());
+    set("COORD_ATTEMPT", key.n.to_string());
+    set("COORD_ATTEMPTS_MAX", spec.max_attempts.to_string());
+    set("COORD_TOKEN", token(me, lease));
+    set("COORD_WORKER", worker.clone());
+    set("COORD_ROLE", spec.role().to_owned());
+    set("COORD_OUT", path(&files.out));
+    set("COORD_WORKTREE", path(&place.dir));
+    set("PWD", path(&place.dir));
+    if let Some(wave) = spec.wave {
+        set("COORD_WAVE", wave.to_string());
+    }
+    if !place.branch.is_empty() {
+        set("COORD_BRANCH", place.branch.clone());
+        set("COORD_BASE", place.base.clone());
+        let (name, email) = identity(site, &worker);
+        set("GIT_AUTHOR_NAME", name.clone());
+        set("GIT_COMMITTER_NAME", name);
+        set("GIT_AUTHOR_EMAIL", email.clone());
+        set("GIT_COMMITTER_EMAIL", email);
+    }
+    set("GIT_TERMINAL_PROMPT", "0".to_owned());
+    set("GIT_EDITOR", "true".to_owned());
+    for (name, file) in [
+        ("COORD_PROMPT_FILE", &files.prompt),
+        ("COORD_CONTEXT_FILE", &files.context),
+        ("COORD_FAILURE_FILE", &files.failure),
+    ] {
+        if let Some(file) = file {
+            set(name, path(file));
+        }
+    }
+    if let Some(ms) = deadline_ms {
+        set("COORD_DEADLINE", rfc3339(ms));
+    }
+    env
+}
+
+/// The fencing token of an attempt: `T.n@W`.
+pub fn token(me: &Proc, lease: &Lease) -> String {
+    format!("{}@{}", lease.key, me.wid)
+}

@@ -1,0 +1,53 @@
+//! The place that a queue belongs to: its project directory, configuration and git repository.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::error::{Cannot, Result};
+use crate::queue::Queue;
+use crate::sys::child;
+use crate::sys::clock::RealClock;
+use crate::sys::fs::{Fs, RealFs, is_absent};
+
+/// A queue with everything around it.
+#[derive(Clone)]
+pub struct Site {
+    /// The queue.
+    pub queue: Queue,
+    /// What coord.toml says.
+    pub config: Arc<Config>,
+    /// The project's directory, which holds the queue directory.
+    pub root: PathBuf,
+    /// Top of the git repository that the project lies in, if any and if worktrees are wanted.
+    pub repo: Option<PathBuf>,
+}
+
+impl Site {
+    /// Opens the queue at `dir` and reads coord.toml beside it.
+    pub fn open(dir: &Path) -> Result<Site> {
+        let queue = Queue::open(dir, Arc::new(RealFs), Arc::new(RealClock))?;
+        let root = dir.parent().unwrap_or(dir).to_owned();
+        let config = read_config(&root)?;
+        let wanted = config.worktree.isolation_worktree;
+        let repo = if wanted { git_top(&root) } else { None };
+        Ok(Site { queue, config: Arc::new(config), root, repo })
+    }
+}
+
+/// Reads coord.toml; the defaults where there is none.
+pub fn read_config(root: &Path) -> Result<Config> {
+    let path = root.join("coord.toml");
+    match RealFs.read(&path, 0, 1 << 20) {
+        Ok(bytes) => Config::parse(&String::from_utf8_lossy(&bytes), "coord.toml"),
+        Err(e) if is_absent(&e) => Ok(Config::default()),
+        Err(e) => Err(e).cannot("read the configuration", &path),
+    }
+}
+
+/// Top of the work tree that holds `root`, if it is one with at least one commit.
+pub fn git_top(root: &Path) -> Option<PathBuf> {
+    let top = child::run("git", &["rev-parse", "--show-toplevel"], root).ok().filter(|o| o.ok)?;
+    let head = child::run("git", &["rev-parse", "--verify", "--quiet", "HEAD"], root).ok()?;
+    head.ok.then(|| PathBuf::from(top.stdout.trim_end_matches('\n')))
+}
