@@ -1,1 +1,9 @@
 //! Pure decisions over values: no file, no clock, no process.
+
+pub mod graph;
+pub mod jsonl;
+pub mod retry;
+pub mod selector;
+pub mod suggest;
+pub mod units;
+pub mod validate;

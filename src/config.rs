@@ -1,0 +1,223 @@
+//! `coord.toml`: what it may say, its defaults, and errors that point at the word.
+//!
+//! The text is read by others and handed in. Every key that this release does not use is an error:
+//! a setting that is silently without effect is worse than one more message.
+
+mod parse;
+mod placeholder;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use toml::de::DeTable;
+
+pub use self::placeholder::{AGENT_PLACEHOLDERS, expand, expand_word};
+use self::reader::{Source, Table};
+use crate::error::Result;
+use crate::plan::suggest::nearest;
+use crate::plan::validate::is_env_name;
+use crate::queue::ids::is_role;
+use crate::queue::record::Backoff;
+
+/// The file that `coord init` writes: comments that show every default, and the version. Tables can
+/// be appended to it.
+pub const TEMPLATE: &str = include_str!("config/template.toml");
+
+/// Tables of later versions, for which "unknown" would be the wrong word.
+const LATER: [&str; 9] =
+    ["budget", "merge", "roles", "gates", "scopes", "hooks", "notify", "log", "web"];
+
+/// What a write must survive before it is acknowledged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The death of any process, not of the machine.
+    #[default]
+    Process,
+}
+
+/// What a worker that is told to stop does with its running attempt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnTerm {
+    /// Stops it and gives the task back, uncharged.
+    #[default]
+    Requeue,
+    /// Lets it end.
+    Finish,
+}
+
+/// Who commits what an attempt changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CommitBy {
+    /// The agent itself.
+    #[default]
+    Agent,
+    /// The worker, after the agent.
+    Worker,
+    /// Nobody.
+    None,
+}
+
+/// Where an attempt runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// In a git worktree of its own.
+    #[default]
+    Worktree,
+    /// In the project's directory, with all others.
+    None,
+}
+
+/// `[queue]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+    /// Every so many claims the oldest task is taken whatever its priority; 0 = never.
+    pub ageing: u32,
+}
+
+/// `[workers]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workers {
+    /// How many `coord start` keeps alive.
+    pub count: u32,
+    /// The agent for prompts of tasks that name none; empty = there is none.
+    pub agent: String,
+    /// What a worker that is told to stop does with its attempt.
+    pub on_term: OnTerm,
+    /// How often an idle process looks without being woken.
+    pub rescan_ms: u64,
+    /// Between SIGTERM and SIGKILL of an attempt.
+    pub grace_ms: u64,
+}
+
+/// `[lease]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Without a heartbeat for so long, a claim may be taken away.
+    pub expire_ms: u64,
+    /// Between two heartbeats: at most a third of `expire_ms`, so that two may be late.
+    pub heartbeat_ms: u64,
+}
+
+/// `[retry]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// Attempts of a task that says nothing, the first included.
+    pub attempts: u32,
+    /// Rest after the first failure.
+    pub backoff_ms: u64,
+    /// What the rest is multiplied by after each further failure.
+    pub factor: f64,
+    /// The longest rest.
+    pub max_ms: u64,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest that an attempt may run.
+    pub timeout_ms: Option<u64>,
+    /// No work is begun with less disk free.
+    pub disk_free_bytes: Option<u64>,
+    /// No work is begun with less memory free.
+    pub memory_free_bytes: u64,
+}
+
+/// `[git]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Git {
+    /// What attempts start from; empty = HEAD.
+    pub base: String,
+    /// Name of author and committer; has the placeholder `{worker}`.
+    pub identity_name: String,
+    /// Their address; has the placeholder `{worker}`.
+    pub identity_email: String,
+    /// Who commits.
+    pub commit: CommitBy,
+}
+
+/// `[worktree]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worktree {
+    /// Where attempts run.
+    pub isolation: Isolation,
+    /// Where the worktrees are, from the project's directory; has the placeholder `{repo}`.
+    pub root: String,
+}
+
+/// `[agents.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// The command, with placeholders for `expand`.
+    pub command: Vec<String>,
+}
+
+/// What `coord.toml` says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `[queue]`.
+    pub queue: Queue,
+    /// `[workers]`.
+    pub workers: Workers,
+    /// `[lease]`.
+    pub lease: Lease,
+    /// `[retry]`.
+    pub retry: Retry,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[git]`.
+    pub git: Git,
+    /// `[worktree]`.
+    pub worktree: Worktree,
+    /// `[agents.NAME]`, the built-in `shell` included.
+    pub agents: BTreeMap<String, Agent>,
+    /// `[env]`: what every attempt finds in its environment.
+    pub env: BTreeMap<String, String>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        let shell = ["sh", "-c", "{prompt}"].map(str::to_owned).to_vec();
+        Config {
+            queue: Queue { durability: Durability::Process, ageing: 16 },
+            workers: Workers {
+                count: 3,
+                agent: String::new(),
+                on_term: OnTerm::Requeue,
+                rescan_ms: 30_000,
+                grace_ms: 5_000,
+            },
+            lease: Lease { expire_ms: 60_000, heartbeat_ms: 15_000 },
+            retry: Retry { attempts: 3, backoff_ms: 10_000, factor: 2.0, max_ms: 600_000 },
+            limits: Limits { timeout_ms: None, disk_free_bytes: None, memory_free_bytes: 64 << 20 },
+            git: Git {
+                base: String::new(),
+                identity_name: "coord {worker}".to_owned(),
+                identity_email: "{worker}@coord.local".to_owned(),
+                commit: CommitBy::Agent,
+            },
+            worktree: Worktree {
+                isolation: Isolation::Worktree,
+                root: "../{repo}.coord".to_owned(),
+            },
+            agents: BTreeMap::from([("shell".to_owned(), Agent { command: shell })]),
+            env: BTreeMap::new(),
+        }
+    }
+}
+
+impl Retry {
+    /// The rest between attempts as records have it.
+    pub fn backoff(&self) -> Backoff {
+        // Milliseconds of a century are far below what a float holds exactly.
+        let seconds = |ms: u64| ms as f64 / 1000.0;
+        Backoff {
+            base_s: seconds(self.backoff_ms),
+            factor: self.factor,
+            max_s: seconds(self.max_ms),
+        }
+    }
+}
