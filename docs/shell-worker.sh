@@ -4,9 +4,11 @@
 # Usage: docs/shell-worker.sh QUEUE_DIR [--until-empty]    (needs jq and setsid; inotifywait is optional)
 # What follows an end (serving dependents, publishing the next attempt) it leaves to whoever recovers: after each
 # task it says goodbye in procs/WID/end, and any monitor or idle worker of coord finishes what its run/ names.
-# It ignores coord.toml: no worktrees, no agents, the format's own back-off. Kill it in any way at any moment.
+# What a command left running is theirs to end too. It ignores coord.toml: no worktrees, no agents, the format's own
+# back-off. Kill it in any way at any moment.
 q=$(cd "$1" 2>/dev/null && pwd -P) || { echo "usage: $0 QUEUE_DIR [--until-empty]" >&2; exit 2; }
-jq -e '.layout == 1 and (.min_writer // 1) <= 1' "$q/layout.json" >/dev/null || { echo "$0: not a queue of layout 1: $q" >&2; exit 3; }
+jq -e '.layout == 1 and (.min_writer // 1) <= 1' "$q/layout.json" >/dev/null 2>&1 ||
+  { echo "$0: not a queue of layout 1: $q" >&2; exit 3; }
 random() { head -c 999 /dev/urandom | LC_ALL=C tr -dc 0-9a-hjkmnp-tv-z | cut -c "1-$1"; }
 # One life is one process, one name under procs/ and at most one task; its mark is in the environment of all that it
 # starts, so that nothing of a dead one escapes. A life that was killed (128 and up) is followed by the next one.
@@ -32,7 +34,8 @@ mkdir -p "$q/events" "$q/procs/.new-$wid/run" && jq -n --arg wid "$wid" --arg ho
   --arg host_id "$(cat /etc/machine-id 2>/dev/null)" --arg boot "$(cat /proc/sys/kernel/random/boot_id)" --argjson pid $$ \
   --argjson pidns "$pidns" --argjson start "$(echo "${stat##*) }" | cut -d' ' -f20)" --argjson uid "$(id -u)" \
   "$stamp"'{v: 1, $wid, card: 0, kind: "worker", $host, host_id: (if $host_id == "" then $host else $host_id end), $boot, $pidns,
-    $pid, $start, $mark, roles: [], labels: [], lease_ms: 0, $uid, ver: "shell-worker 1", at: (now | stamp)}' >"$q/procs/.new-$wid/card.0.json" &&
+    $pid, $start, $mark, roles: [], labels: [], lease_ms: 0, $uid, ver: "shell-worker 1", at: (now | stamp)}' \
+  >"$q/procs/.new-$wid/card.0.json" &&
   touch "$q/procs/.new-$wid/hb" "$q/procs/.new-$wid/bell" && mv "$q/procs/.new-$wid" "$me" && touch "$q/procs/bell" || exit 7
 
 claim() { # claim HINT: 0 if attempt $n of task $id is now mine. A hint is never trusted, the registers are read
@@ -51,18 +54,20 @@ claim() { # claim HINT: 0 if attempt $n of task $id is now mine. A hint is never
   rm -f "$me/run/$id.$n"; return 1 # lost, as may happen: the winner has an intent of its own
 }
 finish() { # finish VERDICT CODE WHY: stage the end, link it, tell; the follow-ups are the recoverer's
-  prev=$(jq -c . "$p.end" 2>/dev/null) value=$(jq -c . "$n.out/result.json" 2>/dev/null) end=$me/run/$id.$n.end
-  jq -n --slurpfile spec spec.json --argjson prev "${prev:-{\"charged\":$p\}}" --argjson value "${value:-null}" --argjson code "$2" \
-    --arg verdict "$1" --arg why "$3" --arg by "$wid" --argjson began "$began" --arg context "$(tail -c 4096 "$n.out/log" 2>/dev/null)" "$stamp"'
+  prev=$(jq -c . "$p.end" 2>/dev/null) value=$(jq -cs '.[0]' "$n.out/result.json" 2>/dev/null) end=$me/run/$id.$n.end
+  jq -n --slurpfile spec spec.json --argjson prev "${prev:-{\"charged\":$p\}}" --argjson value "${value:-null}" \
+    --arg verdict "$1" --argjson code "$2" --arg why "$3" --arg by "$wid" --argjson began "$began" \
+    --arg context "$(tail -c 4096 "$n.out/log" 2>/dev/null)" "$stamp"'
     $spec[0] as $s | (($prev.charged // 0) + if $verdict == "fail" then 1 else 0 end) as $charged
-    | ($verdict == "release" or ($verdict == "fail" and $charged < ($s.max_attempts // 3) and $code != 65 and $code != 100)) as $retry
+    | ($charged < ($s.max_attempts // 3) and $code != 65 and $code != 100) as $again
+    | ($verdict == "release" or ($verdict == "fail" and $again)) as $retry
     | ({base_s: 10, factor: 2, max_s: 600} + ($s.backoff // {})) as $b
     | ([$b.max_s, $b.base_s * pow($b.factor; [$charged - 1, 0] | max)] | min) as $rest
-    | {v: 1, $verdict, $retry, $charged, boots: ($prev.boots // 0), $by, holder: $by, $why,
-       exit: (if $code > 128 then {signal: ($code - 128)} else {$code} end), started: ($began | stamp), ended: (now | stamp), result: {$value}}
+    | {v: 1, $verdict, $retry, $charged, boots: ($prev.boots // 0), $by, holder: $by, $why, result: {$value},
+       exit: (if $code > 128 then {signal: ($code - 128)} else {$code} end), started: ($began | stamp), ended: (now | stamp)}
     + if $retry and $code != 0 then {not_before: (now + $rest | stamp)} else {} end
-    + if $verdict == "done" then {} else {$context} end' >"$end.tmp"
-  mv "$end.tmp" "$end" || leave 0 # I was taken for dead, and my directory is gone: the output is kept in n.out
+    + if $verdict == "done" then {} else {$context} end' >"$end.tmp" || leave 0
+  mv "$end.tmp" "$end" || leave 0 # taken for dead, and procs/WID is gone: the output is kept in n.out
   ln "$end" "$n.end" 2>/dev/null # this decides too: my verdict, or that of whoever took me for dead
   if cmp -s "$end" "$n.end"; then event end "$(jq -c '{verdict, retry}' "$end")"; else ln "$end" "$n.late" 2>/dev/null; fi
   leave 0
@@ -71,7 +76,8 @@ attempt() { # run it in a session of its own, with all output in n.out/log; neve
   began=$(jq -n now) token=$id.$n@$wid out=$q/tasks/$id/$n.out
   event claim '{}'
   [ -e "$me/end" ] && finish release 0 "declared dead before it began" # then this claim may be known to nobody
-  cwd='' limit=''; mkdir -p "$n.out"; eval "$(jq -r '"cwd=\(.cwd // "" | @sh) limit=\(.time_limit_s // "" | @sh)"' spec.json)"
+  cwd='' limit=''; mkdir -p "$n.out"
+  eval "$(jq -r '"cwd=\(.cwd // "" | @sh) limit=\(.time_limit_s // "" | @sh)"' spec.json)"
   (
     eval "$(jq -r '(.env // {} | to_entries[] | "export \(.key)=\(.value | tostring | @sh)"),
       "set -- \(if .argv then .argv else ["sh", "-c", .sh] end | @sh)"' spec.json)"
