@@ -1,1 +1,5 @@
-fn main() {}
+//! What people type.
+
+fn main() -> std::process::ExitCode {
+    coord::cli::main()
+}

@@ -1,5 +1,6 @@
 //! Pure decisions over values: no file, no clock, no process.
 
+pub mod fold;
 pub mod graph;
 pub mod jsonl;
 pub mod retry;

@@ -281,7 +281,7 @@ impl Coordinator<'_> {
     }
 
     fn enough_memory(&self) -> Result<()> {
-        let least = self.site.config.limits.memory_free;
+        let least = self.site.config.limits.memory_free_bytes;
         match machine::available_memory() {
             Some(free) if free < least => {
                 let what = format!("only {} MiB of memory are free", free >> 20);

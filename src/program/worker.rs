@@ -11,6 +11,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::config::OnTerm;
 use crate::error::{Exit, Result};
 use crate::queue::claim::{Claimed, Lease, claim};
 use crate::queue::end::{self, Ended};
@@ -121,11 +122,11 @@ impl Worker {
         let me = Proc::register(&site.queue, &identity(site, &options))?;
         // One that claims only once starts anywhere in the cycle of ageing.
         let phase = if options.once || options.max_tasks == Some(1) {
-            site.queue.clock.random() % site.config.queue.ageing
+            site.queue.clock.random() % u64::from(site.config.queue.ageing.max(1))
         } else {
             0
         };
-        let finder = Finder::new(&options.roles, site.config.queue.ageing, phase);
+        let finder = Finder::new(&options.roles, u64::from(site.config.queue.ageing), phase);
         let now = Instant::now();
         let mut worker = Worker {
             site: site.clone(),
@@ -219,7 +220,7 @@ impl Worker {
     /// SIGTERM does what coord.toml says; SIGINT finishes what runs, and a second one hands it back.
     fn signalled(&mut self, signal: i32) {
         match signal {
-            nix::libc::SIGTERM if self.site.config.workers.on_term_finish => self.leaving = true,
+            nix::libc::SIGTERM if self.site.config.workers.on_term == OnTerm::Finish => self.leaving = true,
             nix::libc::SIGTERM => (self.leaving, self.hand_back) = (true, true),
             nix::libc::SIGINT | nix::libc::SIGHUP => {
                 self.hand_back |= self.leaving;
@@ -290,7 +291,7 @@ impl Worker {
     /// Too little disk for new work: a small file system keeps a twentieth free, a large one 64 MiB.
     fn no_room(&self) -> Option<String> {
         let (free, total) = machine::disk_space(self.site.queue.layout.root())?;
-        let least = self.site.config.limits.disk_free.unwrap_or((total / 20).min(64 << 20));
+        let least = self.site.config.limits.disk_free_bytes.unwrap_or((total / 20).min(64 << 20));
         (free < least).then(|| {
             format!("no new work: only {} KiB free on the disk of the queue", free / 1024)
         })

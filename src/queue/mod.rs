@@ -24,6 +24,7 @@ pub mod record;
 pub mod recover;
 pub mod register;
 pub mod settle;
+pub mod state;
 pub mod status;
 pub mod submit;
 pub mod sweep;

@@ -85,7 +85,7 @@ impl Proc {
             pidns: place.pidns,
             pid,
             start: crate::sys::alive::proc_stat(pid).map_or(0, |s| s.start),
-            mark: std::env::var(crate::sys::alive::MARK).unwrap_or_default(),
+            mark: own_mark(identity.kind),
             roles: identity.roles.clone(),
             labels: identity.labels.clone(),
             lease_ms: identity.lease_ms,
@@ -215,6 +215,15 @@ impl Proc {
         dissolve(queue, &self.wid);
         queue.ring(&queue.layout.procs_bell());
     }
+}
+
+/// The mark of what this process starts. A command has none of its own: inside a job it would carry
+/// the worker's, and its death must not be taken for the worker's.
+fn own_mark(kind: CardKind) -> String {
+    if kind == CardKind::Cli {
+        return String::new();
+    }
+    std::env::var(crate::sys::alive::MARK).unwrap_or_default()
 }
 
 /// Removes `procs/W` if its `run/` is empty. Never recursive: an intent that a process puts there

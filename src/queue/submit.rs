@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::plan::graph::find_cycle;
-use crate::plan::jsonl::validate;
+use crate::plan::validate::validate;
 use crate::step;
 use crate::sys::fs::is_absent;
 

@@ -44,7 +44,7 @@ pub fn command(site: &Site, spec: &Spec) -> Option<Vec<String>> {
     if agent.is_empty() {
         return None;
     }
-    site.config.agents.get(agent).cloned()
+    site.config.agents.get(agent).map(|agent| agent.command.clone())
 }
 
 /// Starts the command of a claimed task. The inner error is a verdict: the attempt failed before

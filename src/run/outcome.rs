@@ -90,7 +90,7 @@ pub fn failed(site: &Site, lease: &Lease, permanent: bool, why: &str) -> End {
     let mut end = because(Verdict::Fail, retry, why);
     end.charged = charged;
     if retry {
-        let backoff = lease.spec.backoff.unwrap_or(site.config.retry.backoff);
+        let backoff = lease.spec.backoff.unwrap_or(site.config.backoff());
         let random = site.queue.clock.random();
         let due = site.queue.clock.wall_ms() + retry::backoff_ms(&backoff, charged, random);
         end.not_before = Some(rfc3339(due));
@@ -102,7 +102,7 @@ pub fn failed(site: &Site, lease: &Lease, permanent: bool, why: &str) -> End {
 /// in seconds), or the first pause of the back-off.
 fn put_off(site: &Site, lease: &Lease) -> End {
     let asked = out_file(&site.queue, &lease.key, "retry-after", 64);
-    let Backoff { base_s, .. } = lease.spec.backoff.unwrap_or(site.config.retry.backoff);
+    let Backoff { base_s, .. } = lease.spec.backoff.unwrap_or(site.config.backoff());
     let pause_s = asked.trim().parse::<f64>().ok().filter(|s| s.is_finite()).unwrap_or(base_s);
     let pause = std::time::Duration::from_secs_f64(pause_s.clamp(0.0, 86_400.0));
     let due = site.queue.clock.wall_ms() + u64::try_from(pause.as_millis()).unwrap_or(0);

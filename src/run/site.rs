@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, Isolation};
 use crate::error::{Cannot, Result};
 use crate::queue::Queue;
 use crate::sys::child;
@@ -29,7 +29,7 @@ impl Site {
         let queue = Queue::open(dir, Arc::new(RealFs), Arc::new(RealClock))?;
         let root = dir.parent().unwrap_or(dir).to_owned();
         let config = read_config(&root)?;
-        let wanted = config.worktree.isolation_worktree;
+        let wanted = config.worktree.isolation == Isolation::Worktree;
         let repo = if wanted { git_top(&root) } else { None };
         Ok(Site { queue, config: Arc::new(config), root, repo })
     }

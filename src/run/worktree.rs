@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::CommitBy;
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::queue::ids::{Key, random_part};
 use crate::queue::record::Outcome;
@@ -120,7 +121,7 @@ pub fn conclude(site: &Site, key: &Key, title: &str, place: &Workplace, done: bo
     let git = |args: &[&str], dir: &Path| child::run("git", args, dir).ok().filter(|o| o.ok);
     let status = ["status", "--porcelain"];
     let dirty = |dir: &Path| git(&status, dir).is_none_or(|o| !o.stdout.is_empty());
-    if done && site.config.git.commit_by_worker && dirty(&place.dir) {
+    if done && site.config.git.commit == CommitBy::Worker && dirty(&place.dir) {
         let message = format!("{}: {title}", key.task);
         if git(&["add", "--all"], &place.dir).is_some() {
             let identity = super::environment::identity(site, "coord");

@@ -1,0 +1,5 @@
+//! Finds the dead and gives their work back.
+
+fn main() -> std::process::ExitCode {
+    coord::program::start::monitor()
+}

@@ -1,0 +1,355 @@
+//! `status`, `ls`, `show`, `workers`: looking. None of them changes the queue.
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Exit, Result};
+use crate::plan::fold::State;
+use crate::plan::selector;
+use crate::plan::suggest;
+use crate::plan::units::human_duration;
+use crate::program::fleet;
+use crate::queue::ids::{Key, short};
+use crate::queue::record::CardKind;
+use crate::queue::state;
+use crate::queue::status::{Status as Summary, current};
+use crate::queue::tasks::{self, Task};
+use crate::queue::{Queue, control};
+use crate::sys::clock::{local_hms, parse_rfc3339};
+
+use super::Answer;
+use super::args::{Cli, Ls, One, Status};
+use super::output::{self, cut, line};
+use super::place;
+
+/// `coord status`: what needs a person comes first.
+pub fn status(cli: &Cli, args: &Status) -> Answer {
+    let queue = place::open(cli)?;
+    let status = current(&queue)?;
+    if let Some(word) = &args.count {
+        let Some(state) = State::of(word) else {
+            return Err(unknown_state(word));
+        };
+        line(&status.counts.get(state.word()).copied().unwrap_or(0).to_string());
+        return Ok(None);
+    }
+    if cli.json {
+        let mut document = serde_json::to_value(&status).unwrap_or_default();
+        document["workers"] = serde_json::to_value(fleet::members(&queue)).unwrap_or_default();
+        let asked = control::asked(&queue, "");
+        document["paused"] = asked.pause.into();
+        document["draining"] = (asked.drain || asked.stop).into();
+        output::document(&document);
+    } else {
+        print_status(&queue, &status);
+    }
+    Ok(None)
+}
+
+fn unknown_state(word: &str) -> Error {
+    let error = Error::usage(format!("there is no state `{word}`"));
+    match suggest::nearest(word, State::ALL.iter().map(|s| s.word())) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => {
+            let all: Vec<&str> = State::ALL.iter().map(|s| s.word()).collect();
+            error.hint(format!("one of {}", all.join(" ")))
+        }
+    }
+}
+
+fn print_status(queue: &Queue, status: &Summary) {
+    let count = |state: State| status.counts.get(state.word()).copied().unwrap_or(0);
+    let total: usize = status.counts.values().sum();
+    let now_ms = queue.clock.wall_ms();
+    let age = |since_ms: u64| human_duration(now_ms.saturating_sub(since_ms));
+    let members = fleet::members(queue);
+    let live = |kind| members.iter().filter(|m| m.kind == kind && m.state != "dead").count();
+    let asked = control::asked(queue, "");
+    let project = queue.layout.root().parent().map(crate::sys::fs::name_of).unwrap_or_default();
+    let mut head = vec![project];
+    head.push(match live(CardKind::Worker) {
+        0 => "no worker".to_owned(),
+        1 => "1 worker".to_owned(),
+        n => format!("{n} workers"),
+    });
+    head.push(format!("{}/{total} done", count(State::Done)));
+    if asked.stop || asked.drain {
+        head.push("STOPPING".to_owned());
+    }
+    if asked.pause {
+        head.push("PAUSED (coord resume)".to_owned());
+    }
+    line(&head.join(" · "));
+    if total == 0 {
+        line("no tasks yet: coord add \"…\" -- CMD, or coord import TASKS.md");
+    }
+    if !status.needs_you.is_empty() {
+        line(&format!("NEEDS YOU ({})", status.needs_you.len()));
+        let rows = status.needs_you.iter().map(|need| {
+            vec![
+                format!("  {}", cut(&need.id, 24)),
+                need.kind.clone(),
+                cut(&need.what, 60),
+                age(need.since_ms),
+                format!("→ {}", cut(&need.hint, 60)),
+            ]
+        });
+        output::columns(&rows.collect::<Vec<_>>());
+    }
+    if !status.running.is_empty() {
+        line(&format!("RUNNING ({})", count(State::Running)));
+        let rows = status.running.iter().map(|row| {
+            let beat = members.iter().find(|m| m.wid == row.worker);
+            let beat = beat.map_or("worker gone".to_owned(), |m| {
+                format!("beat {} ago", human_duration(m.beat_age_ms))
+            });
+            let pct = row.pct.map(|p| format!("{p:.0} % ")).unwrap_or_default();
+            let note = if row.note.is_empty() { &row.title } else { &row.note };
+            vec![
+                format!("  {}", row.id),
+                short(&row.worker).to_owned(),
+                format!("attempt {}", row.attempt),
+                age(row.since_ms),
+                beat,
+                cut(&format!("{pct}{note}"), 60),
+            ]
+        });
+        output::columns(&rows.collect::<Vec<_>>());
+    }
+    let mut tail = Vec::new();
+    if !status.next.is_empty() {
+        let ids: Vec<&str> = status.next.iter().take(8).map(String::as_str).collect();
+        tail.push(format!("NEXT {}", ids.join(" ")));
+    }
+    for state in State::ALL {
+        if count(state) > 0 && !matches!(state, State::Running) {
+            tail.push(format!("{} {}", state.word().to_uppercase(), count(state)));
+        }
+    }
+    if !tail.is_empty() {
+        line(&tail.join("   "));
+    }
+    let fresh = |at_ms: u64| now_ms.saturating_sub(at_ms) < 600_000;
+    for notice in status.notices.iter().filter(|n| fresh(n.at_ms)) {
+        line(&format!("note {}: {}", local_hms(notice.at_ms), cut(&notice.text, 160)));
+    }
+    let open = count(State::Ready) + count(State::Delayed);
+    if open > 0 && live(CardKind::Worker) == 0 {
+        line("nobody works here: coord start -n 3, or coord work");
+    }
+}
+
+/// `coord ls`.
+pub fn ls(cli: &Cli, args: &Ls) -> Answer {
+    let queue = place::open(cli)?;
+    let state = match &args.state {
+        Some(word) => Some(State::of(word).ok_or_else(|| unknown_state(word))?),
+        None => None,
+    };
+    let all = state::all(&queue)?;
+    let rows: Vec<selector::Row> = all.iter().map(|(_, row)| row.clone()).collect();
+    let words = if args.select.is_empty() { vec!["all".to_owned()] } else { args.select.clone() };
+    let chosen = selector::select(&words, &args.exclude, &rows)?;
+    let mut picked: Vec<&(Task, selector::Row)> = all
+        .iter()
+        .filter(|(task, row)| {
+            chosen.contains(&task.id) && state.is_none_or(|s| row.state == s.word())
+        })
+        .collect();
+    picked.truncate(args.limit.unwrap_or(usize::MAX));
+    if cli.json {
+        let tasks: Vec<Value> =
+            picked.iter().map(|(task, row)| task_json(&queue, task, &row.state)).collect();
+        output::document(&json!({ "schema": "coord.tasks/1", "tasks": tasks }));
+        return Ok(None);
+    }
+    if cli.quiet {
+        picked.iter().for_each(|(task, _)| line(&task.id));
+        return Ok(None);
+    }
+    let table = picked.iter().map(|(task, row)| {
+        let title = task.spec.as_ref().map(|s| s.title.clone()).unwrap_or_default();
+        let after = task.spec.as_ref().map(|s| s.after.join(",")).unwrap_or_default();
+        let who = if row.worker.is_empty() { "-".to_owned() } else { row.worker.clone() };
+        let after = if after.is_empty() { String::new() } else { format!("  (after {after})") };
+        vec![
+            task.id.clone(),
+            row.state.clone(),
+            who,
+            task.names.last().to_string(),
+            format!("{}{}", cut(&title, 70), cut(&after, 60)),
+        ]
+    });
+    let mut table: Vec<Vec<String>> = table.collect();
+    if table.is_empty() {
+        output::note("no tasks yet: coord add \"…\" -- CMD, or coord import TASKS.md");
+    } else {
+        let head = ["ID", "STATE", "WORKER", "ATT", "TITLE"];
+        table.insert(0, head.iter().map(|s| (*s).to_owned()).collect());
+        output::columns(&table);
+    }
+    Ok(None)
+}
+
+/// A task as JSON.
+fn task_json(queue: &Queue, task: &Task, state: &str) -> Value {
+    let spec = task.spec.as_ref().ok();
+    let attempts: Vec<Value> = (1..=task.names.last())
+        .filter(|n| task.names.claims.contains(n))
+        .map(|n| {
+            let end = task.names.ends.contains(&n).then(|| tasks::end_of(queue, task, n));
+            json!({
+                "attempt": n,
+                "claim": tasks::claimer(queue, task, n),
+                "end": end,
+                "late": task.names.lates.contains(&n),
+            })
+        })
+        .collect();
+    json!({
+        "id": task.id,
+        "state": state,
+        "title": spec.map(|s| s.title.clone()),
+        "spec": spec,
+        "attempts": attempts,
+    })
+}
+
+/// Reads a task that must exist.
+pub fn existing(queue: &Queue, id: &str) -> Result<Task> {
+    let found = if crate::queue::ids::is_task_id(id) { tasks::look(queue, id)? } else { None };
+    if let Some(task) = found.filter(|t| t.names.spec) {
+        return Ok(task);
+    }
+    let ids = tasks::ids(queue)?;
+    let error = Error::new(Exit::NotFound, format!("no task {id:?}"));
+    Err(match suggest::nearest(id, ids.iter().map(String::as_str)) {
+        Some(near) => error.hint(format!("did you mean {near}?")),
+        None => error.hint("coord ls shows all of them"),
+    })
+}
+
+/// `coord show`.
+pub fn show(cli: &Cli, args: &One) -> Answer {
+    let queue = place::open(cli)?;
+    let task = existing(&queue, &args.id)?;
+    let state = state::state(&queue, &task)?;
+    if cli.json {
+        let mut document = task_json(&queue, &task, state.word());
+        document["schema"] = "coord.task/1".into();
+        output::document(&document);
+        return Ok(None);
+    }
+    let spec = task.spec.clone().unwrap_or_default();
+    line(&format!("{}  {}", task.id, output::printable(&spec.title)));
+    let mut rows = vec![vec!["state".to_owned(), state.word().to_owned()]];
+    let mut field = |name: &str, value: String| {
+        if !value.is_empty() {
+            rows.push(vec![name.to_owned(), output::printable(&value)]);
+        }
+    };
+    let command = if spec.sh.is_empty() {
+        shlex::try_join(spec.argv.iter().map(String::as_str)).unwrap_or_default()
+    } else {
+        format!("sh -c {}", spec.sh)
+    };
+    field("command", command);
+    field("prompt", cut(&spec.prompt, 200));
+    field("after", spec.after.join(", "));
+    field("role", spec.role.clone());
+    field("labels", spec.labels.join(", "));
+    field("priority", spec.priority.to_string());
+    field("attempts", format!("at most {}", spec.max_attempts));
+    field("not before", spec.not_before.clone().unwrap_or_default());
+    field("submitted", format!("{} by {}", spec.at, spec.by));
+    field("files", task.dir.path.display().to_string());
+    output::columns(&rows);
+    for n in (1..=task.names.last()).filter(|n| task.names.claims.contains(n)) {
+        show_attempt(&queue, &task, n);
+    }
+    Ok(None)
+}
+
+fn show_attempt(queue: &Queue, task: &Task, n: u32) {
+    let who = match tasks::claimer(queue, task, n) {
+        Some(card) => format!("{} (pid {} on {})", short(&card.wid), card.pid, card.host),
+        None => "unreadable claim".to_owned(),
+    };
+    line(&format!("attempt {n}  {who}"));
+    if task.names.ends.contains(&n) {
+        let end = tasks::end_of(queue, task, n);
+        let word = serde_json::to_value(end.verdict).unwrap_or_default();
+        let word = word.as_str().unwrap_or_default().to_owned();
+        let again = if end.retry { ", to be tried again" } else { "" };
+        let why = if end.why.is_empty() { String::new() } else { format!(": {}", end.why) };
+        line(&format!("  {word}{why}{again}  {}", end.ended));
+        if !end.result.branch.is_empty() {
+            line(&format!("  branch {} at {}", end.result.branch, end.result.commit));
+        }
+        if !end.result.worktree.is_empty() {
+            line(&format!("  its worktree was kept: {}", end.result.worktree));
+        }
+        for text in end.context.trim_end().lines().rev().take(5).collect::<Vec<_>>().iter().rev() {
+            line(&format!("    | {}", cut(text, 110)));
+        }
+    }
+    if task.names.lates.contains(&n) {
+        line("  a result came after it was given up: see the .late file");
+    }
+    if queue.fs.exists(&queue.layout.out(&Key::new(&task.id, n)).join("log")) {
+        line(&format!("  coord logs {}@{n}", task.id));
+    }
+}
+
+/// `coord workers`.
+pub fn workers(cli: &Cli) -> Answer {
+    let queue = place::open(cli)?;
+    let members = fleet::members(&queue);
+    if cli.json {
+        let only = |kind: CardKind| members.iter().filter(|m| m.kind == kind).collect::<Vec<_>>();
+        let others: Vec<_> = members.iter().filter(|m| m.kind != CardKind::Worker).collect();
+        output::document(&json!({
+            "schema": "coord.workers/1",
+            "workers": only(CardKind::Worker),
+            "programs": others,
+        }));
+        return Ok(None);
+    }
+    if cli.quiet {
+        members.iter().for_each(|m| line(&m.name));
+        return Ok(None);
+    }
+    if members.is_empty() {
+        output::note("nobody works here: coord start -n 3, or coord work");
+        return Ok(None);
+    }
+    let mut table =
+        vec![["NAME", "STATE", "PID", "HOST", "TASK", "UP"].map(str::to_owned).to_vec()];
+    for m in members {
+        let up = parse_rfc3339(&m.since).map(|at| queue.clock.wall_ms().saturating_sub(at));
+        let task = if m.tasks.is_empty() { "-".to_owned() } else { m.tasks.join(" ") };
+        table.push(vec![
+            m.name,
+            m.state.to_owned(),
+            m.pid.to_string(),
+            m.host,
+            task,
+            up.map(human_duration).unwrap_or_default(),
+        ]);
+    }
+    output::columns(&table);
+    Ok(None)
+}
+
+/// The ids that a selection names.
+pub fn select(queue: &Queue, words: &[String], exclude: &[String]) -> Result<Vec<String>> {
+    if exclude.is_empty()
+        && let Some(ids) = selector::exact_ids(words)
+    {
+        let there = |id: &String| queue.fs.exists(&queue.layout.task(id).join("spec.json"));
+        if ids.iter().all(there) {
+            return Ok(ids);
+        }
+    }
+    let rows: Vec<selector::Row> = state::all(queue)?.into_iter().map(|(_, row)| row).collect();
+    selector::select(words, exclude, &rows)
+}

@@ -1,0 +1,82 @@
+//! What people type: arguments in, text or JSON out. No decision is taken here.
+
+pub mod args;
+pub mod decide;
+pub mod doctor;
+pub mod follow;
+pub mod fsck;
+pub mod inside;
+pub mod look;
+pub mod output;
+pub mod place;
+pub mod put;
+pub mod serve;
+pub mod why;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::error::{Exit, Result};
+use args::{Cli, Verb};
+
+/// How a verb ended when nothing went wrong: with 0, or with an answer that is "no".
+pub type Answer = Result<Option<Exit>>;
+
+/// `coord`.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
+    output::log_for_people(cli.verbose);
+    let answer = dispatch(&cli);
+    match answer {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(exit)) => ExitCode::from(exit as u8),
+        Err(e) => {
+            output::error(&e, cli.json);
+            ExitCode::from(e.exit as u8)
+        }
+    }
+}
+
+/// What clap says, with its own exit codes (0 for --help, 2 for wrong usage).
+fn usage(error: &clap::Error) -> ExitCode {
+    // A closed pipe is no failure of ours.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+fn dispatch(cli: &Cli) -> Answer {
+    let verb = cli.verb.as_ref().unwrap_or(&Verb::Status(args::Status { count: None }));
+    match verb {
+        Verb::Init(a) => put::init(cli, a),
+        Verb::Add(a) => put::add(cli, a),
+        Verb::Import(a) => put::import(cli, a),
+        Verb::Status(a) => look::status(cli, a),
+        Verb::Ls(a) => look::ls(cli, a),
+        Verb::Show(a) => look::show(cli, a),
+        Verb::Why(a) => why::why(cli, a),
+        Verb::Workers => look::workers(cli),
+        Verb::Logs(a) => follow::logs(cli, a),
+        Verb::Events(a) => follow::events(cli, a),
+        Verb::Wait(a) => follow::wait(cli, a),
+        Verb::Cancel(a) => decide::cancel(cli, a),
+        Verb::Hold(a) => decide::hold(cli, a),
+        Verb::Release(a) => decide::release(cli, a),
+        Verb::Retry(a) => decide::retry(cli, a),
+        Verb::Done(a) => decide::done(cli, a),
+        Verb::Fail(a) => decide::fail(cli, a),
+        Verb::Start(a) => serve::start(cli, a),
+        Verb::Stop(a) => serve::stop(cli, a),
+        Verb::Scale(a) => serve::scale(cli, a),
+        Verb::Pause => serve::pause(cli),
+        Verb::Resume => serve::resume(cli),
+        Verb::Work(a) => serve::work(cli, a),
+        Verb::Context(a) => inside::context(cli, a),
+        Verb::Progress(a) => inside::progress(cli, a),
+        Verb::Fsck(a) => fsck::fsck(cli, a),
+        Verb::Doctor => doctor::doctor(cli),
+    }
+}

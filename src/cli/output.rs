@@ -1,0 +1,135 @@
+//! Printing: data on standard output, everything else on standard error.
+
+use std::io::{IsTerminal, Write};
+
+use serde_json::{Value, json};
+
+use crate::error::Error;
+
+/// Prints a line of data. A closed pipe ends the program quietly, as users of `head` expect.
+pub fn line(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}");
+}
+
+/// Prints a JSON document: on one line for programs, indented for people.
+pub fn document(value: &Value) {
+    let text = if std::io::stdout().is_terminal() {
+        serde_json::to_string_pretty(value)
+    } else {
+        serde_json::to_string(value)
+    };
+    line(&text.unwrap_or_default());
+}
+
+/// A remark for the person at the terminal.
+pub fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
+}
+
+/// A warning.
+pub fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "warning: {}", printable(text));
+}
+
+/// An error on one line, for logs.
+pub fn error_text(error: &Error) -> String {
+    let cause = error.cause.as_ref().map(|c| format!(": {c}")).unwrap_or_default();
+    let at = error.at.as_ref().map(|p| format!(" (at {})", p.display())).unwrap_or_default();
+    format!("{}{cause}{at}", error.message)
+}
+
+/// An error for the person, or for the program that asked for JSON.
+pub fn error(error: &Error, as_json: bool) {
+    let mut out = std::io::stderr().lock();
+    if as_json {
+        let mut object = json!({
+            "schema": "coord.error/1",
+            "code": error.exit.word(),
+            "exit": error.exit as u8,
+            "message": error.message,
+        });
+        if let Some(cause) = &error.cause {
+            object["cause"] = cause.to_string().into();
+        }
+        if let Some(at) = &error.at {
+            object["at"] = at.to_string_lossy().into();
+        }
+        if let Some(hint) = &error.hint {
+            object["hint"] = hint.as_str().into();
+        }
+        let _ = writeln!(out, "{object}");
+        return;
+    }
+    let _ = writeln!(out, "error: {}", error.message);
+    if let Some(cause) = &error.cause {
+        let _ = writeln!(out, "  caused by: {cause}");
+    }
+    if let Some(at) = &error.at {
+        let _ = writeln!(out, "  at: {}", printable(&at.to_string_lossy()));
+    }
+    if let Some(hint) = &error.hint {
+        let _ = writeln!(out, "  hint: {hint}");
+    }
+}
+
+/// Text of unknown origin with control characters made visible: a title must not be able to move
+/// the cursor.
+pub fn printable(text: &str) -> String {
+    let hostile = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(hostile) {
+        return text.to_owned();
+    }
+    text.chars().flat_map(|c| if hostile(c) { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// Text cut to a width, on one line.
+pub fn cut(text: &str, width: usize) -> String {
+    let text = printable(text).replace(['\n', '\t'], " ");
+    if text.chars().count() <= width {
+        return text;
+    }
+    let mut short: String = text.chars().take(width.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+/// Prints rows in columns that are as wide as needed; the last one is not padded.
+pub fn columns(rows: &[Vec<String>]) {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |i: usize| {
+        rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    for row in rows {
+        let mut text = String::new();
+        for (i, cell) in row.iter().enumerate() {
+            text.push_str(cell);
+            if i + 1 < row.len() {
+                let pad = widths[i] - cell.chars().count() + 2;
+                text.extend(std::iter::repeat_n(' ', pad));
+            }
+        }
+        line(text.trim_end());
+    }
+}
+
+/// Log lines for people on standard error, if they asked for them.
+pub fn log_for_people(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let level = match verbose {
+        0 => "error",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let wanted = std::env::var("COORD_LOG").unwrap_or_else(|_| format!("coord={level}"));
+    if verbose == 0 && std::env::var_os("COORD_LOG").is_none() {
+        return;
+    }
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(EnvFilter::new(wanted))
+        .compact();
+    drop(subscriber.try_init());
+}

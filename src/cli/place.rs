@@ -1,0 +1,88 @@
+//! Finding the queue, and the identity of a command that changes it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::queue::Queue;
+use crate::queue::procs::{Identity, Proc};
+use crate::queue::record::CardKind;
+use crate::run::site::Site;
+use crate::sys::child;
+use crate::sys::clock::RealClock;
+use crate::sys::fs::{Fs, RealFs};
+
+use super::args::Cli;
+
+/// Where the queue is: `--dir`, `$COORD_DIR`, the nearest ancestor that has one, or (in a linked
+/// worktree) the main one.
+pub fn find(cli: &Cli) -> Result<PathBuf> {
+    let here = std::env::current_dir().cannot("find the current directory", Path::new("."))?;
+    if let Some(dir) = &cli.dir {
+        return Ok(queue_in(&here.join(dir)));
+    }
+    if let Some(dir) = std::env::var_os("COORD_DIR").filter(|d| !d.is_empty()) {
+        return Ok(queue_in(&here.join(dir)));
+    }
+    if let Some(found) = here.ancestors().map(|a| a.join(".coord")).find(|q| is_queue(q)) {
+        return Ok(found);
+    }
+    if let Some(found) = main_worktree(&here).map(|top| top.join(".coord")).filter(|q| is_queue(q)) {
+        return Ok(found);
+    }
+    let what = format!("no queue in {} or above it", here.display());
+    Err(Error::new(Exit::NoQueue, what).hint("coord init"))
+}
+
+/// A path may name the queue itself or the project around it.
+fn queue_in(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let inner = path.join(".coord");
+    if !is_queue(&path) && (is_queue(&inner) || !RealFs.exists(&path)) { inner } else { path }
+}
+
+fn is_queue(path: &Path) -> bool {
+    RealFs.stat(&path.join("layout.json")).is_ok()
+}
+
+fn main_worktree(here: &Path) -> Option<PathBuf> {
+    let args = ["rev-parse", "--path-format=absolute", "--git-common-dir"];
+    let output = child::run("git", &args, here).ok().filter(|o| o.ok)?;
+    PathBuf::from(output.stdout.trim_end_matches('\n')).parent().map(Path::to_owned)
+}
+
+/// Opens the queue for looking.
+pub fn open(cli: &Cli) -> Result<Queue> {
+    Queue::open(&find(cli)?, Arc::new(RealFs), Arc::new(RealClock))
+}
+
+/// Opens the queue with its configuration and repository.
+pub fn site(cli: &Cli) -> Result<Site> {
+    Site::open(&find(cli)?)
+}
+
+/// Registers this command with the queue for the time of `body`.
+pub fn with_proc<T>(queue: &Queue, body: impl FnOnce(&mut Proc) -> Result<T>) -> Result<T> {
+    let identity = Identity {
+        name: "cli".to_owned(),
+        kind: CardKind::Cli,
+        roles: Vec::new(),
+        labels: Vec::new(),
+        lease_ms: 0,
+    };
+    let mut me = Proc::register(queue, &identity)?;
+    let result = body(&mut me);
+    me.leave(queue);
+    result
+}
+
+/// The task that a job works on, where no id was given.
+pub fn task_or_own(id: Option<&str>) -> Result<String> {
+    if let Some(id) = id {
+        return Ok(id.to_owned());
+    }
+    std::env::var("COORD_TASK_ID").map_err(|_| {
+        Error::usage("which task? give an id")
+            .hint("inside a job the task of the job is meant; this is not inside one")
+    })
+}

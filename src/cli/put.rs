@@ -1,0 +1,368 @@
+//! `init`, `add`, `import`: setting up, and putting work in.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::config;
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::plan::suggest;
+use crate::plan::units::duration_ms;
+use crate::plan::{jsonl, markdown};
+use crate::queue::init as queue_init;
+use crate::queue::procs::Proc;
+use crate::queue::record::{Backoff, OnDepDead, Spec};
+use crate::queue::submit::{Submitted, check, submit};
+use crate::queue::{Queue, evaluate};
+use crate::run::site::{git_top, read_config};
+use crate::sys::clock::{Clock, RealClock, parse_rfc3339, rfc3339};
+use crate::sys::fs::{Fs, RealFs};
+
+use super::Answer;
+use super::args::{Add, Cli, Import, Init};
+use super::{output, place};
+
+/// `coord init`.
+pub fn init(cli: &Cli, args: &Init) -> Answer {
+    let here = std::env::current_dir().cannot("find the current directory", Path::new("."))?;
+    let root = match (&cli.dir, std::env::var_os("COORD_DIR")) {
+        (Some(dir), _) => here.join(dir),
+        (None, Some(dir)) if !dir.is_empty() => here.join(dir),
+        _ => here.join(".coord"),
+    };
+    let root = std::path::absolute(&root).cannot("find the directory", &root)?;
+    // The parent of a queue called .coord is the project; --dir may name either.
+    let named = crate::sys::fs::name_of(&root);
+    let root = if cli.dir.is_some() && named != ".coord" && RealFs.exists(&root.join(".coord")) {
+        root.join(".coord")
+    } else {
+        root
+    };
+    let there = RealFs.exists(&root.join("layout.json"));
+    let queue = queue_init::init(&root, Arc::new(RealFs), Arc::new(RealClock))?;
+    let project = root.parent().unwrap_or(&root).to_owned();
+    let toml = project.join("coord.toml");
+    if !RealFs.exists(&toml) {
+        queue.replace(&toml, configuration(args).as_bytes())?;
+    } else if args.agent.is_some() || args.workers.is_some() || args.no_git {
+        return Err(Error::new(Exit::Conflict, "coord.toml is there already: change it there").at(&toml));
+    }
+    read_config(&project)?;
+    if cli.json {
+        output::document(&json!({
+            "schema": "coord.init/1", "dir": root, "new": !there,
+        }));
+        return Ok(None);
+    }
+    let state = if there { "there already" } else { "made" };
+    output::note(&format!("queue {state}: {}", root.display()));
+    if git_top(&project).is_none() {
+        output::note("no git repository with a commit here: tasks run in this directory");
+    }
+    output::note("next:\n  coord add -- make test\n  coord start -n 3\n  coord status");
+    Ok(None)
+}
+
+/// The coord.toml that `init` writes: comments, and what was asked for.
+fn configuration(args: &Init) -> String {
+    let mut text = config::TEMPLATE.to_owned();
+    let quoted = |s: &str| toml::Value::String(s.to_owned()).to_string();
+    let mut workers = Vec::new();
+    if let Some(count) = args.workers {
+        workers.push(format!("count = {count}"));
+    }
+    let mut agent_table = String::new();
+    if let Some(agent) = &args.agent {
+        if agent.contains([' ', '/', '.']) {
+            let words = shlex::split(agent).unwrap_or_else(|| vec![agent.clone()]);
+            let words: Vec<String> = words.iter().map(|w| quoted(w)).collect();
+            agent_table = format!("\n[agents.own]\ncommand = [{}]\n", words.join(", "));
+            workers.push("agent = \"own\"".to_owned());
+        } else {
+            workers.push(format!("agent = {}", quoted(agent)));
+        }
+    }
+    if !workers.is_empty() {
+        text.push_str(&format!("\n[workers]\n{}\n", workers.join("\n")));
+    }
+    text.push_str(&agent_table);
+    if args.no_git {
+        text.push_str("\n[worktree]\nisolation = \"none\"\n");
+    }
+    text
+}
+
+/// `coord add`.
+pub fn add(cli: &Cli, args: &Add) -> Answer {
+    let dir = place::find(cli)?;
+    let queue = Queue::open(&dir, Arc::new(RealFs), Arc::new(RealClock))?;
+    let config = read_config(dir.parent().unwrap_or(&dir))?;
+    let spec = spec_of(&queue, &config, args)?;
+    let submitted =
+        place::with_proc(&queue, |me| submit(&queue, me, args.id.as_deref(), spec.clone()))?;
+    for on in unknown(&queue, &spec) {
+        output::warn(&format!("there is no task {on} yet: {} waits for it", submitted.id()));
+    }
+    report(cli, &submitted);
+    Ok(None)
+}
+
+fn report(cli: &Cli, submitted: &Submitted) {
+    if cli.json {
+        let new = matches!(submitted, Submitted::New(_));
+        output::document(&json!({ "schema": "coord.add/1", "id": submitted.id(), "new": new }));
+    } else {
+        output::line(submitted.id());
+    }
+}
+
+fn unknown(queue: &Queue, spec: &Spec) -> Vec<String> {
+    let ids = spec.after.iter().map(|entry| evaluate::dependency(entry).0.to_owned());
+    ids.filter(|id| !queue.fs.exists(&queue.layout.task(id).join("spec.json"))).collect()
+}
+
+fn spec_of(queue: &Queue, config: &config::Config, args: &Add) -> Result<Spec> {
+    let duration = |text: &str| duration_ms(text).map_err(Error::usage);
+    let mut spec = Spec::new(&title(args));
+    spec.max_attempts = args.retries.map_or(config.retry.attempts, |n| n.saturating_add(1));
+    spec.priority = args.priority.unwrap_or(50);
+    spec.after.clone_from(&args.after);
+    spec.on_dep_dead = match args.on_dep_dead.as_str() {
+        "cancel" => OnDepDead::Cancel,
+        "run" => OnDepDead::Run,
+        _ => OnDepDead::Block,
+    };
+    spec.wave = args.wave;
+    spec.role = args.role.clone().unwrap_or_default();
+    spec.labels.clone_from(&args.label);
+    spec.needs.clone_from(&args.needs);
+    spec.manual = args.manual;
+    spec.hold = args.hold;
+    spec.argv.clone_from(&args.argv);
+    spec.sh = args.sh.clone().unwrap_or_default();
+    spec.prompt = prompt(args.prompt.as_deref())?;
+    spec.agent = args.agent.clone().unwrap_or_default();
+    spec.cwd = args.cwd.clone().unwrap_or_default();
+    if let Some(text) = &args.backoff {
+        let base_s = std::time::Duration::from_millis(duration(text)?).as_secs_f64();
+        spec.backoff = Some(Backoff { base_s, ..config.backoff() });
+    }
+    if let Some(text) = &args.limit {
+        let limit = std::time::Duration::from_millis(duration(text)?);
+        spec.time_limit_s = Some(limit.as_secs_f64());
+    }
+    if let Some(text) = &args.not_before {
+        spec.not_before = Some(match parse_rfc3339(text) {
+            Some(_) => text.clone(),
+            None => rfc3339(queue.clock.wall_ms().saturating_add(duration(text)?)),
+        });
+    }
+    for pair in &args.env {
+        let Some((name, value)) = pair.split_once('=') else {
+            return Err(Error::usage(format!("`{pair}` is not NAME=VALUE")));
+        };
+        spec.env.insert(name.to_owned(), value.into());
+    }
+    if !spec.agent.is_empty() && !config.agents.contains_key(&spec.agent) {
+        return Err(unknown_agent(config, &spec.agent));
+    }
+    spec.by = person();
+    Ok(spec)
+}
+
+fn unknown_agent(config: &config::Config, name: &str) -> Error {
+    let error = Error::usage(format!("coord.toml has no agent `{name}`"));
+    match suggest::nearest(name, config.agents.keys().map(String::as_str)) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint(format!("add a table [agents.{name}] with a command")),
+    }
+}
+
+fn person() -> String {
+    let user = std::env::var("USER").unwrap_or_else(|_| format!("uid {}", nix::unistd::getuid()));
+    match std::env::var("COORD_TOKEN") {
+        Ok(token) => format!("{user} in {token}"),
+        Err(_) => user,
+    }
+}
+
+/// A title that nobody gave is the command, on one line.
+fn title(args: &Add) -> String {
+    let text = match (&args.title, &args.sh, &args.prompt) {
+        (Some(title), ..) => return title.clone(),
+        (None, Some(sh), _) => sh.clone(),
+        (None, None, Some(prompt)) => prompt.lines().next().unwrap_or_default().to_owned(),
+        (None, None, None) => {
+            shlex::try_join(args.argv.iter().map(String::as_str)).unwrap_or_default()
+        }
+    };
+    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    output::cut(&plain, 200)
+}
+
+fn prompt(text: Option<&str>) -> Result<String> {
+    match text {
+        None => Ok(String::new()),
+        Some("-") => {
+            let mut all = String::new();
+            let read = std::io::stdin().read_to_string(&mut all);
+            read.cannot("read the prompt from standard input", Path::new("-")).map(|_| all)
+        }
+        Some(text) => match text.strip_prefix('@') {
+            Some(file) => read_text(Path::new(file)),
+            None => Ok(text.to_owned()),
+        },
+    }
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    let bytes = RealFs.read(path, 0, 16 << 20).map_err(|cause| Error {
+        exit: Exit::NotFound,
+        message: format!("cannot read {}", path.display()),
+        cause: Some(cause),
+        at: None,
+        hint: None,
+    })?;
+    String::from_utf8(bytes)
+        .map_err(|_| Error::usage(format!("{} is not UTF-8 text", path.display())))
+}
+
+/// A task of a file, ready to be submitted once the ids it needs are known.
+struct Wanted {
+    id: Option<String>,
+    spec: Spec,
+    item: Option<markdown::Item>,
+    line: usize,
+}
+
+/// `coord import`.
+pub fn import(cli: &Cli, args: &Import) -> Answer {
+    let dir = place::find(cli)?;
+    let queue = Queue::open(&dir, Arc::new(RealFs), Arc::new(RealClock))?;
+    let config = read_config(dir.parent().unwrap_or(&dir))?;
+    let mut all = Vec::new();
+    for file in &args.files {
+        let name = file.display().to_string();
+        let wanted = read_file(&queue, file, &name)?;
+        // Everything is checked before anything is added.
+        for w in &wanted {
+            jsonl::validate(w.id.as_deref(), &w.spec)
+                .map_err(|why| Error::usage(format!("{name}:{}: {why}", w.line)))?;
+        }
+        all.push((name, wanted));
+    }
+    let mut rows = Vec::new();
+    for (name, wanted) in all {
+        if args.dry_run {
+            for w in &wanted {
+                let id = w.id.clone().unwrap_or_else(|| "(next number)".to_owned());
+                rows.push((id, w.spec.title.clone(), "would add"));
+            }
+            continue;
+        }
+        let added = place::with_proc(&queue, |me| add_all(&queue, me, &config, &name, wanted))?;
+        rows.extend(added);
+    }
+    if cli.json {
+        let tasks: Vec<_> = rows
+            .iter()
+            .map(|(id, title, what)| json!({ "id": id, "title": title, "what": what }))
+            .collect();
+        output::document(&json!({ "schema": "coord.import/1", "tasks": tasks }));
+    } else if cli.quiet {
+        rows.iter().for_each(|(id, ..)| output::line(id));
+    } else {
+        let table: Vec<Vec<String>> = rows
+            .iter()
+            .map(|(id, title, what)| vec![(*what).to_owned(), id.clone(), output::cut(title, 70)])
+            .collect();
+        output::columns(&table);
+    }
+    Ok(None)
+}
+
+fn read_file(queue: &Queue, file: &Path, name: &str) -> Result<Vec<Wanted>> {
+    let text = read_text(file)?;
+    let is_list = file.extension().is_some_and(|e| e == "md" || e == "markdown");
+    if !is_list {
+        let lines = jsonl::parse_lines(&text, name)?;
+        return Ok(lines
+            .into_iter()
+            .map(|l| Wanted { id: l.id, spec: l.spec, item: None, line: l.line })
+            .collect());
+    }
+    let list = markdown::parse(&text, name)?;
+    for (line, on) in &list.unknown {
+        if !queue.fs.exists(&queue.layout.task(on).join("spec.json")) {
+            output::warn(&format!("{name}:{line}: there is no task {on} yet"));
+        }
+    }
+    let wanted = list.items.into_iter();
+    Ok(wanted
+        .map(|item| Wanted {
+            id: item.id.clone(),
+            spec: item.spec.clone(),
+            line: item.line,
+            item: Some(item),
+        })
+        .collect())
+}
+
+type Added = (String, String, &'static str);
+
+/// Submits tasks in an order in which everybody's dependencies have their ids already.
+fn add_all(
+    queue: &Queue,
+    me: &mut Proc,
+    config: &config::Config,
+    name: &str,
+    wanted: Vec<Wanted>,
+) -> Result<Vec<Added>> {
+    let mut ids: Vec<Option<String>> = wanted.iter().map(|w| w.id.clone()).collect();
+    let done = |w: &Wanted| w.item.as_ref().is_some_and(|item| item.done);
+    let mut left: Vec<usize> = (0..wanted.len()).collect();
+    let mut rows: Vec<Option<Added>> = wanted.iter().map(|_| None).collect();
+    for (i, w) in wanted.iter().enumerate().filter(|(_, w)| done(w)) {
+        // What is ticked needs no doing, and nothing has to wait for it.
+        ids[i] = None;
+        rows[i] = Some((w.id.clone().unwrap_or_default(), w.spec.title.clone(), "done before"));
+    }
+    left.retain(|&i| !done(&wanted[i]));
+    while !left.is_empty() {
+        let before = left.len();
+        let mut later = Vec::new();
+        for i in left {
+            let w = &wanted[i];
+            let needs = w.item.as_ref().map(|item| item.needs.as_slice()).unwrap_or_default();
+            let open = |item: usize| ids[item].is_none() && !done(&wanted[item]);
+            if needs.iter().any(|need| open(need.item)) {
+                later.push(i);
+                continue;
+            }
+            let mut spec = w.spec.clone();
+            if let Some(item) = &w.item {
+                spec.after = item.after(&ids);
+                spec.max_attempts = config.retry.attempts;
+            }
+            if spec.by.is_empty() {
+                spec.by = person();
+            }
+            let at = |e: Error| Error { message: format!("{name}:{}: {}", w.line, e.message), ..e };
+            check(queue, w.id.as_deref(), &spec).map_err(at)?;
+            let submitted = submit(queue, me, w.id.as_deref(), spec).map_err(at)?;
+            let what = match &submitted {
+                Submitted::New(_) => "added",
+                Submitted::AlreadyThere(_) => "there already",
+            };
+            ids[i] = Some(submitted.id().to_owned());
+            rows[i] = Some((submitted.id().to_owned(), w.spec.title.clone(), what));
+        }
+        if later.len() == before {
+            return Err(Error::usage(format!("{name}: its tasks wait for each other")));
+        }
+        left = later;
+    }
+    Ok(rows.into_iter().flatten().collect())
+}

@@ -1,0 +1,194 @@
+//! `coord why`: the exact thing that a task waits for, and what has to happen next.
+
+use serde_json::json;
+
+use crate::error::Result;
+use crate::plan::units::human_duration;
+use crate::program::fleet;
+use crate::queue::evaluate::{Because, Blocker, Readiness, readiness};
+use crate::queue::ids::{Key, short};
+use crate::queue::record::CardKind;
+use crate::queue::tasks::{self, Phase, Task};
+use crate::queue::{Queue, control, state};
+use crate::run::attempt;
+use crate::run::site::Site;
+
+use super::Answer;
+use super::args::{Cli, One};
+use super::{look, output, place};
+
+/// Reasons, and what comes next.
+struct Answered {
+    reasons: Vec<(String, String)>,
+    next: String,
+}
+
+/// `coord why`.
+pub fn why(cli: &Cli, args: &One) -> Answer {
+    let site = place::site(cli)?;
+    let queue = &site.queue;
+    let task = look::existing(queue, &args.id)?;
+    let state = state::state(queue, &task)?;
+    let Answered { reasons, next } = answer(&site, &task)?;
+    if cli.json {
+        let reasons: Vec<_> = reasons
+            .iter()
+            .map(|(kind, text)| json!({ "kind": kind, "what": text }))
+            .collect();
+        output::document(&json!({
+            "schema": "coord.why/1", "id": task.id, "state": state.word(),
+            "reasons": reasons, "next": next,
+        }));
+        return Ok(None);
+    }
+    let count = match reasons.len() {
+        0 | 1 => String::new(),
+        n => format!(" ({n} reasons)"),
+    };
+    output::line(&format!("{} is {}{count}", task.id, state.word()));
+    let rows: Vec<Vec<String>> = reasons
+        .into_iter()
+        .map(|(kind, text)| vec![format!("  {kind}"), output::printable(&text)])
+        .collect();
+    output::columns(&rows);
+    output::line(&format!("next: {next}"));
+    Ok(None)
+}
+
+fn answer(site: &Site, task: &Task) -> Result<Answered> {
+    let queue = &site.queue;
+    let one = |kind: &str, text: String, next: &str| Answered {
+        reasons: vec![(kind.to_owned(), text)],
+        next: next.to_owned(),
+    };
+    Ok(match &task.phase {
+        Phase::NoSpec => one("spec", "it is being submitted".to_owned(), "a moment's patience"),
+        Phase::Corrupt(why) => {
+            one("spec", format!("spec.json cannot be read: {why}"), "restore it, or add it anew under another id")
+        }
+        Phase::Claimed(n) => claimed(queue, task, *n),
+        Phase::Stage(_, kind) => one("stage", format!("waits for {kind:?}"), "whoever does that stage"),
+        Phase::Done(n) => one("end", format!("attempt {n} succeeded"), "nothing: it is over"),
+        Phase::Failed(n) => {
+            let end = tasks::end_of(queue, task, *n);
+            let text = format!("attempt {n} was the last: {}", end.why);
+            one("end", text, &format!("coord retry {} --note \"…\"", task.id))
+        }
+        Phase::Cancelled(n) => {
+            let end = tasks::end_of(queue, task, *n);
+            one("end", format!("cancelled: {}", end.why), &format!("coord retry {}", task.id))
+        }
+        Phase::Pending(n) => pending(site, task, *n)?,
+    })
+}
+
+fn claimed(queue: &Queue, task: &Task, n: u32) -> Answered {
+    let card = tasks::claimer(queue, task, n);
+    let who = card.as_ref().map_or("nobody who can be read", |c| short(&c.wid)).to_owned();
+    if card.as_ref().is_some_and(|c| c.kind == CardKind::Hold) {
+        let reasons = vec![("hold".to_owned(), format!("held by {who}"))];
+        return Answered { reasons, next: format!("coord release {}", task.id) };
+    }
+    let member = card.and_then(|c| fleet::members(queue).into_iter().find(|m| m.wid == c.wid));
+    let state = member.map_or("no longer registered".to_owned(), |m| {
+        let beat = human_duration(m.beat_age_ms);
+        format!("pid {} on {}, {}, last beat {beat} ago", m.pid, m.host, m.state)
+    });
+    let mut reasons = vec![("claim".to_owned(), format!("{who} runs attempt {n} ({state})"))];
+    if task.names.cancels.contains(&n) {
+        reasons.push(("cancel".to_owned(), "it was asked to stop".to_owned()));
+    }
+    Answered { reasons, next: format!("coord logs -f {}", task.id) }
+}
+
+fn blocker(b: &Blocker) -> (String, String) {
+    let text = match &b.because {
+        Because::Unknown => format!("{} does not exist yet", b.on),
+        Because::Dead(Phase::Failed(_)) => format!("{} failed: coord retry {}", b.on, b.on),
+        Because::Dead(_) => format!("{} was cancelled: coord retry {}", b.on, b.on),
+        Because::Unfinished(Phase::Claimed(n)) => format!("{} runs (attempt {n})", b.on),
+        Because::Unfinished(_) => format!("{} is not done yet", b.on),
+    };
+    ("dependency".to_owned(), text)
+}
+
+fn pending(site: &Site, task: &Task, n: u32) -> Result<Answered> {
+    let queue = &site.queue;
+    Ok(match readiness(queue, task, n)? {
+        Readiness::Blocked(blockers) => {
+            let dead = blockers.iter().any(|b| matches!(b.because, Because::Dead(_)));
+            let on: Vec<&str> = blockers.iter().map(|b| b.on.as_str()).collect();
+            let next = if dead {
+                format!("a person decides about {}; or coord cancel {}", on.join(", "), task.id)
+            } else {
+                format!("becomes ready when {} reached done", on.join(", "))
+            };
+            Answered { reasons: blockers.iter().map(blocker).collect(), next }
+        }
+        Readiness::Delayed(due_ms) => {
+            let left = human_duration(due_ms.saturating_sub(queue.clock.wall_ms()));
+            let last = task.last_end.as_ref().map(|e| format!(" (after: {})", e.why));
+            let text = format!("not before {left} from now{}", last.unwrap_or_default());
+            Answered {
+                reasons: vec![("time".to_owned(), text)],
+                next: "becomes ready by itself".to_owned(),
+            }
+        }
+        Readiness::Held => Answered {
+            reasons: vec![("hold".to_owned(), "added with --hold".to_owned())],
+            next: format!("coord release {}", task.id),
+        },
+        Readiness::Manual => Answered {
+            reasons: vec![("manual".to_owned(), "a person does it".to_owned())],
+            next: format!("coord done {}", task.id),
+        },
+        Readiness::CancelDue(why) => Answered {
+            reasons: vec![("cancel".to_owned(), why)],
+            next: "the next process that looks ends it".to_owned(),
+        },
+        Readiness::Ready => ready(site, task, n),
+    })
+}
+
+/// A ready task: who could take it, and why nobody does.
+fn ready(site: &Site, task: &Task, n: u32) -> Answered {
+    let queue = &site.queue;
+    let mut reasons = Vec::new();
+    let mut next = "the next free worker takes it".to_owned();
+    let spec = task.spec.clone().unwrap_or_default();
+    let workers = fleet::workers(queue);
+    let asked = control::asked(queue, "");
+    if attempt::command(site, &spec).is_none() {
+        let text = "it has no command, and coord.toml names no agent".to_owned();
+        reasons.push(("command".to_owned(), text));
+        "set [workers] agent in coord.toml".clone_into(&mut next);
+    }
+    if asked.pause {
+        reasons.push(("control".to_owned(), "the queue is paused".to_owned()));
+        "coord resume".clone_into(&mut next);
+    }
+    if workers.is_empty() {
+        reasons.push(("workers".to_owned(), "nobody works here".to_owned()));
+        "coord start -n 3, or coord work".clone_into(&mut next);
+    } else {
+        let serves = |m: &&fleet::Member| {
+            m.roles.is_empty() || m.roles.iter().any(|role| role == spec.role())
+        };
+        let suited = workers.iter().filter(serves);
+        let suited: Vec<_> = suited
+            .filter(|m| spec.needs.iter().all(|need| m.card.labels.contains(need)))
+            .collect();
+        let idle = suited.iter().filter(|m| m.state == "idle").count();
+        if suited.is_empty() {
+            let text = format!("no worker serves role {} with {:?}", spec.role(), spec.needs);
+            reasons.push(("role".to_owned(), text));
+            next = format!("coord scale 1 --role {}", spec.role());
+        } else {
+            let text = format!("{} of {} workers could take it, {idle} idle", suited.len(), workers.len());
+            reasons.push(("workers".to_owned(), text));
+        }
+    }
+    let key = Key::new(&task.id, n);
+    reasons.push(("attempt".to_owned(), format!("{key}, priority {}", spec.priority)));
+    Answered { reasons, next }
+}

@@ -1,0 +1,66 @@
+//! The word that people see for a task, from its registers.
+
+use crate::error::Result;
+use crate::plan::fold::State;
+use crate::plan::selector::Row;
+use crate::sys::clock::parse_rfc3339;
+
+use super::Queue;
+use super::evaluate::{Readiness, readiness};
+use super::record::CardKind;
+use super::tasks::{self, Phase, StageKind, Task};
+
+/// The state of a task.
+pub fn state(queue: &Queue, task: &Task) -> Result<State> {
+    Ok(match &task.phase {
+        Phase::NoSpec => State::Blocked,
+        Phase::Corrupt(_) => State::Corrupt,
+        Phase::Claimed(n) => match tasks::claimer(queue, task, *n).map(|c| c.kind) {
+            Some(CardKind::Hold) => State::Held,
+            _ => State::Running,
+        },
+        Phase::Stage(_, StageKind::Review) => State::Review,
+        Phase::Stage(_, StageKind::Merge) => State::Merging,
+        Phase::Done(_) => State::Done,
+        Phase::Failed(_) => State::Failed,
+        Phase::Cancelled(_) => State::Cancelled,
+        Phase::Pending(n) => match readiness(queue, task, *n)? {
+            Readiness::Ready => State::Ready,
+            Readiness::Held => State::Held,
+            Readiness::Manual => State::Manual,
+            Readiness::Blocked(_) | Readiness::CancelDue(_) => State::Blocked,
+            Readiness::Delayed(_) => State::Delayed,
+        },
+    })
+}
+
+/// What selectors and listings need of a task.
+pub fn row(queue: &Queue, task: &Task) -> Result<Row> {
+    let spec = task.spec.as_ref().ok();
+    let worker = match task.phase {
+        Phase::Claimed(n) => tasks::claimer(queue, task, n).map(|c| c.wid).unwrap_or_default(),
+        _ => String::new(),
+    };
+    Ok(Row {
+        id: task.id.clone(),
+        state: state(queue, task)?.word().to_owned(),
+        wave: spec.and_then(|s| s.wave),
+        role: spec.map(|s| s.role().to_owned()).unwrap_or_default(),
+        labels: spec.map(|s| s.labels.clone()).unwrap_or_default(),
+        worker: super::ids::short(&worker).to_owned(),
+        at_ms: spec.and_then(|s| parse_rfc3339(&s.at)).unwrap_or(0),
+    })
+}
+
+/// Every task with its row. Directories without a spec are left out: they are no tasks yet.
+pub fn all(queue: &Queue) -> Result<Vec<(Task, Row)>> {
+    let mut rows = Vec::new();
+    for id in tasks::ids(queue)? {
+        let Some(task) = tasks::look(queue, &id)? else { continue };
+        if task.phase != Phase::NoSpec {
+            let row = row(queue, &task)?;
+            rows.push((task, row));
+        }
+    }
+    Ok(rows)
+}
