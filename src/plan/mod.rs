@@ -2,6 +2,7 @@
 
 pub mod graph;
 pub mod jsonl;
+pub mod markdown;
 pub mod retry;
 pub mod selector;
 pub mod suggest;
