@@ -98,7 +98,7 @@ fn union<'a>(words: &[String], rows: &'a [Row]) -> Result<HashSet<&'a str>> {
     Ok(chosen)
 }
 
-fn matching<'a>(rows: &'a [Row], fits: impl Fn(&Row) -> bool) -> Vec<&'a str> {
+fn matching(rows: &[Row], fits: impl Fn(&Row) -> bool) -> Vec<&str> {
     rows.iter().filter(|row| fits(row)).map(|row| row.id.as_str()).collect()
 }
 
