@@ -70,15 +70,20 @@ impl<'a> Source<'a> {
         Table { source: self, name: name.to_owned(), table }
     }
 
+    /// The beginning of the character at a place, which a parser may name within one.
+    fn boundary(&self, place: usize) -> usize {
+        let place = place.min(self.text.len());
+        (0..=place).rev().find(|at| self.text.is_char_boundary(*at)).unwrap_or(0)
+    }
+
     fn render(&self, problem: &Problem) -> Error {
-        let start = problem.span.start.min(self.text.len());
-        let before = &self.text[..self.text.floor_char_boundary(start)];
+        let before = &self.text[..self.boundary(problem.span.start)];
         let number = before.matches('\n').count() + 1;
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let line = self.text[line_start..].lines().next().unwrap_or("");
         let lead = &before[line_start..];
-        let end = problem.span.end.clamp(before.len(), self.text.len());
-        let marked = &self.text[before.len()..self.text.ceil_char_boundary(end)];
+        let end = self.boundary(problem.span.end).max(before.len());
+        let marked = &self.text[before.len()..end];
         let carets = marked.lines().next().map_or(1, |text| text.chars().count().max(1));
         // Tabs stay tabs, or the marks would stand elsewhere than the word.
         let pad: String = lead.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();

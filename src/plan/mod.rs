@@ -3,6 +3,7 @@
 pub mod fold;
 pub mod graph;
 pub mod jsonl;
+pub mod markdown;
 pub mod retry;
 pub mod selector;
 pub mod suggest;
