@@ -80,7 +80,9 @@ pub fn printable(text: &str) -> String {
     if !text.contains(hostile) {
         return text.to_owned();
     }
-    text.chars().flat_map(|c| if hostile(c) { c.escape_default().collect() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| if hostile(c) { c.escape_default().collect() } else { vec![c] })
+        .collect()
 }
 
 /// Text cut to a width, on one line.

@@ -27,7 +27,8 @@ pub fn find(cli: &Cli) -> Result<PathBuf> {
     if let Some(found) = here.ancestors().map(|a| a.join(".coord")).find(|q| is_queue(q)) {
         return Ok(found);
     }
-    if let Some(found) = main_worktree(&here).map(|top| top.join(".coord")).filter(|q| is_queue(q)) {
+    if let Some(found) = main_worktree(&here).map(|top| top.join(".coord")).filter(|q| is_queue(q))
+    {
         return Ok(found);
     }
     let what = format!("no queue in {} or above it", here.display());

@@ -17,7 +17,7 @@ use crate::queue::record::{Backoff, OnDepDead, Spec};
 use crate::queue::submit::{Submitted, check, submit};
 use crate::queue::{Queue, evaluate};
 use crate::run::site::{git_top, read_config};
-use crate::sys::clock::{Clock, RealClock, parse_rfc3339, rfc3339};
+use crate::sys::clock::{RealClock, parse_rfc3339, rfc3339};
 use crate::sys::fs::{Fs, RealFs};
 
 use super::Answer;
@@ -47,7 +47,9 @@ pub fn init(cli: &Cli, args: &Init) -> Answer {
     if !RealFs.exists(&toml) {
         queue.replace(&toml, configuration(args).as_bytes())?;
     } else if args.agent.is_some() || args.workers.is_some() || args.no_git {
-        return Err(Error::new(Exit::Conflict, "coord.toml is there already: change it there").at(&toml));
+        return Err(
+            Error::new(Exit::Conflict, "coord.toml is there already: change it there").at(&toml)
+        );
     }
     read_config(&project)?;
     if cli.json {
@@ -147,7 +149,7 @@ fn spec_of(queue: &Queue, config: &config::Config, args: &Add) -> Result<Spec> {
     spec.cwd = args.cwd.clone().unwrap_or_default();
     if let Some(text) = &args.backoff {
         let base_s = std::time::Duration::from_millis(duration(text)?).as_secs_f64();
-        spec.backoff = Some(Backoff { base_s, ..config.backoff() });
+        spec.backoff = Some(Backoff { base_s, ..config.retry.backoff() });
     }
     if let Some(text) = &args.limit {
         let limit = std::time::Duration::from_millis(duration(text)?);

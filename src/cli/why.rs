@@ -31,10 +31,8 @@ pub fn why(cli: &Cli, args: &One) -> Answer {
     let state = state::state(queue, &task)?;
     let Answered { reasons, next } = answer(&site, &task)?;
     if cli.json {
-        let reasons: Vec<_> = reasons
-            .iter()
-            .map(|(kind, text)| json!({ "kind": kind, "what": text }))
-            .collect();
+        let reasons: Vec<_> =
+            reasons.iter().map(|(kind, text)| json!({ "kind": kind, "what": text })).collect();
         output::document(&json!({
             "schema": "coord.why/1", "id": task.id, "state": state.word(),
             "reasons": reasons, "next": next,
@@ -63,11 +61,15 @@ fn answer(site: &Site, task: &Task) -> Result<Answered> {
     };
     Ok(match &task.phase {
         Phase::NoSpec => one("spec", "it is being submitted".to_owned(), "a moment's patience"),
-        Phase::Corrupt(why) => {
-            one("spec", format!("spec.json cannot be read: {why}"), "restore it, or add it anew under another id")
-        }
+        Phase::Corrupt(why) => one(
+            "spec",
+            format!("spec.json cannot be read: {why}"),
+            "restore it, or add it anew under another id",
+        ),
         Phase::Claimed(n) => claimed(queue, task, *n),
-        Phase::Stage(_, kind) => one("stage", format!("waits for {kind:?}"), "whoever does that stage"),
+        Phase::Stage(_, kind) => {
+            one("stage", format!("waits for {kind:?}"), "whoever does that stage")
+        }
         Phase::Done(n) => one("end", format!("attempt {n} succeeded"), "nothing: it is over"),
         Phase::Failed(n) => {
             let end = tasks::end_of(queue, task, *n);
@@ -175,16 +177,16 @@ fn ready(site: &Site, task: &Task, n: u32) -> Answered {
             m.roles.is_empty() || m.roles.iter().any(|role| role == spec.role())
         };
         let suited = workers.iter().filter(serves);
-        let suited: Vec<_> = suited
-            .filter(|m| spec.needs.iter().all(|need| m.card.labels.contains(need)))
-            .collect();
+        let suited: Vec<_> =
+            suited.filter(|m| spec.needs.iter().all(|need| m.card.labels.contains(need))).collect();
         let idle = suited.iter().filter(|m| m.state == "idle").count();
         if suited.is_empty() {
             let text = format!("no worker serves role {} with {:?}", spec.role(), spec.needs);
             reasons.push(("role".to_owned(), text));
             next = format!("coord scale 1 --role {}", spec.role());
         } else {
-            let text = format!("{} of {} workers could take it, {idle} idle", suited.len(), workers.len());
+            let text =
+                format!("{} of {} workers could take it, {idle} idle", suited.len(), workers.len());
             reasons.push(("workers".to_owned(), text));
         }
     }

@@ -130,7 +130,9 @@ impl Coordinator<'_> {
         }
         let mut next = now + Duration::from_millis(self.site.config.workers.rescan_ms);
         let due = self.slots.values().filter(|s| s.pid.is_none() && !s.finished);
-        if !self.leaving && let Some(due) = due.map(|s| s.not_before).min() {
+        if !self.leaving
+            && let Some(due) = due.map(|s| s.not_before).min()
+        {
             next = next.min(due.max(now + Duration::from_millis(10)));
         }
         if let Some(due) = self.work_alone(waiter, wakes)? {
@@ -166,7 +168,8 @@ impl Coordinator<'_> {
                     && slot.kind == CardKind::Worker
                     && !self.leaving;
                 let told = died(slot, now, exit);
-                slot.finished = voluntary && control::wanted(&self.site.queue).is_some_and(|w| w.until_empty);
+                slot.finished =
+                    voluntary && control::wanted(&self.site.queue).is_some_and(|w| w.until_empty);
                 if let Some(text) = told.filter(|_| !slot.finished && !self.leaving) {
                     let text = format!("{name} {text}");
                     self.notice(&text.clone(), &text);

@@ -137,7 +137,8 @@ impl Keeper {
         if self.busy {
             next = next.min(now + Duration::from_millis(self.lease_look_ms()));
         }
-        if scan || rung(queue.layout.incoming()) || self.incoming_due.is_some_and(|due| now >= due) {
+        if scan || rung(queue.layout.incoming()) || self.incoming_due.is_some_and(|due| now >= due)
+        {
             self.take_incoming(queue, me, now)?;
         }
         if let Some(due) = self.incoming_due {
@@ -231,7 +232,8 @@ impl Keeper {
             let same_host = card.host_id == place.host_id;
             let local = same_host && card.boot == place.boot && card.pidns == place.pidns;
             let beat = self.heartbeat(queue, wid);
-            if same_host && card.boot != place.boot && beat.0 / 1_000_000 < machine::booted_at_ms() {
+            if same_host && card.boot != place.boot && beat.0 / 1_000_000 < machine::booted_at_ms()
+            {
                 return Ok(Some(Death::Boot));
             }
             self.next_key += 1;
@@ -254,7 +256,11 @@ impl Keeper {
         if let Ok(bytes) = queue.fs.read(&dir.join("end"), 0, record::RECORD_MAX) {
             // Someone said that it is over. Only a lease leaves it open whether it still acts.
             let note: Note = record::parse(&bytes).unwrap_or_default();
-            return Ok(Some(if note.why == Death::Lease.word() { Death::Lease } else { Death::Left }));
+            return Ok(Some(if note.why == Death::Lease.word() {
+                Death::Lease
+            } else {
+                Death::Left
+            }));
         }
         self.judge_lease(queue, wid)
     }

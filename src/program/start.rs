@@ -61,7 +61,8 @@ pub fn ensure_marked() {
 
 /// One of our programs: beside this one, or in ../libexec/coord; never through PATH.
 pub fn sibling(name: &str) -> Result<PathBuf> {
-    let me = std::env::current_exe().cannot("find this program", &PathBuf::from("/proc/self/exe"))?;
+    let me =
+        std::env::current_exe().cannot("find this program", &PathBuf::from("/proc/self/exe"))?;
     // After an upgrade the link names the old file with " (deleted)" behind it.
     let dir = me.parent().map(PathBuf::from).unwrap_or_default();
     let fs = crate::sys::fs::RealFs;

@@ -220,14 +220,18 @@ impl Worker {
     /// SIGTERM does what coord.toml says; SIGINT finishes what runs, and a second one hands it back.
     fn signalled(&mut self, signal: i32) {
         match signal {
-            nix::libc::SIGTERM if self.site.config.workers.on_term == OnTerm::Finish => self.leaving = true,
+            nix::libc::SIGTERM if self.site.config.workers.on_term == OnTerm::Finish => {
+                self.leaving = true
+            }
             nix::libc::SIGTERM => (self.leaving, self.hand_back) = (true, true),
             nix::libc::SIGINT | nix::libc::SIGHUP => {
                 self.hand_back |= self.leaving;
                 self.leaving = true;
                 if let (Job::Running(a), false) = (&self.job, self.hand_back) {
                     let id = &a.lease.key.task;
-                    self.tell(&format!("finishing {id}, then leaving (Ctrl-C again: hand it back)"));
+                    self.tell(&format!(
+                        "finishing {id}, then leaving (Ctrl-C again: hand it back)"
+                    ));
                 }
             }
             _ => {}
@@ -292,9 +296,8 @@ impl Worker {
     fn no_room(&self) -> Option<String> {
         let (free, total) = machine::disk_space(self.site.queue.layout.root())?;
         let least = self.site.config.limits.disk_free_bytes.unwrap_or((total / 20).min(64 << 20));
-        (free < least).then(|| {
-            format!("no new work: only {} KiB free on the disk of the queue", free / 1024)
-        })
+        (free < least)
+            .then(|| format!("no new work: only {} KiB free on the disk of the queue", free / 1024))
     }
 
     fn start(&mut self, lease: Lease) -> Result<()> {
@@ -445,7 +448,9 @@ impl Worker {
             Err(_) if self.me.is_declared_dead(&self.site.queue) => {
                 // Its place to stage results is gone with its identity; the attempt was recovered.
                 self.job = Job::Idle;
-                self.say_once(&format!("cannot record the end of {key}: this worker was declared dead"));
+                self.say_once(&format!(
+                    "cannot record the end of {key}: this worker was declared dead"
+                ));
             }
             Err(e) => {
                 let text = format!(
@@ -465,7 +470,11 @@ impl Worker {
             Ended::Recorded => {
                 let word = serde_json::to_value(verdict).unwrap_or_default();
                 let word = word.as_str().unwrap_or_default().to_owned();
-                if why.is_empty() { format!("{key} {word}") } else { format!("{key} {word}: {why}") }
+                if why.is_empty() {
+                    format!("{key} {word}")
+                } else {
+                    format!("{key} {word}: {why}")
+                }
             }
             Ended::Fenced(end) => {
                 let (id, n) = (&key.task, key.n);
@@ -492,7 +501,10 @@ impl Worker {
         let lease_ms = self.me.card.lease_ms;
         let gap = queue.clock.boot_ms().saturating_sub(self.last_beat_boot_ms);
         if lease_ms > 0 && gap > lease_ms * 3 / 4 {
-            tracing::warn!(gap_ms = gap, "late with a heartbeat; looking whether the claim still holds");
+            tracing::warn!(
+                gap_ms = gap,
+                "late with a heartbeat; looking whether the claim still holds"
+            );
         }
         // The look at the claim came before this: who was fenced meanwhile has seen it.
         if let Err(e) = self.me.beat(queue)

@@ -45,12 +45,10 @@ impl Reader {
     fn parse(text: &str) -> Option<Reader> {
         let mut lines = text.lines();
         let header: Header = serde_json::from_str(lines.next()?).ok()?;
-        let mut board = Board {
-            notices: header.notices,
-            first_claim_ms: header.first_claim_ms,
-            last_end_ms: header.last_end_ms,
-            ..Board::default()
-        };
+        let mut board = Board::default();
+        board.notices = header.notices;
+        board.first_claim_ms = header.first_claim_ms;
+        board.last_end_ms = header.last_end_ms;
         for line in lines {
             let mut fields = line.split('\t');
             let id = fields.next()?;

@@ -67,12 +67,9 @@ impl Wanted {
     /// The workers' names with the role that each serves.
     pub fn slots(&self) -> Vec<(String, Option<String>)> {
         let general = (1..=self.general).map(|i| (format!("w{i}"), None));
-        let roles = self
-            .roles
-            .iter()
-            .flat_map(|(role, count)| {
-                (1..=*count).map(move |i| (format!("{role}{i}"), Some(role.clone())))
-            });
+        let roles = self.roles.iter().flat_map(|(role, count)| {
+            (1..=*count).map(move |i| (format!("{role}{i}"), Some(role.clone())))
+        });
         general.chain(roles).collect()
     }
 }

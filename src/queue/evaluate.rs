@@ -76,7 +76,10 @@ pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
                 dead @ (Phase::Failed(_) | Phase::Cancelled(_)) => match spec.on_dep_dead {
                     OnDepDead::Run => continue,
                     OnDepDead::Cancel => {
-                        return Ok(Readiness::CancelDue(format!("{DEPENDENCY} {on} {}", ended(&dead))));
+                        return Ok(Readiness::CancelDue(format!(
+                            "{DEPENDENCY} {on} {}",
+                            ended(&dead)
+                        )));
                     }
                     OnDepDead::Block => Because::Dead(dead),
                 },

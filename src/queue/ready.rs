@@ -165,7 +165,8 @@ impl Finder {
         };
         for role in roles {
             for entry in queue.list(&queue.layout.ready_role(&role))? {
-                let priority = Some(&entry.name).filter(|n| n.len() == 2).and_then(|n| n.parse().ok());
+                let priority =
+                    Some(&entry.name).filter(|n| n.len() == 2).and_then(|n| n.parse().ok());
                 if let Some(priority) = priority {
                     levels.entry(priority).or_default().push(role.clone());
                 }

@@ -123,13 +123,7 @@ fn declare(queue: &Queue, me: &Proc, wid: &str, death: Death) -> Result<bool> {
 }
 
 /// One intent `T.n` of a dead process. True: its attempt was taken back.
-fn claim_of_dead(
-    queue: &Queue,
-    me: &mut Proc,
-    wid: &str,
-    key: &Key,
-    death: Death,
-) -> Result<bool> {
+fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Death) -> Result<bool> {
     let run = queue.layout.proc(wid).join("run");
     let intent = run.join(key.to_string());
     let staged = run.join(format!("{key}.end"));
@@ -215,7 +209,7 @@ fn verdict_for(
         return End { verdict: Verdict::Cancel, retry: false, charged, boots, ..base };
     }
     if death == Death::Boot {
-        let (charged, boots, retry) = retry::after_boot(boots, charged, max);
+        let (boots, charged, retry) = retry::after_boot(boots, charged, max);
         return End { retry, charged, boots, ..base };
     }
     let (charged, retry) = retry::after_failure(charged, max, false);

@@ -182,10 +182,9 @@ fn drop_served(queue: &Queue, id: &str) -> Result<()> {
     for entry in queue.list(&dir)? {
         let unneeded = match tasks::look(queue, &entry.name)? {
             None => true,
-            Some(task) => !matches!(
-                (&task.phase, still_blocked(queue, &task)?),
-                (Phase::Pending(_), true)
-            ),
+            Some(task) => {
+                !matches!((&task.phase, still_blocked(queue, &task)?), (Phase::Pending(_), true))
+            }
         };
         if unneeded {
             step!("settle.unwait");

@@ -112,7 +112,9 @@ pub fn check(queue: &Queue, id: Option<&str>, spec: &Spec) -> Result<()> {
         }
     }
     // A cycle can only close over somebody who already waits for this id.
-    let Some(id) = id.filter(|id| queue.fs.exists(&queue.layout.waiters(id))) else { return Ok(()) };
+    let Some(id) = id.filter(|id| queue.fs.exists(&queue.layout.waiters(id))) else {
+        return Ok(());
+    };
     let after = |of: &str| -> Vec<String> {
         let entries = if of == id {
             spec.after.clone()
@@ -135,7 +137,9 @@ pub fn check(queue: &Queue, id: Option<&str>, spec: &Spec) -> Result<()> {
 fn stage(queue: &Queue, staged: &Path, spec: &Spec) -> Result<()> {
     let bytes = record::to_bytes(spec);
     if bytes.len() >= RECORD_MAX {
-        return Err(Error::usage("the task is longer than 1 MiB").hint("put long input into a file"));
+        return Err(
+            Error::usage("the task is longer than 1 MiB").hint("put long input into a file")
+        );
     }
     let tmp = staged.with_file_name(format!("{}.tmp", crate::sys::fs::name_of(staged)));
     step!("submit.stage");

@@ -49,7 +49,11 @@ pub fn command(site: &Site, spec: &Spec) -> Option<Vec<String>> {
 
 /// Starts the command of a claimed task. The inner error is a verdict: the attempt failed before
 /// its command could run.
-pub fn start(site: &Site, me: &Proc, lease: Lease) -> Result<std::result::Result<Attempt, (Lease, End)>> {
+pub fn start(
+    site: &Site,
+    me: &Proc,
+    lease: Lease,
+) -> Result<std::result::Result<Attempt, (Lease, End)>> {
     let out = site.queue.layout.out(&lease.key);
     step!("run.out");
     match site.queue.fs.mkdir(&out) {

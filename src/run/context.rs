@@ -119,7 +119,7 @@ pub fn build(queue: &Queue, task: &Task, n: u32) -> Result<Context> {
     for k in (1..n).filter(|k| task.names.claims.contains(k)) {
         let key = Key::new(&task.id, k);
         let late = task.names.lates.contains(&k);
-        let reopen: Result<crate::queue::record::Note, _> =
+        let reopen: std::result::Result<crate::queue::record::Note, _> =
             tasks::read(queue, &task.dir, &format!("{k}.reopen"));
         if let Ok(note) = reopen
             && !note.why.is_empty()
@@ -163,7 +163,8 @@ fn dependency_of(queue: &Queue, id: &str) -> Result<Dependency> {
     };
     let Some(task) = tasks::look(queue, id)? else { return Ok(found) };
     found.state = state_word(&task);
-    let done = tasks::ends(queue, &task).into_iter().rev().find(|(_, e)| e.verdict == Verdict::Done);
+    let done =
+        tasks::ends(queue, &task).into_iter().rev().find(|(_, e)| e.verdict == Verdict::Done);
     if let Some((k, end)) = done {
         found.handoff = out_file(queue, &Key::new(id, k), "handoff.md", 16 << 10);
         found.branch = end.result.branch;

@@ -47,7 +47,8 @@ pub struct JobVerdict {
 pub fn judge(site: &Site, lease: &Lease, exit: Exit, stopped: Option<Stopped>) -> End {
     let key = &lease.key;
     let said: JobVerdict =
-        serde_json::from_str(&out_file(&site.queue, key, "verdict.json", 1 << 16)).unwrap_or_default();
+        serde_json::from_str(&out_file(&site.queue, key, "verdict.json", 1 << 16))
+            .unwrap_or_default();
     let mut end = match (stopped, exit) {
         // It was just finished when it was asked to stop.
         (Some(Stopped::Cancel | Stopped::Fenced | Stopped::HandBack) | None, Exit::Code(0))
@@ -73,8 +74,8 @@ pub fn judge(site: &Site, lease: &Lease, exit: Exit, stopped: Option<Stopped>) -
     if end.verdict != Verdict::Done {
         end.context = tail(&site.queue, key);
     }
-    end.result.value =
-        serde_json::from_str(&out_file(&site.queue, key, "result.json", 256 << 10)).unwrap_or_default();
+    end.result.value = serde_json::from_str(&out_file(&site.queue, key, "result.json", 256 << 10))
+        .unwrap_or_default();
     end
 }
 
@@ -90,7 +91,7 @@ pub fn failed(site: &Site, lease: &Lease, permanent: bool, why: &str) -> End {
     let mut end = because(Verdict::Fail, retry, why);
     end.charged = charged;
     if retry {
-        let backoff = lease.spec.backoff.unwrap_or(site.config.backoff());
+        let backoff = lease.spec.backoff.unwrap_or(site.config.retry.backoff());
         let random = site.queue.clock.random();
         let due = site.queue.clock.wall_ms() + retry::backoff_ms(&backoff, charged, random);
         end.not_before = Some(rfc3339(due));
@@ -102,11 +103,14 @@ pub fn failed(site: &Site, lease: &Lease, permanent: bool, why: &str) -> End {
 /// in seconds), or the first pause of the back-off.
 fn put_off(site: &Site, lease: &Lease) -> End {
     let asked = out_file(&site.queue, &lease.key, "retry-after", 64);
-    let Backoff { base_s, .. } = lease.spec.backoff.unwrap_or(site.config.backoff());
+    let Backoff { base_s, .. } = lease.spec.backoff.unwrap_or(site.config.retry.backoff());
     let pause_s = asked.trim().parse::<f64>().ok().filter(|s| s.is_finite()).unwrap_or(base_s);
     let pause = std::time::Duration::from_secs_f64(pause_s.clamp(0.0, 86_400.0));
     let due = site.queue.clock.wall_ms() + u64::try_from(pause.as_millis()).unwrap_or(0);
-    End { not_before: Some(rfc3339(due)), ..because(Verdict::Release, true, "exit 75: try again later") }
+    End {
+        not_before: Some(rfc3339(due)),
+        ..because(Verdict::Release, true, "exit 75: try again later")
+    }
 }
 
 fn signal_name(signal: i32) -> String {

@@ -52,7 +52,15 @@ pub fn prepare(site: &Site, key: &Key) -> Result<Workplace> {
         // No shared configuration is written (--no-track), and no collection of garbage is started
         // in the middle.
         let args = [
-            "-c", "gc.auto=0", "worktree", "add", "--quiet", "--no-track", "-b", &branch, &path,
+            "-c",
+            "gc.auto=0",
+            "worktree",
+            "add",
+            "--quiet",
+            "--no-track",
+            "-b",
+            &branch,
+            &path,
             &base,
         ];
         let output = child::run("git", &args, repo).cannot("run git", repo)?;
@@ -104,9 +112,12 @@ fn base_commit(site: &Site, repo: &Path) -> Result<String> {
     let args = ["rev-parse", "--verify", "--quiet", &wanted];
     let output = child::run("git", &args, repo).cannot("run git", repo)?;
     if !output.ok {
-        return Err(Error::new(Exit::Environment, format!("there is no commit {base} to start from"))
-            .at(repo)
-            .hint("make a first commit, or set [git] base in coord.toml"));
+        return Err(Error::new(
+            Exit::Environment,
+            format!("there is no commit {base} to start from"),
+        )
+        .at(repo)
+        .hint("make a first commit, or set [git] base in coord.toml"));
     }
     Ok(output.stdout.trim().to_owned())
 }
@@ -114,7 +125,8 @@ fn base_commit(site: &Site, repo: &Path) -> Result<String> {
 /// What the attempt left in its worktree: commits what is not committed where coord.toml asks for
 /// it, reads the commit, and removes the worktree if it is clean.
 pub fn conclude(site: &Site, key: &Key, title: &str, place: &Workplace, done: bool) -> Outcome {
-    let mut outcome = Outcome { branch: place.branch.clone(), base: place.base.clone(), ..Outcome::default() };
+    let mut outcome =
+        Outcome { branch: place.branch.clone(), base: place.base.clone(), ..Outcome::default() };
     let (Some(repo), false) = (&site.repo, place.branch.is_empty()) else {
         return Outcome::default();
     };

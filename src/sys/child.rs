@@ -238,7 +238,8 @@ pub fn start_program(
     let mut argv = vec![program.to_string_lossy().into_owned()];
     argv.extend_from_slice(args);
     // A program that an attempt starts belongs to the queue from then on, not to the attempt.
-    let not_ours = [super::alive::MARK, "COORD_TOKEN", "COORD_TASK_ID", "COORD_ATTEMPT", "COORD_OUT"];
+    let not_ours =
+        [super::alive::MARK, "COORD_TOKEN", "COORD_TASK_ID", "COORD_ATTEMPT", "COORD_OUT"];
     let env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| !not_ours.contains(&name.as_str()))

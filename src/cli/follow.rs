@@ -1,0 +1,262 @@
+//! `logs`, `events`, `wait`: following what happens.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::plan::fold::State;
+use crate::plan::units::duration_ms;
+use crate::queue::board::Reader;
+use crate::queue::events::Event;
+use crate::queue::ids::{Key, short};
+use crate::queue::{Queue, state, tasks};
+use crate::sys::clock::{local_hms, parse_rfc3339};
+use crate::sys::wake::Waiter;
+
+use super::Answer;
+use super::args::{Cli, Events, Logs, Wait};
+use super::{look, output, place};
+
+/// Bytes of a log that are read at a time.
+const CHUNK: usize = 1 << 20;
+
+fn waiter(queue: &Queue) -> Result<Waiter> {
+    let root = queue.layout.root();
+    Waiter::new(&[], root).cannot("listen for changes", root)
+}
+
+/// `coord logs`.
+pub fn logs(cli: &Cli, args: &Logs) -> Answer {
+    let queue = place::open(cli)?;
+    let word = place::task_or_own(args.id.as_deref())?;
+    let (id, wanted) = match word.rsplit_once('@') {
+        Some((id, n)) => match crate::queue::ids::attempt_number(n) {
+            Some(n) => (id.to_owned(), Some(n)),
+            None => return Err(Error::usage(format!("`{n}` is no attempt")).hint("W-3@2")),
+        },
+        None => (word, None),
+    };
+    let task = look::existing(&queue, &id)?;
+    let has_log = |n: &u32| queue.fs.exists(&queue.layout.out(&Key::new(&id, *n)).join("log"));
+    let newest = task.names.outs.iter().rev().find(|n| has_log(n)).copied();
+    let first = wanted.or(newest);
+    if !args.follow {
+        let Some(n) = first.filter(has_log) else {
+            return Err(Error::new(Exit::NotFound, format!("{id} has printed nothing yet"))
+                .hint(format!("coord logs -f {id}")));
+        };
+        let path = queue.layout.out(&Key::new(&id, n)).join("log");
+        let text = queue.fs.read(&path, 0, usize::MAX >> 1).cannot("read a log", &path)?;
+        print_bytes(last_lines(&text, args.lines));
+        return Ok(None);
+    }
+    follow_log(&queue, &id, wanted, first, args.lines)
+}
+
+fn last_lines(text: &[u8], lines: Option<usize>) -> &[u8] {
+    let Some(lines) = lines else { return text };
+    let body = text.strip_suffix(b"\n").unwrap_or(text);
+    let mut starts =
+        body.iter().enumerate().rev().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1);
+    match lines.checked_sub(1).and_then(|n| starts.nth(n)) {
+        Some(from) => &text[from..],
+        None if lines == 0 => &[],
+        None => text,
+    }
+}
+
+fn print_bytes(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    // A closed pipe: nobody reads any more.
+    let _ = out.write_all(bytes);
+    let _ = out.flush();
+}
+
+/// Prints a log as it grows, goes on with the next attempt, and ends with the task.
+fn follow_log(
+    queue: &Queue,
+    id: &str,
+    only: Option<u32>,
+    first: Option<u32>,
+    lines: Option<usize>,
+) -> Answer {
+    let mut waiter = waiter(queue)?;
+    waiter.watch(&queue.layout.events_bell());
+    let mut n = first;
+    let mut offset: Option<u64> = None;
+    loop {
+        let task = look::existing(queue, id)?;
+        if n.is_none() {
+            n = task.names.outs.last().copied();
+        }
+        if let Some(current) = n {
+            let path = queue.layout.out(&Key::new(id, current)).join("log");
+            if queue.fs.exists(&path) {
+                waiter.watch(&path);
+                offset = Some(print_from(queue, &path, offset, lines)?);
+            }
+            let ended = task.names.ends.contains(&current);
+            let next = task.names.claims.range(current + 1..).next().copied();
+            if ended && only.is_none() && next.is_some() {
+                waiter.unwatch(&path);
+                (n, offset) = (next, None);
+                output::note(&format!("--- attempt {} ---", next.unwrap_or_default()));
+                continue;
+            }
+            if ended && (only.is_some() || task.phase.is_over()) {
+                return Ok(None);
+            }
+        } else if task.phase.is_over() {
+            return Ok(None);
+        }
+        waiter.wait(Instant::now() + Duration::from_secs(30));
+    }
+}
+
+fn print_from(
+    queue: &Queue,
+    path: &std::path::Path,
+    offset: Option<u64>,
+    lines: Option<usize>,
+) -> Result<u64> {
+    let mut at = match offset {
+        Some(at) => at,
+        None => {
+            let text = queue.fs.read(path, 0, usize::MAX >> 1).cannot("read a log", path)?;
+            print_bytes(last_lines(&text, lines));
+            return Ok(text.len() as u64);
+        }
+    };
+    loop {
+        let bytes = queue.fs.read(path, at, CHUNK).cannot("read a log", path)?;
+        if bytes.is_empty() {
+            return Ok(at);
+        }
+        print_bytes(&bytes);
+        at += bytes.len() as u64;
+    }
+}
+
+/// `coord events`.
+pub fn events(cli: &Cli, args: &Events) -> Answer {
+    let queue = place::open(cli)?;
+    let since_ms = match &args.since {
+        Some(text) => {
+            let back = duration_ms(text).map_err(Error::usage)?;
+            queue.clock.wall_ms().saturating_sub(back)
+        }
+        None => 0,
+    };
+    let only: Option<BTreeSet<String>> = if args.select.is_empty() {
+        None
+    } else {
+        Some(look::select(&queue, &args.select, &[])?.into_iter().collect())
+    };
+    let mut waiter = waiter(&queue)?;
+    waiter.watch(&queue.layout.events_bell());
+    let mut reader = Reader::default();
+    let mut seen = HashMap::new();
+    loop {
+        let mut batch: Vec<Event> = Vec::new();
+        reader.catch_up(&queue, |event| batch.push(event.clone()))?;
+        // Files have no common order: within a batch the wall clock decides.
+        batch.sort_by(|a, b| a.t.cmp(&b.t));
+        for event in batch {
+            let wanted = only.as_ref().is_none_or(|ids| ids.contains(&event.id));
+            let at_ms = parse_rfc3339(&event.t).unwrap_or(0);
+            if wanted && at_ms >= since_ms && is_new(&mut seen, &event) {
+                print_event(cli, &event);
+            }
+        }
+        if !args.follow {
+            return Ok(None);
+        }
+        waiter.wait(Instant::now() + Duration::from_secs(30));
+    }
+}
+
+/// Registers are written once: a second line about the same one tells nothing new.
+fn is_new(seen: &mut HashMap<(String, String, u32), ()>, event: &Event) -> bool {
+    if matches!(event.k.as_str(), "progress" | "notice") {
+        return true;
+    }
+    seen.insert((event.k.clone(), event.id.clone(), event.n), ()).is_none()
+}
+
+fn print_event(cli: &Cli, event: &Event) {
+    if cli.json {
+        output::line(&serde_json::to_string(event).unwrap_or_default());
+        return;
+    }
+    let at = parse_rfc3339(&event.t).map(local_hms).unwrap_or_default();
+    let key = match (event.id.as_str(), event.n) {
+        ("", _) => String::new(),
+        (id, 0) => id.to_owned(),
+        (id, n) => format!("{id}@{n}"),
+    };
+    let pct = event.pct.map(|p| format!("{p:.0} % ")).unwrap_or_default();
+    let words = [event.verdict.as_str(), &format!("{pct}{}", event.why)].join(" ");
+    let text = format!("{at} {:<9} {key:<14} {:<10} {}", event.k, short(&event.by), words.trim());
+    output::line(&output::cut(text.trim_end(), 200));
+}
+
+/// `coord wait`.
+pub fn wait(cli: &Cli, args: &Wait) -> Answer {
+    let queue = place::open(cli)?;
+    let timeout = args.timeout.as_deref().map(duration_ms).transpose().map_err(Error::usage)?;
+    let deadline = timeout.map(|ms| Instant::now() + Duration::from_millis(ms));
+    let words = if args.select.is_empty() { vec!["all".to_owned()] } else { args.select.clone() };
+    let mut waiter = waiter(&queue)?;
+    waiter.watch(&queue.layout.events_bell());
+    let mut open: Vec<String> = look::select(&queue, &words, &[])?;
+    let mut bad: Vec<(String, State)> = Vec::new();
+    let total = open.len();
+    loop {
+        let mut still = Vec::new();
+        for id in open {
+            match tasks::look(&queue, &id)? {
+                Some(task) if task.phase.is_over() => {
+                    let state = state::state(&queue, &task)?;
+                    if state != State::Done {
+                        bad.push((id, state));
+                    }
+                }
+                _ => still.push(id),
+            }
+        }
+        open = still;
+        if open.is_empty() {
+            return finished(cli, total, &bad);
+        }
+        let now = Instant::now();
+        if deadline.is_some_and(|d| now >= d) {
+            let some: Vec<&str> = open.iter().take(5).map(String::as_str).collect();
+            let what = format!("{} of {total} tasks are not over: {}", open.len(), some.join(" "));
+            return Err(Error::new(Exit::Timeout, what).hint(format!("coord why {}", some[0])));
+        }
+        let look = now + Duration::from_secs(30);
+        waiter.wait(deadline.map_or(look, |d| d.min(look)));
+    }
+}
+
+fn finished(cli: &Cli, total: usize, bad: &[(String, State)]) -> Answer {
+    if cli.json {
+        let not: Vec<_> =
+            bad.iter().map(|(id, s)| json!({ "id": id, "state": s.word() })).collect();
+        output::document(&json!({
+            "schema": "coord.wait/1", "total": total, "done": total - bad.len(), "not_done": not,
+        }));
+        return Ok((!bad.is_empty()).then_some(Exit::No));
+    }
+    if bad.is_empty() {
+        return Ok(None);
+    }
+    let some: Vec<String> =
+        bad.iter().take(5).map(|(id, s)| format!("{id} ({})", s.word())).collect();
+    let what = format!("{} of {total} tasks did not succeed: {}", bad.len(), some.join(", "));
+    let hint = format!("coord show {} ; coord retry {} --note \"…\"", bad[0].0, bad[0].0);
+    Err(Error::new(Exit::No, what).hint(hint))
+}

@@ -1,0 +1,268 @@
+//! `start`, `stop`, `scale`, `pause`, `resume`, `work`: running the programs.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::plan::units::duration_ms;
+use crate::program::start::{ensure_marked, sibling, work as run_worker};
+use crate::program::worker::{Left, Options, exit_of};
+use crate::program::{coordinator, fleet};
+use crate::queue::control::{self, Wanted};
+use crate::queue::ids::is_role;
+use crate::queue::record::CardKind;
+use crate::queue::{Queue, sweep};
+use crate::run::site::Site;
+use crate::sys::wake::Waiter;
+use crate::sys::{alive, child};
+
+use super::Answer;
+use super::args::{Cli, Scale, Start, Stop, Work};
+use super::{output, place};
+
+/// How long `start` waits for its workers.
+const UP: Duration = Duration::from_secs(15);
+
+/// `coord start`.
+pub fn start(cli: &Cli, args: &Start) -> Answer {
+    let site = place::site(cli)?;
+    let queue = &site.queue;
+    let wanted = wanted(&site, args)?;
+    if fleet::coordinator(queue).is_some() {
+        return Err(coordinator::already_running(&site));
+    }
+    sweep::restore_directories(queue)?;
+    for file in ["drain", "stop"] {
+        control::withdraw(queue, file)?;
+    }
+    control::want(queue, &wanted)?;
+    if control::asked(queue, "").pause {
+        output::warn("the queue is paused: workers start, but claim nothing before coord resume");
+    }
+    if args.foreground {
+        ensure_marked();
+        return coordinator::run(&site).map(|()| None);
+    }
+    let program = sibling("coord-coordinator")?;
+    let path = queue.layout.at("log/coordinator.log");
+    let log = child::open_output(&path).cannot("open a log", &path)?;
+    let dir = queue.layout.root().to_string_lossy().into_owned();
+    let pid = child::start_program(&program, &["--dir".to_owned(), dir], &site.root, &log)
+        .cannot("start the coordinator", &program)?;
+    wait_until_up(&site, &wanted, pid)?;
+    report_started(cli, queue);
+    if args.until_empty {
+        return wait_until_gone(queue, pid);
+    }
+    Ok(None)
+}
+
+fn wanted(site: &Site, args: &Start) -> Result<Wanted> {
+    let mut wanted = Wanted { until_empty: args.until_empty, ..Wanted::default() };
+    for pair in &args.role {
+        let (role, count) = pair.split_once('=').unwrap_or((pair, "1"));
+        let count: u32 = count
+            .parse()
+            .map_err(|_| Error::usage(format!("`{pair}` is not ROLE=N")).hint("--role tester=1"))?;
+        if !is_role(role) {
+            return Err(Error::usage(format!("`{role}` is no role"))
+                .hint("lower-case letters, digits, - and _, at most 32"));
+        }
+        *wanted.roles.entry(role.to_owned()).or_default() += count;
+    }
+    let usual = if args.role.is_empty() { site.config.workers.count } else { 0 };
+    wanted.general = args.workers.unwrap_or(usual);
+    if wanted.slots().is_empty() {
+        return Err(Error::usage("no worker is wanted").hint("coord start -n 3"));
+    }
+    Ok(wanted)
+}
+
+/// Waits until every wanted worker has registered, or the coordinator has said why not.
+fn wait_until_up(site: &Site, wanted: &Wanted, pid: i32) -> Result<()> {
+    let queue = &site.queue;
+    let mut waiter = Waiter::new(&[nix::libc::SIGCHLD], queue.layout.root())
+        .cannot("listen for signals", queue.layout.root())?;
+    waiter.watch(&queue.layout.procs_bell());
+    let names: Vec<String> = wanted.slots().into_iter().map(|(name, _)| name).collect();
+    let deadline = Instant::now() + UP;
+    loop {
+        let workers = fleet::workers(queue);
+        let up = |name: &String| workers.iter().any(|m| m.name == *name);
+        let alone = workers.iter().any(|m| m.name == "alone");
+        // With --until-empty they may be done before we look.
+        if alone || names.iter().all(up) {
+            return Ok(());
+        }
+        if let Some((_, exit)) = child::reap().into_iter().find(|(p, _)| *p == pid) {
+            if wanted.until_empty && exit == child::Exit::Code(0) {
+                return Ok(());
+            }
+            if fleet::coordinator(queue).is_some() {
+                return Err(coordinator::already_running(site));
+            }
+            return Err(Error::new(
+                Exit::Environment,
+                format!("the coordinator ended at once: {exit:?}"),
+            )
+            .at(&queue.layout.at("log/coordinator.log"))
+            .hint("its log says why"));
+        }
+        let now = Instant::now();
+        if now >= deadline {
+            let missing: Vec<&String> = names.iter().filter(|name| !up(name)).collect();
+            output::warn(&format!("not up yet: {missing:?}; see coord status and log/"));
+            return Ok(());
+        }
+        waiter.wait(deadline.min(now + Duration::from_millis(500)));
+    }
+}
+
+fn report_started(cli: &Cli, queue: &Queue) {
+    let members = fleet::members(queue);
+    if cli.json {
+        output::document(&json!({ "schema": "coord.start/1", "programs": members }));
+        return;
+    }
+    let workers: Vec<&str> =
+        members.iter().filter(|m| m.kind == CardKind::Worker).map(|m| m.name.as_str()).collect();
+    output::note(&format!("{} up: {}", workers.len(), workers.join(" ")));
+}
+
+/// Waits for the coordinator to leave; 1 if something failed.
+fn wait_until_gone(queue: &Queue, pid: i32) -> Answer {
+    let mut waiter = Waiter::new(&[nix::libc::SIGCHLD], queue.layout.root())
+        .cannot("listen for signals", queue.layout.root())?;
+    let start = alive::proc_stat(pid).map_or(0, |s| s.start);
+    while alive::is_alive(pid, start) {
+        child::reap();
+        waiter.wait(Instant::now() + Duration::from_secs(1));
+    }
+    let status = crate::queue::status::current(queue)?;
+    let failed = status.counts.get("failed").copied().unwrap_or(0);
+    Ok((failed > 0).then_some(Exit::No))
+}
+
+/// `coord stop`.
+pub fn stop(cli: &Cli, args: &Stop) -> Answer {
+    let site = place::site(cli)?;
+    let queue = &site.queue;
+    let timeout = args.timeout.as_deref().map(duration_ms).transpose().map_err(Error::usage)?;
+    let deadline = timeout.map(|ms| Instant::now() + Duration::from_millis(ms));
+    let mut waiter =
+        Waiter::new(&[], queue.layout.root()).cannot("listen for changes", queue.layout.root())?;
+    waiter.watch(&queue.layout.procs_bell());
+    let before = fleet::members(queue);
+    if !before.iter().any(|m| m.state != "dead") {
+        output::note("nobody works here");
+        return Ok(None);
+    }
+    control::ask(queue, if args.now { "stop" } else { "drain" })?;
+    let mut said = false;
+    loop {
+        let members = fleet::members(queue);
+        let live: Vec<_> = members.iter().filter(|m| m.state != "dead").collect();
+        let busy: Vec<&str> =
+            live.iter().filter(|m| m.state == "running").map(|m| m.task.as_str()).collect();
+        if !said && !busy.is_empty() && !args.now && !cli.quiet {
+            output::note(&format!("waiting for {} (coord stop --now hands back)", busy.join(" ")));
+            said = true;
+        }
+        let is = |kind| live.iter().any(|m| m.kind == kind);
+        if live.is_empty() {
+            break;
+        }
+        if !is(CardKind::Worker) && !is(CardKind::Coordinator) {
+            // Nobody is left who would tell them.
+            for member in live.iter().filter(|m| fleet::is_local(&m.card)) {
+                alive::signal(member.pid, nix::sys::signal::Signal::SIGTERM);
+            }
+        }
+        let now = Instant::now();
+        if deadline.is_some_and(|d| now >= d) {
+            let names: Vec<&str> = live.iter().map(|m| m.name.as_str()).collect();
+            let what = format!("not stopped in time: {}", names.join(" "));
+            return Err(Error::new(Exit::Timeout, what).hint("the request stays; coord stop --now"));
+        }
+        let look = now + Duration::from_millis(250);
+        waiter.wait(deadline.map_or(look, |d| d.min(look)));
+    }
+    for file in ["drain", "stop"] {
+        control::withdraw(queue, file)?;
+    }
+    Ok(None)
+}
+
+/// `coord scale`.
+pub fn scale(cli: &Cli, args: &Scale) -> Answer {
+    let site = place::site(cli)?;
+    let queue = &site.queue;
+    let mut wanted = control::wanted(queue).unwrap_or_default();
+    match &args.role {
+        Some(role) if !is_role(role) => {
+            return Err(Error::usage(format!("`{role}` is no role")));
+        }
+        Some(role) => {
+            wanted.roles.insert(role.clone(), args.count);
+        }
+        None => wanted.general = args.count,
+    }
+    control::want(queue, &wanted)?;
+    if fleet::coordinator(queue).is_none() {
+        output::note("no coordinator runs: this counts from the next coord start of one");
+        return Err(Error::new(Exit::Conflict, "no coordinator runs here").hint("coord start"));
+    }
+    Ok(None)
+}
+
+/// `coord pause`.
+pub fn pause(cli: &Cli) -> Answer {
+    control::ask(&place::open(cli)?, "pause").map(|()| None)
+}
+
+/// `coord resume`.
+pub fn resume(cli: &Cli) -> Answer {
+    let queue = place::open(cli)?;
+    let mut any = false;
+    for file in ["pause", "drain", "stop"] {
+        any |= control::withdraw(&queue, file)?;
+    }
+    queue.ring(&queue.layout.ready_bell());
+    if !any {
+        output::note("nothing was paused");
+    }
+    Ok(None)
+}
+
+/// `coord work`.
+pub fn work(cli: &Cli, args: &Work) -> Answer {
+    let site = place::site(cli)?;
+    let asked = control::asked(&site.queue, "");
+    if asked.drain || asked.stop {
+        let what = "this queue is being stopped (control/drain or control/stop is there)";
+        return Err(Error::new(Exit::Temporary, what).hint("coord resume"));
+    }
+    ensure_marked();
+    let options = Options {
+        name: "solo".to_owned(),
+        roles: args.role.clone(),
+        labels: args.label.clone(),
+        until_empty: args.until_empty,
+        once: args.once,
+        max_tasks: if args.once { Some(1) } else { args.max_tasks },
+        talk: !cli.quiet && !cli.json,
+        spare: Vec::new(),
+    };
+    let left = run_worker(&site, options)?;
+    if cli.json {
+        let word = match left {
+            Left::Asked => "asked",
+            Left::Empty { .. } => "empty",
+            Left::Enough { .. } => "enough",
+            Left::Nothing => "nothing",
+        };
+        output::document(&json!({ "schema": "coord.work/1", "left": word }));
+    }
+    Ok(exit_of(left))
+}
