@@ -47,6 +47,8 @@ struct Watched {
     local: bool,
     /// The last heartbeat seen, and since when (milliseconds of the monotonic clock).
     beat: (u64, u64),
+    /// The claims that it held at the last look.
+    claims: Vec<Key>,
 }
 
 /// The state of a keeper; all of it can be lost.
@@ -237,7 +239,7 @@ impl Keeper {
                 return Ok(Some(Death::Boot));
             }
             self.next_key += 1;
-            let watched = Watched { key: self.next_key, card, local, beat };
+            let watched = Watched { key: self.next_key, card, local, beat, claims: Vec::new() };
             if local {
                 match alive::open(watched.card.pid, watched.card.start) {
                     Some(fd) => waiter.watch_death(watched.key, fd),
@@ -280,8 +282,11 @@ impl Keeper {
         }
         let claims = procs::claims(queue, wid);
         self.busy |= !claims.is_empty();
-        if beat != watched.beat.0 || claims.is_empty() {
+        // An idle worker does not beat: its clock starts when a claim is first seen here. The intent
+        // is there before the first heartbeat, so a changed claim starts the clock too.
+        if beat != watched.beat.0 || claims.is_empty() || claims != watched.claims {
             watched.beat = (beat, now);
+            watched.claims = claims;
             return Ok(None);
         }
         let lease_ms = claims.iter().map(|key| lease_ms(queue, key, &watched.card)).max();
@@ -289,7 +294,7 @@ impl Keeper {
         if silent_ms < lease_ms.unwrap_or(watched.card.lease_ms) {
             return Ok(None);
         }
-        Ok(Some(if watched.local { Death::Gone } else { Death::Lease }))
+        Ok(Some(if watched.local { Death::Hung } else { Death::Lease }))
     }
 
     /// Ends what is left of a dead process, and gives back what it held.
@@ -301,7 +306,7 @@ impl Keeper {
         death: Death,
         waiter: &mut Waiter,
     ) -> Result<()> {
-        if death == Death::Gone && !self.end_processes(queue, me, wid)? {
+        if matches!(death, Death::Gone | Death::Hung) && !self.end_processes(queue, me, wid)? {
             return Ok(());
         }
         let why = match self.watched.get(wid) {

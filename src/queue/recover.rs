@@ -25,6 +25,8 @@ use super::{incoming, submit};
 pub enum Death {
     /// Its process is gone: seen here, on this boot and in this pid namespace.
     Gone,
+    /// It lived here, but did not beat for its lease; it was ended.
+    Hung,
     /// Its machine has booted since.
     Boot,
     /// Its lease ran out, and nobody here can tell whether it still lives.
@@ -38,6 +40,7 @@ impl Death {
     pub fn word(self) -> &'static str {
         match self {
             Death::Gone => "dead",
+            Death::Hung => "hung",
             Death::Boot => "boot",
             Death::Lease => "lease",
             Death::Left => "left",
