@@ -1,5 +1,7 @@
 //! `status`, `ls`, `show`, `workers`: looking. None of them changes the queue.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::error::{Error, Exit, Result};
@@ -10,7 +12,7 @@ use crate::plan::units::human_duration;
 use crate::program::fleet;
 use crate::queue::ids::{Key, short};
 use crate::queue::record::CardKind;
-use crate::queue::state;
+use crate::queue::state::{self, Listed};
 use crate::queue::status::{Status as Summary, current};
 use crate::queue::tasks::{self, Task};
 use crate::queue::{Queue, control};
@@ -146,37 +148,42 @@ pub fn ls(cli: &Cli, args: &Ls) -> Answer {
         None => None,
     };
     let all = state::all(&queue)?;
-    let rows: Vec<selector::Row> = all.iter().map(|(_, row)| row.clone()).collect();
+    let rows: Vec<selector::Row> = all.iter().map(|listed| listed.row.clone()).collect();
     let words = if args.select.is_empty() { vec!["all".to_owned()] } else { args.select.clone() };
-    let chosen = selector::select(&words, &args.exclude, &rows)?;
-    let mut picked: Vec<&(Task, selector::Row)> = all
-        .iter()
-        .filter(|(task, row)| {
-            chosen.contains(&task.id) && state.is_none_or(|s| row.state == s.word())
-        })
-        .collect();
+    let chosen: BTreeSet<String> =
+        selector::select(&words, &args.exclude, &rows)?.into_iter().collect();
+    let wanted = |row: &selector::Row| {
+        chosen.contains(&row.id) && state.is_none_or(|s| row.state == s.word())
+    };
+    let mut picked: Vec<&Listed> = all.iter().filter(|listed| wanted(&listed.row)).collect();
     picked.truncate(args.limit.unwrap_or(usize::MAX));
     if cli.json {
-        let tasks: Vec<Value> =
-            picked.iter().map(|(task, row)| task_json(&queue, task, &row.state)).collect();
+        let mut tasks = Vec::new();
+        for listed in &picked {
+            if let Some(task) = tasks::look(&queue, &listed.row.id)? {
+                tasks.push(task_json(&queue, &task, &listed.row.state));
+            }
+        }
         output::document(&json!({ "schema": "coord.tasks/1", "tasks": tasks }));
         return Ok(None);
     }
     if cli.quiet {
-        picked.iter().for_each(|(task, _)| line(&task.id));
+        picked.iter().for_each(|listed| line(&listed.row.id));
         return Ok(None);
     }
-    let table = picked.iter().map(|(task, row)| {
-        let title = task.spec.as_ref().map(|s| s.title.clone()).unwrap_or_default();
-        let after = task.spec.as_ref().map(|s| s.after.join(",")).unwrap_or_default();
+    let table = picked.iter().map(|listed| {
+        let row = &listed.row;
         let who = if row.worker.is_empty() { "-".to_owned() } else { row.worker.clone() };
-        let after = if after.is_empty() { String::new() } else { format!("  (after {after})") };
+        let after = match listed.after.as_slice() {
+            [] => String::new(),
+            ids => format!("  (after {})", ids.join(",")),
+        };
         vec![
-            task.id.clone(),
+            row.id.clone(),
             row.state.clone(),
             who,
-            task.names.last().to_string(),
-            format!("{}{}", cut(&title, 70), cut(&after, 60)),
+            listed.attempts.to_string(),
+            format!("{}{}", cut(&listed.title, 70), cut(&after, 60)),
         ]
     });
     let mut table: Vec<Vec<String>> = table.collect();
@@ -350,6 +357,6 @@ pub fn select(queue: &Queue, words: &[String], exclude: &[String]) -> Result<Vec
             return Ok(ids);
         }
     }
-    let rows: Vec<selector::Row> = state::all(queue)?.into_iter().map(|(_, row)| row).collect();
+    let rows: Vec<selector::Row> = state::all(queue)?.into_iter().map(|l| l.row).collect();
     selector::select(words, exclude, &rows)
 }

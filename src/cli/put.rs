@@ -267,6 +267,10 @@ pub fn import(cli: &Cli, args: &Import) -> Answer {
         let added = place::with_proc(&queue, |me| add_all(&queue, me, &config, &name, wanted))?;
         rows.extend(added);
     }
+    if !args.dry_run {
+        // Folds what was just said, so that the next look at the status is a quick one.
+        crate::queue::status::current(&queue)?;
+    }
     if cli.json {
         let tasks: Vec<_> = rows
             .iter()

@@ -52,15 +52,30 @@ pub fn row(queue: &Queue, task: &Task) -> Result<Row> {
     })
 }
 
-/// Every task with its row. Directories without a spec are left out: they are no tasks yet.
-pub fn all(queue: &Queue) -> Result<Vec<(Task, Row)>> {
-    let mut rows = Vec::new();
+/// What listings show of a task. Holds no open directory: there may be very many.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// For selectors.
+    pub row: Row,
+    /// Its title.
+    pub title: String,
+    /// What it comes after.
+    pub after: Vec<String>,
+    /// The highest attempt that was claimed.
+    pub attempts: u32,
+}
+
+/// Every task. Directories without a spec are left out: they are no tasks yet.
+pub fn all(queue: &Queue) -> Result<Vec<Listed>> {
+    let mut listed = Vec::new();
     for id in tasks::ids(queue)? {
         let Some(task) = tasks::look(queue, &id)? else { continue };
         if task.phase != Phase::NoSpec {
             let row = row(queue, &task)?;
-            rows.push((task, row));
+            let spec = task.spec.unwrap_or_default();
+            let attempts = task.names.last();
+            listed.push(Listed { row, title: spec.title, after: spec.after, attempts });
         }
     }
-    Ok(rows)
+    Ok(listed)
 }

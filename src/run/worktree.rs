@@ -85,6 +85,7 @@ pub fn prepare(site: &Site, key: &Key) -> Result<Workplace> {
 /// The project may be a directory inside its repository: then the attempt runs in the same one.
 fn inside(site: &Site, repo: &Path, dir: &Path) -> PathBuf {
     match site.root.strip_prefix(repo) {
+        Ok(below) if below.as_os_str().is_empty() => dir.to_owned(),
         Ok(below) if RealFs.exists(&dir.join(below)) => dir.join(below),
         _ => dir.to_owned(),
     }
