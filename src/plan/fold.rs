@@ -4,10 +4,13 @@
 //! maximum: lines may come late, twice, or from many files without a common order, and the result is
 //! the same (a join of a semilattice, as in state-based CRDTs).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::queue::events::Event;
+use crate::queue::ids::natural_cmp;
 use crate::sys::clock::parse_rfc3339;
+
+use super::base::Base;
 
 /// The states that people see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,12 +97,13 @@ pub struct Item {
     pub progress: Option<(Option<f64>, String)>,
 }
 
-/// All tasks.
+/// All tasks: those of a checkpoint as sorted text, and over it what was folded since.
 #[derive(Debug, Clone, Default)]
 pub struct Board {
-    /// By id.
-    pub items: HashMap<String, Item>,
+    base: Base,
+    items: HashMap<String, Item>,
     counts: [usize; 12],
+    some: BTreeMap<State, BTreeSet<String>>,
     /// The latest notices, newest last: what happened and when.
     pub notices: Vec<(u64, String)>,
     /// Time of the first claim.
@@ -108,13 +112,76 @@ pub struct Board {
     pub last_end_ms: u64,
 }
 
+/// Ids that are remembered for each state. More are counted only; when the remembered ones are used
+/// up, the others are looked for.
+const SOME: usize = 100;
+
 /// Notices that are remembered.
 const NOTICES: usize = 5;
 
 impl Board {
+    /// The board of a checkpoint.
+    pub fn of(base: Base, known: &BTreeMap<String, (usize, Vec<String>)>) -> Board {
+        let mut board = Board { base, ..Board::default() };
+        for state in State::ALL {
+            if let Some((count, some)) = known.get(state.word()) {
+                board.counts[index(state)] = *count;
+                board.some.insert(state, some.iter().cloned().collect());
+            }
+        }
+        board
+    }
+
+    /// What a checkpoint remembers of each state: how many tasks, and some of them.
+    pub fn known(&mut self) -> BTreeMap<String, (usize, Vec<String>)> {
+        let mut one =
+            |state: State| (state.word().to_owned(), (self.count(state), self.some(state, SOME)));
+        State::ALL.into_iter().map(&mut one).collect()
+    }
+
     /// How many tasks are in a state.
     pub fn count(&self, state: State) -> usize {
         self.counts[index(state)]
+    }
+
+    /// Where a task stands.
+    pub fn get(&self, id: &str) -> Option<Item> {
+        self.items.get(id).cloned().or_else(|| self.base.find(id))
+    }
+
+    /// Tasks that changed since the checkpoint.
+    pub fn changed(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Everything, as the text of a new checkpoint.
+    pub fn to_base(&self) -> Base {
+        let old = self.base.items().filter(|(id, _)| !self.items.contains_key(id));
+        let new = self.items.iter().map(|(id, item)| (id.clone(), item.clone()));
+        Base::of(old.chain(new).collect())
+    }
+
+    /// Some of the tasks in a state, in natural order.
+    pub fn some(&mut self, state: State, most: usize) -> Vec<String> {
+        let least = self.count(state).min(most);
+        if self.some.get(&state).map_or(0, BTreeSet::len) < least {
+            let new = self.items.iter().filter(|(_, i)| i.state == state).map(|(id, _)| id.clone());
+            let old = self
+                .base
+                .items()
+                .filter(|(id, item)| item.state == state && !self.items.contains_key(id));
+            let mut ids: Vec<String> = new.chain(old.map(|(id, _)| id)).collect();
+            if ids.len() > SOME {
+                ids.select_nth_unstable_by(SOME, |a, b| natural_cmp(a, b));
+                ids.truncate(SOME);
+            }
+            self.some.insert(state, ids.into_iter().collect());
+        }
+        let known = self.some.get(&state).cloned().unwrap_or_default();
+        let mut ids: Vec<String> = known.into_iter().collect();
+        ids.sort_by(|a, b| natural_cmp(a, b));
+        ids.truncate(most);
+        ids
     }
 
     /// Takes in one line.
@@ -125,10 +192,11 @@ impl Board {
             return;
         }
         if event.k == "progress" {
-            if let Some(item) = self.items.get_mut(&event.id)
+            if let Some(mut item) = self.get(&event.id)
                 && item.place == (event.n, CLAIMED)
             {
                 item.progress = Some((event.pct, event.why.clone()));
+                self.items.insert(event.id.clone(), item);
             }
             return;
         }
@@ -145,18 +213,21 @@ impl Board {
 
     /// Puts a task at a place, if that is higher than where it stands.
     pub fn set(&mut self, id: &str, item: Item) {
-        match self.items.get_mut(id) {
-            Some(old) if old.place >= item.place => {}
-            Some(old) => {
-                self.counts[index(old.state)] -= 1;
-                self.counts[index(item.state)] += 1;
-                *old = item;
+        if let Some(old) = self.get(id) {
+            if old.place >= item.place {
+                return;
             }
-            None => {
-                self.counts[index(item.state)] += 1;
-                self.items.insert(id.to_owned(), item);
+            self.counts[index(old.state)] -= 1;
+            if let Some(ids) = self.some.get_mut(&old.state) {
+                ids.remove(id);
             }
         }
+        self.counts[index(item.state)] += 1;
+        let ids = self.some.entry(item.state).or_default();
+        if ids.len() < SOME {
+            ids.insert(id.to_owned());
+        }
+        self.items.insert(id.to_owned(), item);
     }
 
     fn notice(&mut self, at_ms: u64, why: &str) {
@@ -239,7 +310,7 @@ mod tests {
             .iter()
             .map(|e| {
                 board.fold(e);
-                board.items["a"].state
+                board.get("a").unwrap().state
             })
             .collect();
         use State::*;
@@ -262,7 +333,7 @@ mod tests {
             for event in story.iter().rev() {
                 board.fold(event);
             }
-            prop_assert_eq!(board.items["a"].state, State::Done);
+            prop_assert_eq!(board.get("a").unwrap().state, State::Done);
             let total: usize = State::ALL.iter().map(|s| board.count(*s)).sum();
             prop_assert_eq!(total, 1);
         }

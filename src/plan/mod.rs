@@ -1,5 +1,6 @@
 //! Pure decisions over values: no file, no clock, no process.
 
+pub mod base;
 pub mod fold;
 pub mod graph;
 pub mod jsonl;

@@ -42,19 +42,19 @@ pub fn run(site: &Site) -> Result<()> {
     loop {
         let changed = reader.catch_up(queue, |_| ())?;
         if changed || published.is_none() {
-            match publish(queue, &summarise(queue, &reader)) {
+            match publish(queue, &summarise(queue, &mut reader)) {
                 Ok(()) => {}
                 Err(e) => tracing::error!(error = %e, "cannot publish the status; will try again"),
             }
             published = Some(Instant::now());
         }
         if changed && saved.elapsed() >= CHECKPOINT_EVERY {
-            checkpoint(&reader, queue);
+            checkpoint(&mut reader, queue);
             saved = Instant::now();
         }
         let wakes = waiter.wait(Instant::now() + rescan);
         if wakes.iter().any(|w| matches!(w, Wake::Signal(_))) {
-            checkpoint(&reader, queue);
+            checkpoint(&mut reader, queue);
             me.leave(queue);
             return Ok(());
         }
@@ -73,7 +73,7 @@ pub fn run(site: &Site) -> Result<()> {
     }
 }
 
-fn checkpoint(reader: &Reader, queue: &crate::queue::Queue) {
+fn checkpoint(reader: &mut Reader, queue: &crate::queue::Queue) {
     if let Err(e) = reader.save(queue) {
         tracing::error!(error = %e, "cannot write a checkpoint; the next one will");
     }

@@ -1,15 +1,16 @@
 //! Reading `events/` into a board: from a checkpoint, only what is new.
 //!
-//! `stats/checkpoint` is a line of JSON (which files were read how far) and a line for each task. It
-//! is written by the aggregator now and then, and by `coord status` when no aggregator lives; it may
-//! be deleted at any time, then all events are read once more.
+//! `stats/checkpoint` is a line of JSON (which files were read how far) and a line for each task,
+//! sorted. It is written by the aggregator now and then, and by `coord status` when no aggregator
+//! lives; it may be deleted at any time, then all events are read once more.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Cannot, Result};
-use crate::plan::fold::{Board, Item, State};
+use crate::plan::base::Base;
+use crate::plan::fold::Board;
 
 use super::Queue;
 use super::events::Event;
@@ -29,6 +30,7 @@ pub struct Reader {
 struct Header {
     v: u32,
     files: BTreeMap<String, u64>,
+    states: BTreeMap<String, (usize, Vec<String>)>,
     notices: Vec<(u64, String)>,
     first_claim_ms: u64,
     last_end_ms: u64,
@@ -39,47 +41,34 @@ impl Reader {
     pub fn load(queue: &Queue) -> Reader {
         let path = queue.layout.at("stats/checkpoint");
         let bytes = queue.fs.read(&path, 0, usize::MAX >> 1).unwrap_or_default();
-        std::str::from_utf8(&bytes).ok().and_then(Reader::parse).unwrap_or_default()
+        Reader::parse(bytes).unwrap_or_default()
     }
 
-    fn parse(text: &str) -> Option<Reader> {
-        let mut lines = text.lines();
-        let header: Header = serde_json::from_str(lines.next()?).ok()?;
-        let mut board = Board::default();
+    fn parse(mut bytes: Vec<u8>) -> Option<Reader> {
+        let end = bytes.iter().position(|&b| b == b'\n')?;
+        let header: Header = serde_json::from_slice(&bytes[..end]).ok()?;
+        bytes.drain(..=end);
+        let mut board = Board::of(Base::new(bytes), &header.states);
         board.notices = header.notices;
         board.first_claim_ms = header.first_claim_ms;
         board.last_end_ms = header.last_end_ms;
-        for line in lines {
-            let mut fields = line.split('\t');
-            let id = fields.next()?;
-            let place = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-            let state = State::of(fields.next()?)?;
-            let since_ms = fields.next()?.parse().ok()?;
-            let by = fields.next()?.to_owned();
-            board.set(id, Item { place, state, by, since_ms, progress: None });
-        }
         Some(Reader { board, offsets: header.files })
     }
 
     /// Writes the checkpoint.
-    pub fn save(&self, queue: &Queue) -> Result<()> {
-        use std::fmt::Write;
+    pub fn save(&mut self, queue: &Queue) -> Result<()> {
         let header = Header {
             v: 1,
             files: self.offsets.clone(),
+            states: self.board.known(),
             notices: self.board.notices.clone(),
             first_claim_ms: self.board.first_claim_ms,
             last_end_ms: self.board.last_end_ms,
         };
-        let mut text = serde_json::to_string(&header).unwrap_or_default();
-        text.push('\n');
-        for (id, item) in &self.board.items {
-            let (n, rank) = item.place;
-            let (state, since_ms, by) = (item.state.word(), item.since_ms, &item.by);
-            // Writing into memory cannot fail.
-            let _ = writeln!(text, "{id}\t{n}\t{rank}\t{state}\t{since_ms}\t{by}");
-        }
-        queue.replace(&queue.layout.at("stats/checkpoint"), text.as_bytes())
+        let mut text = serde_json::to_vec(&header).unwrap_or_default();
+        text.push(b'\n');
+        text.extend_from_slice(self.board.to_base().text());
+        queue.replace(&queue.layout.at("stats/checkpoint"), &text)
     }
 
     /// Bytes read so far, of all files: equal to `size_of_events` when nothing is missing.

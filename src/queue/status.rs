@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::plan::fold::{Board, State};
+use crate::plan::fold::State;
 use crate::sys::clock::rfc3339;
 
 use super::Queue;
 use super::board::{Reader, size_of_events};
-use super::ids::natural_cmp;
 use super::record::{self, Spec};
+
+/// Changed tasks above which `coord status` writes a new checkpoint.
+const CHANGED_MAX: usize = 1000;
 
 /// Rows of a list in the summary.
 const ROWS: usize = 20;
@@ -95,72 +97,55 @@ fn spec_of(queue: &Queue, id: &str) -> Spec {
     record::parse(&bytes).unwrap_or_default()
 }
 
-/// The ids in a state, in natural order, at most `ROWS`.
-fn some(board: &Board, state: State) -> Vec<&String> {
-    if board.count(state) == 0 {
-        return Vec::new();
-    }
-    let mut ids: Vec<&String> =
-        board.items.iter().filter(|(_, item)| item.state == state).map(|(id, _)| id).collect();
-    if ids.len() > ROWS {
-        ids.select_nth_unstable_by(ROWS, |a, b| natural_cmp(a, b));
-        ids.truncate(ROWS);
-    }
-    ids.sort_by(|a, b| natural_cmp(a, b));
-    ids
-}
-
 /// Summarises a board.
-pub fn summarise(queue: &Queue, reader: &Reader) -> Status {
-    let board = &reader.board;
+pub fn summarise(queue: &Queue, reader: &mut Reader) -> Status {
+    let events = reader.bytes();
+    let board = &mut reader.board;
     let counts = State::ALL.iter().map(|s| (s.word().to_owned(), board.count(*s))).collect();
-    let since = |id: &str| board.items.get(id).map_or(0, |i| i.since_ms);
     let mut needs_you = Vec::new();
-    for id in some(board, State::Manual) {
+    for id in board.some(State::Manual, ROWS) {
         needs_you.push(Need {
             id: id.clone(),
             kind: "manual".to_owned(),
-            what: spec_of(queue, id).title,
-            since_ms: since(id),
+            what: spec_of(queue, &id).title,
+            since_ms: board.get(&id).map_or(0, |i| i.since_ms),
             hint: format!("coord done {id}"),
         });
     }
-    for id in some(board, State::Failed) {
-        let n = board.items.get(id).map_or(0, |i| i.place.0);
-        let spec = spec_of(queue, id);
+    for id in board.some(State::Failed, ROWS) {
+        let (n, since_ms) = board.get(&id).map_or((0, 0), |i| (i.place.0, i.since_ms));
+        let spec = spec_of(queue, &id);
         needs_you.push(Need {
             id: id.clone(),
             kind: "failed".to_owned(),
             what: format!("{} (attempt {n} was the last)", spec.title),
-            since_ms: since(id),
+            since_ms,
             hint: format!("coord show {id}"),
         });
     }
     needs_you.extend(rejected(queue));
-    let running = some(board, State::Running)
-        .into_iter()
-        .map(|id| {
-            let item = &board.items[id];
-            let (pct, note) = item.progress.clone().unwrap_or_default();
-            Row {
-                id: id.clone(),
-                attempt: item.place.0,
-                worker: item.by.clone(),
-                title: spec_of(queue, id).title,
-                since_ms: item.since_ms,
-                pct,
-                note,
-            }
-        })
-        .collect();
+    let mut running = Vec::new();
+    for id in board.some(State::Running, ROWS) {
+        let Some(item) = board.get(&id) else { continue };
+        let (pct, note) = item.progress.unwrap_or_default();
+        running.push(Row {
+            title: spec_of(queue, &id).title,
+            attempt: item.place.0,
+            worker: item.by,
+            since_ms: item.since_ms,
+            pct,
+            note,
+            id,
+        });
+    }
     Status {
         schema: "coord.status/1".to_owned(),
         as_of: rfc3339(queue.clock.wall_ms()),
-        events: reader.bytes(),
+        events,
         counts,
         needs_you,
         running,
-        next: some(board, State::Ready).into_iter().cloned().collect(),
+        next: board.some(State::Ready, ROWS),
         notices: board
             .notices
             .iter()
@@ -206,10 +191,13 @@ pub fn current(queue: &Queue) -> Result<Status> {
     }
     let mut reader = Reader::load(queue);
     let new = reader.catch_up(queue, |_| ())?;
-    let status = summarise(queue, &reader);
+    let status = summarise(queue, &mut reader);
     if new {
-        // A read-only queue can be looked at all the same.
-        let saved = reader.save(queue).and_then(|()| publish(queue, &status));
+        // A few events are folded again by the next one who asks; many are put into a checkpoint. A
+        // read-only queue can be looked at all the same.
+        let many = reader.board.changed() > CHANGED_MAX;
+        let saved = if many { reader.save(queue) } else { Ok(()) };
+        let saved = saved.and_then(|()| publish(queue, &status));
         if let Err(e) = saved {
             tracing::debug!(error = %e, "cannot leave a checkpoint");
         }
