@@ -1,4 +1,39 @@
 //! `coord`: many cooperating processes on one pile of work, where the pile is a directory.
+//!
+//! What is on disk, and what a crash leaves at each step, is in `queue-layout.md`. This is the map
+//! of the code.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | [`cli`] | arguments in, text and JSON out |
+//! | [`program`] | the five programs: worker, coordinator, monitor, aggregator, and how they start |
+//! | [`run`] | one attempt inside one worker: environment, worktree, command, verdict |
+//! | [`queue`] | the directory and its protocol: registers, hints, intents, transitions |
+//! | [`plan`] | decisions over values: graph, selectors, retries, the fold of events, task files |
+//! | [`config`] | what `coord.toml` may say |
+//! | [`sys`] | files, processes, signals, clocks, wake-ups |
+//! | [`error`] | errors with hints, and exit codes |
+//!
+//! **Imports go one way**: `cli → program → {run, plan, queue} → sys`. Anybody may use `error`;
+//! `config` stands beside `plan`. `run` may use `queue` and `plan`. `plan` knows the records and
+//! names of `queue` and nothing else of it, and `queue` asks `plan` for decisions. `tests/tidy.rs`
+//! has each edge with its reason, and fails on any other.
+//!
+//! **What there is not:**
+//!
+//! - No program reads another's memory, socket or standard output. They meet in the directory.
+//! - No code outside `sys` opens, changes or removes a file, starts a process, sleeps, or asks the
+//!   time of day. Clippy's `disallowed-methods` names the replacement.
+//! - `plan` does no I/O and has no clock, so that a simulator takes the same decisions.
+//! - No state is set. It is a function of the names in a task's directory.
+//! - No register is written twice, renamed onto or removed.
+//! - No program waits for a lock. The one lock only spares a second coordinator its work.
+//! - No wake-up is trusted. It is a reason to look; a lost one costs a rescan.
+//! - No repair belongs to one program. Each is open to every process.
+//! - Nothing depends on the aggregator. It may be dead for a week, and only the status is stale.
+//! - Nothing is lost with `ready/`, `delayed/`, `blocked/` or `status.json`.
+//! - Nothing of a queue is removed recursively.
+//! - Losing a race is a value, not an error: no `AlreadyExists` leaves `queue`.
 
 pub mod cli;
 pub mod config;
