@@ -1,0 +1,185 @@
+//! SIGKILL at every named step of the protocol: real programs, a real directory.
+//!
+//! For each `step!` name in the sources, a whole story (adding, holding, cancelling, failing,
+//! retrying, delaying, incoming files, manual work) is played by processes that each die when they
+//! reach that step for the first time; then again by processes that die there while they recover from
+//! that. Afterwards the commands are simply repeated and one plain `coord work --until-empty` must
+//! finish everything, with every task accepted once and `coord fsck --strict` clean.
+//!
+//! A step that no process of the story ever reached fails the test: it would not be tested.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use support::Sandbox;
+
+/// Every name in the sources.
+fn steps() -> BTreeSet<String> {
+    fn walk(dir: &Path, names: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(&path, names);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+                for line in code {
+                    if let Some((_, rest)) = line.split_once("step!(\"") {
+                        names.insert(rest.split('"').next().unwrap().to_owned());
+                    }
+                }
+            }
+        }
+    }
+    let mut names = BTreeSet::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut names);
+    names
+}
+
+/// One story on one queue.
+struct Story {
+    sandbox: Sandbox,
+}
+
+impl Story {
+    /// `step`: what each process of the story does when it reaches it, or nothing.
+    fn new(step: Option<&str>) -> Story {
+        let mut sandbox = Sandbox::new();
+        let trace = sandbox.beside("trace");
+        sandbox.set("COORD_STEP_TRACE", &trace.to_string_lossy());
+        sandbox.set("COORD_STEP", &step.map(|s| format!("{s}:crash")).unwrap_or_default());
+        Story { sandbox }
+    }
+
+    fn reached(&self) -> BTreeSet<String> {
+        let text = std::fs::read_to_string(self.sandbox.beside("trace")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Every command may be killed, refused or done already; what counts is the end.
+    fn try_all(&self, commands: &[&[&str]]) {
+        for command in commands {
+            drop(self.sandbox.coord(command));
+        }
+    }
+
+    /// The same commands are given at every stage: ids make them mean the same.
+    fn put_in(&self) {
+        self.try_all(&[
+            &["add", "--id", "plain", "--", "true"],
+            &["add", "--id", "after", "--after", "plain,twice", "--", "true"],
+            &["add", "--id", "twice", "--backoff", "10ms", "--sh", "test $COORD_ATTEMPT != 1"],
+            &["add", "--id", "later", "--not-before", "2020-01-01T00:00:00Z", "--", "true"],
+            &["add", "--id", "put-off", "--sh", "test -e $COORD_OUT/../1.end || { echo 0.05 >$COORD_OUT/retry-after; exit 75; }"],
+            &["add", "--id", "held", "--hold", "--", "true"],
+            &["add", "--id", "kept", "--after", "person", "--", "true"],
+            &["hold", "kept"],
+            &["release", "held"],
+            &["release", "kept"],
+            &["add", "--id", "person", "--manual"],
+            &["add", "--id", "dropped", "--hold", "--", "true"],
+            &["cancel", "dropped"],
+            &["add", "--id", "with-dropped", "--after", "dropped", "--on-dep-dead", "cancel", "--", "true"],
+            &["add", "--id", "bad", "--retries", "0", "--", "false"],
+            &["add", "--id", "behind-bad", "--after", "bad", "--on-dep-dead", "run", "--", "true"],
+            &["done", "person"],
+        ]);
+        let queue = self.sandbox.queue("incoming");
+        let once = self.sandbox.beside("dropped-in");
+        if !once.exists() {
+            std::fs::write(&once, "").unwrap();
+            for (name, text) in [("good.json", r#"{"id": "in", "sh": "true"}"#), ("bad.json", "{"), ("n.json", r#"{"sh": "true"}"#)] {
+                let file = self.sandbox.beside(name);
+                std::fs::write(&file, text).unwrap();
+                let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+                std::fs::File::options().append(true).open(&file).unwrap().set_modified(old).unwrap();
+                std::fs::rename(&file, queue.join(name)).unwrap();
+            }
+        }
+    }
+
+    fn work(&self) {
+        self.try_all(&[&["work", "--until-empty"], &["retry", "bad", "--note", "again"]]);
+    }
+
+    /// From here on nobody dies.
+    fn heal(&mut self) {
+        self.sandbox.set("COORD_STEP", "");
+        self.put_in();
+        self.sandbox.coord(&["work", "--until-empty"]);
+        self.put_in();
+        let output = self.sandbox.coord(&["work", "--until-empty"]);
+        assert!(matches!(output.code, 0 | 1), "{output:?}");
+    }
+
+    fn verify(&self, step: &str) {
+        let done = ["plain", "after", "twice", "later", "put-off", "held", "kept", "person", "behind-bad", "in"];
+        for id in done {
+            assert_eq!(self.sandbox.state(id), "done", "{step}: {id}\n{}", self.sandbox.coord(&["show", id]).stdout);
+            let ends = self.sandbox.names(&format!("tasks/{id}"));
+            let accepted = ends
+                .iter()
+                .filter_map(|n| n.strip_suffix(".end")?.parse().ok())
+                .filter(|n| self.sandbox.end(id, *n)["verdict"] == "done");
+            assert_eq!(accepted.count(), 1, "{step}: {id} was accepted more than once");
+        }
+        assert_eq!(self.sandbox.state("dropped"), "cancelled", "{step}");
+        assert_eq!(self.sandbox.state("with-dropped"), "cancelled", "{step}");
+        assert_eq!(self.sandbox.state("bad"), "failed", "{step}");
+        // The file without an id became one task, however often its submission was begun.
+        let numbered = self.sandbox.names("tasks").into_iter().filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
+        assert_eq!(numbered.count(), 1, "{step}: a file in incoming/ was submitted twice or not at all");
+        let rejected = self.sandbox.names("incoming/rejected");
+        assert_eq!(rejected.iter().filter(|n| n.ends_with(".why")).count(), 1, "{step}: {rejected:?}");
+        self.sandbox.coord(&["fsck", "--strict"]).exits(0);
+        assert!(self.sandbox.processes().is_empty(), "{step}: processes are left");
+    }
+}
+
+fn crash_at(step: &str) -> BTreeSet<String> {
+    let mut story = Story::new(Some(step));
+    // The second round recovers from the first, and dies at the same place.
+    for _ in 0..2 {
+        story.put_in();
+        story.work();
+    }
+    // A recovery that is killed at other places: between its own decisive calls.
+    for other in ["recover.expire", "recover.drop_intent", "end.settle"] {
+        story.sandbox.set("COORD_STEP", &format!("{other}:crash"));
+        story.work();
+    }
+    let reached = story.reached();
+    story.heal();
+    story.verify(step);
+    reached
+}
+
+/// Steps that need a situation of their own; each has a test below.
+const APART: &[&str] = &[
+    "keeper.kill",
+    "end.late",
+    "claim.help",
+    "claim.drop_intent",
+    "submit.rekey",
+    "sweep.orphan",
+    "sweep.rmdir",
+];
+
+#[test]
+fn killed_at_every_step() {
+    let all = steps();
+    assert!(all.len() > 50, "the sources have only {} steps", all.len());
+    let mut reached = BTreeSet::new();
+    for step in all.iter().filter(|s| !APART.contains(&s.as_str())) {
+        let seen = crash_at(step);
+        assert!(seen.contains(step), "no process of the story reached {step}: it is not tested");
+        reached.extend(seen);
+    }
+    println!("killed at {} steps", all.len() - APART.len());
+    for step in APART {
+        assert!(all.contains(*step), "{step} is no longer a step");
+    }
+}

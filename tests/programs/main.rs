@@ -1,0 +1,16 @@
+//! The programs as a user meets them: real processes, real files, exit codes and texts.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests prepare and look at files from outside, as users and broken programs do"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_inputs;
+mod fleet;
+mod inside;
+mod life;
+mod peers;
+mod rules;
+mod single;
