@@ -72,5 +72,5 @@ fn print(root: &Path, findings: &[Finding]) {
     output::columns(&rows);
     let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
     let (errors, leftovers) = (count(Severity::Error), count(Severity::Leftover));
-    output::note(&format!("{errors} errors, {leftovers} leftovers"));
+    output::note(&format!("errors: {errors}, leftovers: {leftovers}"));
 }

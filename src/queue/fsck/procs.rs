@@ -57,7 +57,8 @@ fn look(survey: &mut Survey<'_>, wid: &str) -> Seen {
         if same_host && card.boot == place.boot && card.pidns == place.pidns {
             return alive::is_alive(card.pid, card.start);
         }
-        !ended && !(same_host && card.boot != place.boot)
+        let earlier_boot = same_host && card.boot != place.boot;
+        !(ended || earlier_boot)
     });
     let names = queue.list(&dir.join("run")).unwrap_or_default();
     let names: BTreeSet<String> = names.iter().filter_map(|e| task_of(&e.name)).collect();

@@ -137,8 +137,7 @@ fn permitted(survey: &mut Survey<'_>, task: &Task) {
         ("merge", &names.merges),
     ] {
         for &n in numbers.difference(&names.claims) {
-            let what = format!("attempt {n} has an {kind}, but nobody claimed it");
-            let what = what.replace("an cancel", "a cancel").replace("an reopen", "a reopen");
+            let what = format!("there is {n}.{kind}, but nobody claimed attempt {n}");
             survey.add(Severity::Error, "I3", &at(n, kind), what, kept);
         }
     }
