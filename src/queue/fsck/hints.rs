@@ -158,21 +158,18 @@ fn unserved(survey: &mut Survey<'_>, id: &str) {
     }
 }
 
-/// Waiters that wait for nothing. One that a finished task keeps is dropped by the next sweep.
+/// Waiters that do not exist. One that a finished task keeps is in order: who was still blocked by
+/// something else when it was served stays listed until the next sweep.
 fn waiters(survey: &mut Survey<'_>) -> Result<()> {
     let queue = survey.queue;
     for on in names(queue, &queue.layout.at("waiters"))? {
         let dir = queue.layout.waiters(&on);
-        let done = survey.tasks.get(&on).is_some_and(|f| matches!(f.phase, Phase::Done(_)));
         for entry in queue.list(&dir)? {
             let path = dir.join(&entry.name);
             if !survey.tasks.contains_key(&entry.name) {
                 let severity = survey.unless_remembered(&entry.name).max(Severity::Leftover);
                 let what = format!("there is no task {}", entry.name);
                 survey.add(severity, "stale", &path, what, "harmless: it may be removed");
-            } else if done {
-                let what = format!("{on} is done and still lists {}", entry.name);
-                survey.add(Severity::Note, "stale", &path, what, "the next sweep removes it");
             }
         }
     }
