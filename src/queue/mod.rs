@@ -14,6 +14,7 @@ pub mod control;
 pub mod end;
 pub mod evaluate;
 pub mod events;
+pub mod fsck;
 pub mod ids;
 pub mod incoming;
 pub mod init;

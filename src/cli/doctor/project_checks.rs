@@ -1,0 +1,112 @@
+//! Disk, git, the other programs, coord.toml and its agents.
+
+use crate::config::{Config, Isolation};
+use crate::program::start::sibling;
+use crate::run::site::{git_top, read_config};
+use crate::sys::fs::{Fs, RealFs};
+use crate::sys::{child, machine};
+
+use super::{Check, Place, output};
+
+/// The other programs.
+const PROGRAMS: [&str; 4] =
+    ["coord-coordinator", "coord-worker", "coord-monitor", "coord-aggregator"];
+
+/// All checks of the project and the installation.
+pub(super) fn all(place: &Place) -> Vec<Check> {
+    let read = read_config(&place.root);
+    let config = read.as_ref().map_or_else(|_| Config::default(), Config::clone);
+    let parsed = match read {
+        Ok(_) => Check::fine("config", "coord.toml is right, or not there"),
+        Err(e) => Check::fail("config", output::error_text(&e), e.hint.unwrap_or_default()),
+    };
+    vec![
+        parsed,
+        disk(place, &config),
+        leases(place, &config),
+        git(place, &config),
+        programs(),
+        agents(place, &config),
+    ]
+}
+
+fn disk(place: &Place, config: &Config) -> Check {
+    let Some((free, total)) = machine::disk_space(&place.dir) else {
+        return Check::warn("disk", "its free space is unknown", "");
+    };
+    // As the worker reckons: a small file system keeps a twentieth free, a large one 64 MiB.
+    let least = config.limits.disk_free_bytes.unwrap_or((total / 20).min(64 << 20));
+    let detail = format!("{} MiB free, work stops below {} MiB", free >> 20, least >> 20);
+    if free < least {
+        return Check::fail("disk", detail, "make room, or lower [limits] disk_free in coord.toml");
+    }
+    Check::fine("disk", detail)
+}
+
+/// On a shared file system a healthy client may be silent for more than a minute.
+fn leases(place: &Place, config: &Config) -> Check {
+    const SHARED_MIN_MS: u64 = 120_000;
+    let (lease, beat) = (config.lease.expire_ms / 1000, config.lease.heartbeat_ms / 1000);
+    let detail =
+        format!("a claim is taken away after {lease} s without a beat; one every {beat} s");
+    if machine::fs_kind(&place.dir).blind && config.lease.expire_ms < SHARED_MIN_MS {
+        return Check::warn("leases", detail, "[lease] expire = \"2m\" on a shared file system");
+    }
+    Check::fine("leases", detail)
+}
+
+fn git(place: &Place, config: &Config) -> Check {
+    if config.worktree.isolation == Isolation::None {
+        return Check::fine("git", "not used: [worktree] isolation = \"none\"");
+    }
+    let version = match child::run("git", &["--version"], &place.root) {
+        Ok(output) if output.ok => output.stdout.trim().to_owned(),
+        _ => {
+            let hint = "install git, or [worktree] isolation = \"none\"";
+            return Check::warn("git", "not installed: tasks run in the project's directory", hint);
+        }
+    };
+    match git_top(&place.root) {
+        Some(top) => Check::fine("git", format!("{version}, repository {}", top.display())),
+        None => {
+            let detail =
+                format!("{version}, no repository with a commit: tasks share one directory");
+            Check::warn("git", detail, "git init && git commit, for a worktree for each attempt")
+        }
+    }
+}
+
+fn programs() -> Check {
+    let missing: Vec<&str> =
+        PROGRAMS.into_iter().filter(|program| sibling(program).is_err()).collect();
+    if missing.is_empty() {
+        return Check::fine("programs", PROGRAMS.join(" "));
+    }
+    let detail = format!("not beside coord: {}", missing.join(" "));
+    Check::fail("programs", detail, "install all five programs into one directory")
+}
+
+/// The agent that prompts go to must be there; others may be for other machines.
+fn agents(place: &Place, config: &Config) -> Check {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let program = |name: &str| config.agents.get(name).and_then(|agent| agent.command.first());
+    let found = |program: &str| {
+        child::find_program(program, &path, &place.root).is_ok_and(|path| RealFs.exists(&path))
+    };
+    let missing = |name: &&String| program(name).is_some_and(|program| !found(program));
+    let absent: Vec<&String> = config.agents.keys().filter(missing).collect();
+    let named: Vec<String> = absent
+        .iter()
+        .map(|name| format!("{name} ({})", program(name).map_or("", String::as_str)))
+        .collect();
+    let detail = format!("not on PATH: {}", named.join(", "));
+    let hint = "install it, or mend [agents] in coord.toml";
+    if absent.iter().any(|name| **name == config.workers.agent) {
+        return Check::fail("agents", detail, hint);
+    }
+    if !absent.is_empty() {
+        return Check::warn("agents", detail, hint);
+    }
+    let names: Vec<&str> = config.agents.keys().map(String::as_str).collect();
+    Check::fine("agents", names.join(" "))
+}

@@ -1,0 +1,182 @@
+//! `coord fsck`: looks at every file of a queue and names what is not as the protocol leaves it.
+//!
+//! The look changes nothing, follows no symbolic link, opens nothing but regular files, and goes on
+//! whatever the bytes are (I23). While programs run the queue changes under it, so an error counts
+//! only if it is still there when everything is looked at again.
+
+mod hints;
+mod procs;
+mod registers;
+mod repair;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::plan::fold::State;
+
+use super::Queue;
+use super::evaluate::Readiness;
+use super::tasks::{Names, Phase};
+use procs::Seen;
+pub use repair::repair;
+
+/// How much a finding means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// An invariant is broken: work may be lost, stuck or done twice.
+    Error,
+    /// A crash or a hand left it; recovery, the sweep or a person removes it, and nothing is wrong.
+    Leftover,
+    /// In order, but worth knowing: of a live process, or rejected input. Never counts.
+    Note,
+}
+
+impl Severity {
+    /// The word that people see.
+    pub fn word(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Leftover => "leftover",
+            Severity::Note => "note",
+        }
+    }
+}
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How much it means.
+    pub severity: Severity,
+    /// The invariant that it breaks (`I3`), or a word: format, foreign, stale, dead, tmp, …
+    pub invariant: &'static str,
+    /// The file or directory.
+    #[serde(serialize_with = "as_text")]
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub what: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// A foreign name need not be UTF-8, and JSON knows nothing else.
+fn as_text<S: serde::Serializer>(
+    path: &Path,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+impl Finding {
+    /// Whether it makes the answer "no".
+    pub fn counts(&self, strict: bool) -> bool {
+        match self.severity {
+            Severity::Error => true,
+            Severity::Leftover => strict,
+            Severity::Note => false,
+        }
+    }
+}
+
+/// What is remembered of a task. Not the task itself: that keeps its directory open.
+struct Facts {
+    names: Names,
+    phase: Phase,
+    readiness: Option<Readiness>,
+    state: Option<State>,
+    after: Vec<String>,
+    /// When the newest register was published (milliseconds since 1970).
+    newest_ms: u64,
+}
+
+/// One look at everything.
+struct Survey<'a> {
+    queue: &'a Queue,
+    procs: BTreeMap<String, Seen>,
+    tasks: BTreeMap<String, Facts>,
+    findings: Vec<Finding>,
+}
+
+impl Survey<'_> {
+    fn add(
+        &mut self,
+        severity: Severity,
+        invariant: &'static str,
+        path: &Path,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let (path, what, hint) = (path.to_owned(), what.into(), hint.into());
+        self.findings.push(Finding { severity, invariant, path, what, hint });
+    }
+
+    /// Whether any process may still be acting.
+    fn anyone_lives(&self) -> bool {
+        self.procs.values().any(|seen| seen.lives)
+    }
+
+    /// How much an unfinished follow-up of a task means: nothing while a live process remembers it,
+    /// little while recovery will find it in a dead one's intents. Serving those who wait is a
+    /// follow-up of the task waited for, so its intents cover them too.
+    fn unless_remembered(&self, id: &str) -> Severity {
+        let mut best = Severity::Error;
+        let mut seen = BTreeSet::new();
+        let mut todo = vec![id.to_owned()];
+        while let Some(id) = todo.pop() {
+            if !seen.insert(id.clone()) {
+                continue;
+            }
+            for process in self.procs.values().filter(|p| p.names.contains(&id)) {
+                best = best.max(if process.lives { Severity::Note } else { Severity::Leftover });
+            }
+            todo.extend(self.tasks.get(&id).into_iter().flat_map(|facts| facts.after.clone()));
+        }
+        best
+    }
+}
+
+/// Looks once. Processes first: an intent that is made later is for a change that is made later.
+fn look<'a>(queue: &'a Queue, strict: bool) -> Result<Survey<'a>> {
+    let mut survey =
+        Survey { queue, procs: BTreeMap::new(), tasks: BTreeMap::new(), findings: Vec::new() };
+    tree::check(&mut survey);
+    procs::gather(&mut survey)?;
+    registers::check(&mut survey)?;
+    procs::check(&mut survey);
+    hints::check(&mut survey)?;
+    streams::check(&mut survey, strict)?;
+    Ok(survey)
+}
+
+/// Everything that is wrong, the worst first. `strict` also compares every register with the events.
+pub fn check(queue: &Queue, strict: bool) -> Result<Vec<Finding>> {
+    /// Time for a live process to finish what it was seen doing.
+    const BETWEEN: Duration = Duration::from_millis(150);
+    let mut survey = look(queue, strict)?;
+    for _ in 0..2 {
+        let errors = survey.findings.iter().filter(|f| f.severity == Severity::Error);
+        let errors: BTreeSet<(&str, PathBuf)> =
+            errors.map(|f| (f.invariant, f.path.clone())).collect();
+        if errors.is_empty() || !survey.anyone_lives() {
+            break;
+        }
+        crate::sys::wake::nap(BETWEEN);
+        let mut again = look(queue, strict)?;
+        let lasting = |f: &Finding| {
+            f.severity != Severity::Error || errors.contains(&(f.invariant, f.path.clone()))
+        };
+        again.findings.retain(lasting);
+        survey = again;
+    }
+    let mut findings = survey.findings;
+    findings.sort_by(|a, b| (a.severity, &a.path).cmp(&(b.severity, &b.path)));
+    Ok(findings)
+}

@@ -1,0 +1,177 @@
+//! `ready/`, `delayed/`, `blocked/`, `waiters/`: hints must exist where they are needed (I7, I14),
+//! and mean nothing where they do not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::error::Result;
+use crate::sys::machine;
+
+use super::super::Queue;
+use super::super::evaluate::Readiness;
+use super::super::ids::{Key, is_role};
+use super::super::tasks::Phase;
+use super::{Severity, Survey};
+
+/// Which of the three indices a hint stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Index {
+    Ready,
+    /// Due at this second since 1970.
+    Delayed(u64),
+    Blocked,
+}
+
+/// One entry of an index.
+pub(super) struct Hint {
+    pub index: Index,
+    pub key: Key,
+    pub path: PathBuf,
+}
+
+/// All hints. Names that are none are left to the walk.
+pub(super) fn all(queue: &Queue) -> Result<Vec<Hint>> {
+    let mut hints = Vec::new();
+    let mut take = |index: Index, dir: PathBuf| -> Result<()> {
+        for entry in queue.list(&dir)? {
+            if let Some(key) = Key::parse(&entry.name) {
+                hints.push(Hint { index, key, path: dir.join(&entry.name) });
+            }
+        }
+        Ok(())
+    };
+    for role in names(queue, &queue.layout.ready())?.into_iter().filter(|name| is_role(name)) {
+        let role = queue.layout.ready_role(&role);
+        for level in names(queue, &role)? {
+            let level = role.join(level);
+            for bucket in names(queue, &level)? {
+                take(Index::Ready, level.join(bucket))?;
+            }
+        }
+    }
+    for bucket in names(queue, &queue.layout.delayed())? {
+        if let Ok(due_s) = u64::from_str_radix(&bucket, 16) {
+            take(Index::Delayed(due_s), queue.layout.delayed().join(bucket))?;
+        }
+    }
+    take(Index::Blocked, queue.layout.blocked())?;
+    Ok(hints)
+}
+
+/// The directories in a directory.
+fn names(queue: &Queue, path: &std::path::Path) -> Result<Vec<String>> {
+    let entries = queue.list(path)?;
+    let dirs = entries.into_iter().filter(|e| e.kind == crate::sys::fs::Kind::Dir);
+    Ok(dirs.map(|e| e.name).collect())
+}
+
+/// Why a hint is stale; `None` if it is right.
+pub(super) fn stale(survey: &Survey<'_>, hint: &Hint) -> Option<String> {
+    let key = &hint.key;
+    let Some(facts) = survey.tasks.get(&key.task) else {
+        return Some(format!("there is no task {}", key.task));
+    };
+    if facts.phase != Phase::Pending(key.n) {
+        return Some(format!("{key} is not pending any more"));
+    }
+    match (hint.index, facts.readiness.as_ref()?) {
+        (Index::Ready, Readiness::Ready) | (Index::Blocked, Readiness::Blocked(_)) => None,
+        (Index::Delayed(_), Readiness::Delayed(_)) => None,
+        // Due, and not promoted yet.
+        (Index::Delayed(due_s), Readiness::Ready) => {
+            let due = due_s.saturating_mul(1000) <= survey.queue.clock.wall_ms();
+            (!due).then(|| format!("{key} is ready already"))
+        }
+        (_, other) => Some(format!("{key} is {}", word(other))),
+    }
+}
+
+fn word(readiness: &Readiness) -> &'static str {
+    match readiness {
+        Readiness::Ready => "ready",
+        Readiness::Held => "held",
+        Readiness::Manual => "for a person",
+        Readiness::Blocked(_) => "blocked",
+        Readiness::Delayed(_) => "delayed",
+        Readiness::CancelDue(_) => "to be cancelled",
+    }
+}
+
+/// Compares hints and waiters with what the registers say.
+pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
+    let hints = all(survey.queue)?;
+    let mut present: BTreeMap<Key, BTreeSet<Index>> = BTreeMap::new();
+    for hint in &hints {
+        present.entry(hint.key.clone()).or_default().insert(hint.index);
+        if let Some(why) = stale(survey, hint) {
+            let severity = survey.unless_remembered(&hint.key.task).max(Severity::Leftover);
+            let help = "harmless: whoever comes by removes it (coord fsck --repair)";
+            survey.add(severity, "stale", &hint.path, format!("stale hint: {why}"), help);
+        }
+    }
+    let ids: Vec<String> = survey.tasks.keys().cloned().collect();
+    for id in &ids {
+        missing(survey, id, &present);
+        unserved(survey, id);
+    }
+    waiters(survey)
+}
+
+/// I7: what could run must be found by somebody.
+fn missing(survey: &mut Survey<'_>, id: &str, present: &BTreeMap<Key, BTreeSet<Index>>) {
+    let Some(facts) = survey.tasks.get(id) else { return };
+    let (Phase::Pending(n), Some(readiness)) = (&facts.phase, &facts.readiness) else { return };
+    let key = Key::new(id, *n);
+    let what = match readiness {
+        Readiness::Held | Readiness::Manual => return,
+        _ if present.contains_key(&key) => return,
+        Readiness::CancelDue(why) => format!("{key} must be ended as cancelled ({why})"),
+        other => format!("{key} is {}, but no hint leads to it", word(other)),
+    };
+    let severity = survey.unless_remembered(id).max(unverified(survey.queue, facts.newest_ms));
+    let path = survey.queue.layout.task(id);
+    survey.add(severity, "I7", &path, what, "coord fsck --repair puts the hint back");
+}
+
+/// Hints are not durable: what was made before this boot counts only after the sweep of this boot.
+fn unverified(queue: &Queue, newest_ms: u64) -> Severity {
+    let place = machine::place();
+    let swept = queue.fs.stat(&queue.layout.boot_mark(&place.host_id, &place.boot)).is_ok();
+    if !swept && newest_ms < machine::booted_at_ms() { Severity::Leftover } else { Severity::Error }
+}
+
+/// I14: a blocked task is known to everything that it waits for.
+fn unserved(survey: &mut Survey<'_>, id: &str) {
+    let queue = survey.queue;
+    let Some(facts) = survey.tasks.get(id) else { return };
+    let Some(Readiness::Blocked(blockers)) = &facts.readiness else { return };
+    let newest_ms = facts.newest_ms;
+    let links: Vec<(String, PathBuf)> =
+        blockers.iter().map(|b| (b.on.clone(), queue.layout.waiters(&b.on).join(id))).collect();
+    for (on, path) in links {
+        if queue.fs.exists(&path) {
+            continue;
+        }
+        let severity = survey.unless_remembered(id).max(unverified(queue, newest_ms));
+        let what = format!("{id} waits for {on}, which does not know of it");
+        survey.add(severity, "I14", &path, what, "coord fsck --repair puts the link back");
+    }
+}
+
+/// Waiters that do not exist. One that a finished task keeps is in order: who was still blocked by
+/// something else when it was served stays listed until the next sweep.
+fn waiters(survey: &mut Survey<'_>) -> Result<()> {
+    let queue = survey.queue;
+    for on in names(queue, &queue.layout.at("waiters"))? {
+        let dir = queue.layout.waiters(&on);
+        for entry in queue.list(&dir)? {
+            let path = dir.join(&entry.name);
+            if !survey.tasks.contains_key(&entry.name) {
+                let severity = survey.unless_remembered(&entry.name).max(Severity::Leftover);
+                let what = format!("there is no task {}", entry.name);
+                survey.add(severity, "stale", &path, what, "harmless: it may be removed");
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! `tasks/`: every register must be readable, and allowed by those below it (I2, I3, I4).
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::error::Result;
+use crate::plan::graph::{describe, find_cycle};
+
+use super::super::Queue;
+use super::super::evaluate::{dependency, readiness};
+use super::super::record::{self, Card, End, Note, Spec, Stage, StageVerdict, Verdict};
+use super::super::state::state;
+use super::super::tasks::{self, Phase, Task};
+use super::{Facts, Severity, Survey};
+
+/// Looks at every task and remembers what the other checks need.
+pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
+    let queue = survey.queue;
+    for id in tasks::ids(queue)? {
+        match tasks::look(queue, &id) {
+            Ok(Some(task)) => one(survey, &task),
+            // Not a directory: the walk names it.
+            Ok(None) => {}
+            Err(e) => {
+                let hint = "check owner and mode of the directory";
+                let what = format!("the task cannot be read: {}", e.message);
+                survey.add(Severity::Error, "format", &queue.layout.task(&id), what, hint);
+            }
+        }
+    }
+    cycles(survey);
+    Ok(())
+}
+
+fn one(survey: &mut Survey<'_>, task: &Task) {
+    let queue = survey.queue;
+    readable(survey, task);
+    permitted(survey, task);
+    let after = task.spec.as_ref().map(|s| s.after.as_slice()).unwrap_or_default();
+    let judged = match task.phase {
+        Phase::Pending(n) => readiness(queue, task, n).ok(),
+        _ => None,
+    };
+    let facts = Facts {
+        names: task.names.clone(),
+        phase: task.phase.clone(),
+        readiness: judged,
+        state: state(queue, task).ok(),
+        after: after.iter().map(|entry| dependency(entry).0.to_owned()).collect(),
+        newest_ms: newest_ms(queue, &task.dir.path),
+    };
+    survey.tasks.insert(task.id.clone(), facts);
+}
+
+fn newest_ms(queue: &Queue, path: &Path) -> u64 {
+    // Every register adds a name, which changes the directory.
+    queue.fs.stat(path).map_or(0, |stat| stat.mtime_ns / 1_000_000)
+}
+
+/// All registers that are there can be read.
+fn readable(survey: &mut Survey<'_>, task: &Task) {
+    let queue = survey.queue;
+    let names = &task.names;
+    if names.spec
+        && let Some(why) = unreadable::<Spec>(queue, task, "spec.json")
+    {
+        let path = task.dir.path.join("spec.json");
+        let what = format!("{} never runs, its spec cannot be read: {why}", task.id);
+        let hint = format!(
+            "restore {} from a backup, or add the task anew under another id",
+            path.display()
+        );
+        survey.add(Severity::Error, "format", &path, what, hint);
+    }
+    let read_as: [(&BTreeSet<u32>, &str, Reading); 7] = [
+        (&names.claims, "claim", unreadable::<Card>),
+        (&names.ends, "end", unreadable::<End>),
+        (&names.cancels, "cancel", unreadable::<Note>),
+        (&names.reopens, "reopen", unreadable::<Note>),
+        (&names.lates, "late", unreadable::<End>),
+        (&names.reviews, "review", unreadable::<Stage>),
+        (&names.merges, "merge", unreadable::<Stage>),
+    ];
+    for (numbers, kind, reading) in read_as {
+        for n in numbers {
+            let name = format!("{n}.{kind}");
+            let Some(why) = reading(queue, task, &name) else { continue };
+            let what = format!("the register cannot be read: {why}");
+            survey.add(Severity::Error, "format", &task.dir.path.join(&name), what, taken_as(kind));
+        }
+    }
+}
+
+type Reading = fn(&Queue, &Task, &str) -> Option<String>;
+
+fn unreadable<T: DeserializeOwned>(queue: &Queue, task: &Task, name: &str) -> Option<String> {
+    tasks::read::<T>(queue, &task.dir, name).err().map(|why| why.to_string())
+}
+
+/// What everyone takes an unreadable register for.
+fn taken_as(kind: &str) -> &'static str {
+    match kind {
+        "claim" => "nobody knows who holds it: if it has no end, the sweep ends it as expired",
+        "end" => "it is taken as `lost`: the next attempt may run",
+        "cancel" => "it is taken as a request to cancel",
+        "reopen" => "it is taken as a permit for the next attempt",
+        "late" => "the late result is lost, nothing else",
+        _ => "it is taken as a bounce: the next attempt may run",
+    }
+}
+
+/// Every register is allowed by those below it.
+fn permitted(survey: &mut Survey<'_>, task: &Task) {
+    let queue = survey.queue;
+    let names = &task.names;
+    let at = |n: u32, kind: &str| task.dir.path.join(format!("{n}.{kind}"));
+    let kept = "keep the directory and look who wrote it: no program does this";
+    for &n in &names.claims {
+        let what = if !names.spec {
+            "a claim of a task without a spec.json".to_owned()
+        } else if n > 1 && !follows(queue, task, n - 1) {
+            let below = n - 1;
+            format!("attempt {n} was claimed, but attempt {below} permits no further one")
+        } else {
+            continue;
+        };
+        survey.add(Severity::Error, "I2", &at(n, "claim"), what, kept);
+    }
+    for (kind, numbers) in [
+        ("end", &names.ends),
+        ("cancel", &names.cancels),
+        ("reopen", &names.reopens),
+        ("late", &names.lates),
+        ("review", &names.reviews),
+        ("merge", &names.merges),
+    ] {
+        for &n in numbers.difference(&names.claims) {
+            let what = format!("there is {n}.{kind}, but nobody claimed attempt {n}");
+            survey.add(Severity::Error, "I3", &at(n, kind), what, kept);
+        }
+    }
+    let passed: Vec<u32> = names.ends.iter().copied().filter(|&n| passed(queue, task, n)).collect();
+    let Some(&first) = passed.first() else { return };
+    if let Some(&second) = passed.get(1) {
+        let what = format!("attempts {first} and {second} were both done");
+        survey.add(Severity::Error, "I4", &at(second, "end"), what, kept);
+    }
+    if let Some(&above) = names.claims.range(first + 1..).next() {
+        let what = format!("attempt {above} was claimed although attempt {first} was done");
+        survey.add(Severity::Error, "I4", &at(above, "claim"), what, kept);
+    }
+}
+
+/// Whether attempt k permits attempt k+1: by its end, a reopen or a stage that sent it back.
+fn follows(queue: &Queue, task: &Task, k: u32) -> bool {
+    let names = &task.names;
+    if !names.claims.contains(&k) || !names.ends.contains(&k) {
+        return false;
+    }
+    let reopened = names.reopens.contains(&k)
+        && tasks::read::<Note>(queue, &task.dir, &format!("{k}.reopen"))
+            .map_or(true, |note| !note.closed);
+    let bounced =
+        [("review", &names.reviews), ("merge", &names.merges)].iter().any(|(kind, set)| {
+            set.contains(&k)
+                && tasks::read::<Stage>(queue, &task.dir, &format!("{k}.{kind}"))
+                    .map_or(true, |stage| stage.verdict == StageVerdict::Bounce && stage.retry)
+        });
+    let end = tasks::end_of(queue, task, k);
+    reopened || bounced || (end.retry && end.verdict != Verdict::Done)
+}
+
+/// Whether attempt n succeeded and passed every wanted stage.
+fn passed(queue: &Queue, task: &Task, n: u32) -> bool {
+    let Ok(spec) = &task.spec else { return false };
+    let pass = |wanted: bool, kind: &str| {
+        !wanted
+            || tasks::read::<Stage>(queue, &task.dir, &format!("{n}.{kind}"))
+                .is_ok_and(|stage| stage.verdict == StageVerdict::Pass)
+    };
+    tasks::end_of(queue, task, n).verdict == record::Verdict::Done
+        && pass(spec.review, "review")
+        && pass(spec.merge, "merge")
+}
+
+/// Pending tasks that wait for each other in a circle never run.
+fn cycles(survey: &mut Survey<'_>) {
+    let pending =
+        |id: &str| survey.tasks.get(id).filter(|facts| matches!(facts.phase, Phase::Pending(_)));
+    let mut known: HashSet<String> = HashSet::new();
+    let mut found = Vec::new();
+    for id in survey.tasks.keys() {
+        let mut visited = Vec::new();
+        let cycle = find_cycle(id, |of| {
+            // What was looked at from another start is fine, or named already.
+            if known.contains(of) {
+                return Vec::new();
+            }
+            visited.push(of.to_owned());
+            pending(of).map(|facts| facts.after.clone()).unwrap_or_default()
+        });
+        known.extend(visited);
+        found.extend(cycle);
+    }
+    for cycle in found {
+        let Some(first) = cycle.first() else { continue };
+        let path = survey.queue.layout.task(first).join("spec.json");
+        let hint = format!("cancel one of them: coord cancel {first}");
+        survey.add(Severity::Error, "cycle", &path, describe(&cycle), hint);
+    }
+}

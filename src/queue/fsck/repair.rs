@@ -1,0 +1,69 @@
+//! What `coord fsck --repair` adds to recovery and sweep: stale hints go, and directories that
+//! nobody finished building. No register is ever touched.
+
+use crate::error::Result;
+use crate::step;
+
+use super::super::procs::Proc;
+use super::super::settle::settle;
+use super::super::{Queue, ready};
+use super::hints::{self, Index};
+use super::{Severity, Survey, procs, registers};
+
+/// A building directory that is older belongs to nobody who lives.
+const OLD_MS: u64 = 3_600_000;
+
+/// Removes stale hints and old building directories. Recovery and sweep are done by the caller
+/// before. Returns how many hints went.
+pub fn repair(queue: &Queue, me: &mut Proc) -> Result<usize> {
+    let mut survey = Survey {
+        queue,
+        procs: std::collections::BTreeMap::new(),
+        tasks: std::collections::BTreeMap::new(),
+        findings: Vec::new(),
+    };
+    procs::gather(&mut survey)?;
+    registers::check(&mut survey)?;
+    let mut removed = 0;
+    for hint in hints::all(queue)? {
+        let id = &hint.key.task;
+        // What a live process remembers it cleans up itself.
+        if hints::stale(&survey, &hint).is_none() || survey.unless_remembered(id) == Severity::Note
+        {
+            continue;
+        }
+        // Removed first and settled after: what has become true meanwhile is put back.
+        let intent = me.settle_intent(queue, id)?;
+        step!("fsck.unhint");
+        match hint.index {
+            Index::Ready => ready::remove(queue, &hint.path)?,
+            Index::Delayed(_) | Index::Blocked => queue.discard(&hint.path)?,
+        }
+        settle(queue, me, id)?;
+        queue.discard(&intent)?;
+        removed += 1;
+    }
+    unfinished(queue)?;
+    Ok(removed)
+}
+
+/// `procs/.new-W`: its maker died before it was registered.
+fn unfinished(queue: &Queue) -> Result<()> {
+    let procs = queue.layout.procs();
+    for entry in queue.list(&procs)? {
+        let dir = procs.join(&entry.name);
+        let Ok(stat) = queue.fs.stat(&dir) else { continue };
+        let age_ms = queue.clock.wall_ms().saturating_sub(stat.mtime_ns / 1_000_000);
+        if !entry.name.starts_with(".new-") || age_ms < OLD_MS {
+            continue;
+        }
+        step!("fsck.unbuild");
+        for name in ["bell", "hb", "card.0.json"] {
+            queue.discard(&dir.join(name))?;
+        }
+        // Whatever else is in it is not ours, and keeps it.
+        drop(queue.fs.rmdir(&dir.join("run")));
+        drop(queue.fs.rmdir(&dir));
+    }
+    Ok(())
+}
