@@ -16,7 +16,7 @@ use crate::queue::end::{self, Ended};
 use crate::queue::evaluate::{Readiness, readiness};
 use crate::queue::events::{self, Event};
 use crate::queue::ids::{Key, short};
-use crate::queue::procs::Proc;
+use crate::queue::procs::{self, Proc};
 use crate::queue::record::{self, CardKind, End, Note, Verdict};
 use crate::queue::register::{Held, publish};
 use crate::queue::tasks::{self, Phase, Task};
@@ -135,7 +135,7 @@ fn cancel_claimed(
     queue.discard(&tmp)?;
     events::append(queue, me, Event::of("cancel", &key).why(&args.reason));
     if let Some(card) = &card {
-        queue.ring(&queue.layout.proc(&card.wid).join("bell"));
+        procs::ring(queue, &card.wid);
     }
     // Acknowledged only if the attempt still runs: who ends it from now on sees the request.
     if queue.fs.exists(&task.dir.path.join(format!("{n}.end"))) {
@@ -195,7 +195,7 @@ fn end_for_another(
     end::announce(queue, me, &key, false)?;
     queue.discard(&intent)?;
     if let Some(card) = tasks::claimer(queue, task, n) {
-        queue.ring(&queue.layout.proc(&card.wid).join("bell"));
+        procs::ring(queue, &card.wid);
     }
     Ok(held == Held::Ours)
 }

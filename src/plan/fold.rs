@@ -149,6 +149,12 @@ impl Board {
         self.items.get(id).cloned().or_else(|| self.base.find(id))
     }
 
+    /// All ids.
+    pub fn ids(&self) -> Vec<String> {
+        let old = self.base.items().map(|(id, _)| id).filter(|id| !self.items.contains_key(id));
+        old.chain(self.items.keys().cloned()).collect()
+    }
+
     /// Tasks that changed since the checkpoint.
     pub fn changed(&self) -> usize {
         self.items.len()

@@ -225,9 +225,9 @@ impl Keeper {
         let dir = queue.layout.proc(wid);
         if !self.watched.contains_key(wid) {
             let Some(card) = procs::card(queue, wid) else {
-                // Nothing but an empty directory can be left of a process without a card.
-                drop(queue.fs.rmdir(&dir.join("run")));
-                drop(queue.fs.rmdir(&dir));
+                // The card goes last: this is what is left of one that was being removed. If its
+                // run/ is not empty, somebody took the card away, and fsck names it.
+                procs::dissolve(queue, wid);
                 return Ok(None);
             };
             let place = machine::place();

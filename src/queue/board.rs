@@ -12,6 +12,8 @@ use crate::error::{Cannot, Result};
 use crate::plan::base::Base;
 use crate::plan::fold::Board;
 
+use crate::sys::fs::Kind;
+
 use super::Queue;
 use super::events::Event;
 
@@ -89,8 +91,13 @@ impl Reader {
             let mut offset = from;
             loop {
                 let bytes = queue.fs.read(&path, offset, CHUNK).cannot("read events", &path)?;
-                // A torn last line is read when it is complete.
-                let Some(end) = bytes.iter().rposition(|&b| b == b'\n') else { break };
+                let end = match bytes.iter().rposition(|&b| b == b'\n') {
+                    Some(end) => end,
+                    // No line of ours is that long: whatever it is, what comes after is read.
+                    None if bytes.len() == CHUNK => CHUNK - 1,
+                    // A torn last line is read when it is complete.
+                    None => break,
+                };
                 for line in bytes[..=end].split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
                     if let Ok(event) = serde_json::from_slice::<Event>(line) {
                         self.board.fold(&event);
@@ -111,7 +118,8 @@ impl Reader {
 
 fn event_files(queue: &Queue) -> Result<Vec<String>> {
     let names = queue.list(&queue.layout.events())?;
-    Ok(names.into_iter().map(|e| e.name).filter(|n| n.ends_with(".jsonl")).collect())
+    let files = names.into_iter().filter(|e| e.kind == Kind::File);
+    Ok(files.map(|e| e.name).filter(|n| n.ends_with(".jsonl")).collect())
 }
 
 /// Bytes of all event files.

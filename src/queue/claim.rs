@@ -73,11 +73,11 @@ pub fn claim(
         Readiness::Ready if !suits(&spec) => return Ok(Claimed::Unsuited),
         Readiness::Ready => {}
         _ => {
-            // Put there too early, by hand or before a cancel: what is true is published first,
-            // under an intent, and only then is the wrong hint removed.
+            // Put there too early, by hand or before a cancel. It goes first, under an intent: if
+            // the task becomes ready meanwhile, what `settle` publishes must stay.
             let intent = me.settle_intent(queue, &key.task)?;
-            settle(queue, me, &key.task)?;
             ready::remove(queue, &candidate.path)?;
+            settle(queue, me, &key.task)?;
             queue.discard(&intent)?;
             return Ok(Claimed::Stale);
         }
@@ -107,7 +107,11 @@ pub fn seize(queue: &Queue, me: &mut Proc, key: &Key, kind: CardKind) -> Result<
     if task.phase != Phase::Pending(key.n) {
         return Ok(Claimed::Lost);
     }
-    take(queue, me, key, task, spec, kind)
+    let claimed = take(queue, me, key, task, spec, kind)?;
+    if let Claimed::Won(lease) = &claimed {
+        ready::remove_hints(queue, &lease.task, key)?;
+    }
+    Ok(claimed)
 }
 
 /// A cancel that was acknowledged between our first look and our claim (fault 10).

@@ -99,7 +99,16 @@ pub fn append(queue: &Queue, me: &mut Proc, mut event: Event) {
     step!("event.append");
     let segment = segment(queue, &stem);
     let path = queue.layout.events().join(format!("{stem}.{segment}.jsonl"));
-    if let Err(e) = queue.fs.append(&path, &line) {
+    if me.torn || me.seq == 1 {
+        // The last line may be torn, by a full disk or a crash: it must not swallow this one.
+        let end = queue.fs.stat(&path).map_or(0, |stat| stat.len);
+        if end > 0 && queue.fs.read(&path, end - 1, 1).is_ok_and(|last| last != b"\n") {
+            line.insert(0, b'\n');
+        }
+    }
+    let appended = queue.fs.append(&path, &line);
+    me.torn = appended.is_err();
+    if let Err(e) = appended {
         tracing::warn!(path = %path.display(), error = %e, "cannot append an event");
     }
     queue.ring(&queue.layout.events_bell());

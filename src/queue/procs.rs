@@ -61,6 +61,8 @@ pub struct Proc {
     pub won: BTreeSet<Key>,
     /// Number of the next event.
     pub seq: u64,
+    /// Its last event may be torn.
+    pub torn: bool,
     /// Submissions so far, which spread over lanes of the ready index.
     pub published: u64,
 }
@@ -120,7 +122,16 @@ impl Proc {
         if identity.kind != CardKind::Cli {
             queue.ring(&queue.layout.procs_bell());
         }
-        Ok(Proc { wid, card, dir, links: 0, won: BTreeSet::new(), seq: 0, published: 0 })
+        Ok(Proc {
+            wid,
+            card,
+            dir,
+            links: 0,
+            won: BTreeSet::new(),
+            seq: 0,
+            torn: false,
+            published: 0,
+        })
     }
 
     /// `procs/W`.
@@ -247,6 +258,15 @@ pub fn dissolve(queue: &Queue, wid: &str) -> bool {
     }
     step!("leave.rmdir");
     queue.fs.rmdir(&dir).is_ok()
+}
+
+/// Rings a process's own bell: look at what you hold. Of one that is gone there is none to ring.
+pub fn ring(queue: &Queue, wid: &str) {
+    let bell = queue.layout.proc(wid).join("bell");
+    if queue.fs.stat(&bell).is_ok() {
+        // Lost, at worst, to the next heartbeat.
+        drop(queue.fs.touch(&bell));
+    }
 }
 
 /// The ids of all registered processes.

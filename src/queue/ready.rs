@@ -228,3 +228,15 @@ pub fn remove(queue: &Queue, entry: &std::path::Path) -> Result<()> {
     }
     Ok(())
 }
+
+/// Removes the hints of an attempt that was taken by other ways than its ready entry. The entry may
+/// lie in a lane that this does not guess; then the next claimer removes it.
+pub fn remove_hints(queue: &Queue, task: &Task, key: &Key) -> Result<()> {
+    queue.discard(&queue.layout.blocked_entry(key))?;
+    let Ok(spec) = &task.spec else { return Ok(()) };
+    let role = if is_role(spec.role()) { spec.role() } else { "default" };
+    let level = queue.layout.ready_level(role, spec.priority.min(99));
+    let created_s = parse_rfc3339(&spec.at).unwrap_or(0) / 1000;
+    let bucket = level.join(format!("{:08x}-00", created_s >> 6));
+    remove(queue, &bucket.join(key.to_string()))
+}

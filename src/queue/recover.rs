@@ -3,7 +3,7 @@
 //! The order is what makes it safe (R5): first the death is observed, then the registers are read,
 //! and only then is an intent dropped. What was read before the death licenses nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::{Cannot, Result};
 use crate::plan::retry;
@@ -154,7 +154,7 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
     // Follow-ups whatever the register says and whoever wrote it (R4); then the intent may go.
     end::announce(queue, me, key, late)?;
     if own {
-        remove_hints(queue, &task, key)?;
+        super::ready::remove_hints(queue, &task, key)?;
     }
     drop_intent(queue, &intent, &staged)?;
     Ok(back)
@@ -224,16 +224,6 @@ fn drop_intent(queue: &Queue, intent: &Path, staged: &Path) -> Result<()> {
     queue.discard(staged)?;
     step!("recover.drop_intent");
     queue.discard(intent)
-}
-
-/// Removes the hints of an attempt that was claimed, as its claimer would have done.
-fn remove_hints(queue: &Queue, task: &Task, key: &Key) -> Result<()> {
-    queue.discard(&queue.layout.blocked_entry(key))?;
-    let Ok(spec) = &task.spec else { return Ok(()) };
-    let level = queue.layout.ready_level(spec.role(), spec.priority.min(99));
-    let created_s = crate::sys::clock::parse_rfc3339(&spec.at).unwrap_or(0) / 1000;
-    let bucket: PathBuf = level.join(format!("{:08x}-00", created_s >> 6));
-    super::ready::remove(queue, &bucket.join(key.to_string()))
 }
 
 /// Ends a claim that no intent names (made by hand, or left by a power loss) as expired. The caller

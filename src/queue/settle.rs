@@ -180,13 +180,7 @@ fn waiters(queue: &Queue, id: &str) -> Result<Vec<String>> {
 fn drop_served(queue: &Queue, id: &str) -> Result<()> {
     let dir = queue.layout.waiters(id);
     for entry in queue.list(&dir)? {
-        let unneeded = match tasks::look(queue, &entry.name)? {
-            None => true,
-            Some(task) => {
-                !matches!((&task.phase, still_blocked(queue, &task)?), (Phase::Pending(_), true))
-            }
-        };
-        if unneeded {
+        if !is_blocked_by(queue, &entry.name, id)? {
             step!("settle.unwait");
             queue.discard(&dir.join(&entry.name))?;
         }
@@ -196,9 +190,14 @@ fn drop_served(queue: &Queue, id: &str) -> Result<()> {
     Ok(())
 }
 
-fn still_blocked(queue: &Queue, task: &Task) -> Result<bool> {
+/// Whether a pending task still waits for `on`, whatever else it waits for.
+fn is_blocked_by(queue: &Queue, id: &str, on: &str) -> Result<bool> {
+    let Some(task) = tasks::look(queue, id)? else { return Ok(false) };
     let Phase::Pending(n) = task.phase else { return Ok(false) };
-    Ok(matches!(readiness(queue, task, n)?, Readiness::Blocked(_)))
+    Ok(match readiness(queue, &task, n)? {
+        Readiness::Blocked(blockers) => blockers.iter().any(|b| b.on == on),
+        _ => false,
+    })
 }
 
 /// Links the spec to a hint's name; makes the directory where it is missing. True: it is new.

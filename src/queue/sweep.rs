@@ -52,6 +52,7 @@ pub fn bells(queue: &Queue) -> [std::path::PathBuf; 4] {
 /// Looks at every task.
 pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
     restore_directories(queue)?;
+    remove_unfinished(queue);
     let mut swept = Swept::default();
     // Claims that an intent names are the recovery pass's; read before the tasks, so that a claim
     // which is made meanwhile is not taken for an orphan: its process is alive anyway.
@@ -102,12 +103,29 @@ fn is_orphan(queue: &Queue, card: &Card) -> bool {
     !queue.fs.exists(&queue.layout.proc(&card.wid))
 }
 
+/// Age from which on something half made is taken as left by a crash. Whoever still makes it finds
+/// it gone and starts over.
+const OLD_MS: u64 = 3_600_000;
+
+fn is_old(queue: &Queue, path: &std::path::Path) -> bool {
+    let Ok(stat) = queue.fs.stat(path) else { return false };
+    queue.clock.wall_ms().saturating_sub(stat.mtime_ns / 1_000_000) > OLD_MS
+}
+
+/// Registrations that were never finished: `procs/.new-W`.
+fn remove_unfinished(queue: &Queue) {
+    let dir = queue.layout.procs();
+    for entry in queue.list(&dir).unwrap_or_default() {
+        if entry.name.starts_with(".new-") && is_old(queue, &dir.join(&entry.name)) {
+            procs::dissolve(queue, &entry.name);
+        }
+    }
+}
+
 /// A directory that a submitter made and never filled; it makes it anew if it still lives.
 fn remove_empty(queue: &Queue, id: &str) {
-    const OLD_MS: u64 = 3_600_000;
     let path = queue.layout.task(id);
-    let Ok(stat) = queue.fs.stat(&path) else { return };
-    if queue.clock.wall_ms().saturating_sub(stat.mtime_ns / 1_000_000) > OLD_MS {
+    if is_old(queue, &path) {
         step!("sweep.rmdir");
         drop(queue.fs.rmdir(&path));
     }

@@ -73,7 +73,13 @@ impl Story {
             &["add", "--id", "after", "--after", "plain,twice", "--", "true"],
             &["add", "--id", "twice", "--backoff", "10ms", "--sh", "test $COORD_ATTEMPT != 1"],
             &["add", "--id", "later", "--not-before", "2020-01-01T00:00:00Z", "--", "true"],
-            &["add", "--id", "put-off", "--sh", "test -e $COORD_OUT/../1.end || { echo 0.05 >$COORD_OUT/retry-after; exit 75; }"],
+            &[
+                "add",
+                "--id",
+                "put-off",
+                "--sh",
+                "test -e $COORD_OUT/../1.end || { echo 0.05 >$COORD_OUT/retry-after; exit 75; }",
+            ],
             &["add", "--id", "held", "--hold", "--", "true"],
             &["add", "--id", "kept", "--after", "person", "--", "true"],
             &["hold", "kept"],
@@ -82,7 +88,17 @@ impl Story {
             &["add", "--id", "person", "--manual"],
             &["add", "--id", "dropped", "--hold", "--", "true"],
             &["cancel", "dropped"],
-            &["add", "--id", "with-dropped", "--after", "dropped", "--on-dep-dead", "cancel", "--", "true"],
+            &[
+                "add",
+                "--id",
+                "with-dropped",
+                "--after",
+                "dropped",
+                "--on-dep-dead",
+                "cancel",
+                "--",
+                "true",
+            ],
             &["add", "--id", "bad", "--retries", "0", "--", "false"],
             &["add", "--id", "behind-bad", "--after", "bad", "--on-dep-dead", "run", "--", "true"],
             &["done", "person"],
@@ -91,11 +107,20 @@ impl Story {
         let once = self.sandbox.beside("dropped-in");
         if !once.exists() {
             std::fs::write(&once, "").unwrap();
-            for (name, text) in [("good.json", r#"{"id": "in", "sh": "true"}"#), ("bad.json", "{"), ("n.json", r#"{"sh": "true"}"#)] {
+            for (name, text) in [
+                ("good.json", r#"{"id": "in", "sh": "true"}"#),
+                ("bad.json", "{"),
+                ("n.json", r#"{"sh": "true"}"#),
+            ] {
                 let file = self.sandbox.beside(name);
                 std::fs::write(&file, text).unwrap();
                 let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
-                std::fs::File::options().append(true).open(&file).unwrap().set_modified(old).unwrap();
+                std::fs::File::options()
+                    .append(true)
+                    .open(&file)
+                    .unwrap()
+                    .set_modified(old)
+                    .unwrap();
                 std::fs::rename(&file, queue.join(name)).unwrap();
             }
         }
@@ -112,13 +137,29 @@ impl Story {
         self.sandbox.coord(&["work", "--until-empty"]);
         self.put_in();
         let output = self.sandbox.coord(&["work", "--until-empty"]);
-        assert!(matches!(output.code, 0 | 1), "{output:?}");
+        assert!(matches!(output.code, 0 | 1), "{}", output.stderr);
     }
 
     fn verify(&self, step: &str) {
-        let done = ["plain", "after", "twice", "later", "put-off", "held", "kept", "person", "behind-bad", "in"];
+        let done = [
+            "plain",
+            "after",
+            "twice",
+            "later",
+            "put-off",
+            "held",
+            "kept",
+            "person",
+            "behind-bad",
+            "in",
+        ];
         for id in done {
-            assert_eq!(self.sandbox.state(id), "done", "{step}: {id}\n{}", self.sandbox.coord(&["show", id]).stdout);
+            assert_eq!(
+                self.sandbox.state(id),
+                "done",
+                "{step}: {id}\n{}",
+                self.sandbox.coord(&["show", id]).stdout
+            );
             let ends = self.sandbox.names(&format!("tasks/{id}"));
             let accepted = ends
                 .iter()
@@ -130,11 +171,25 @@ impl Story {
         assert_eq!(self.sandbox.state("with-dropped"), "cancelled", "{step}");
         assert_eq!(self.sandbox.state("bad"), "failed", "{step}");
         // The file without an id became one task, however often its submission was begun.
-        let numbered = self.sandbox.names("tasks").into_iter().filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
-        assert_eq!(numbered.count(), 1, "{step}: a file in incoming/ was submitted twice or not at all");
+        let numbered = self
+            .sandbox
+            .names("tasks")
+            .into_iter()
+            .filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
+        assert_eq!(
+            numbered.count(),
+            1,
+            "{step}: a file in incoming/ was submitted twice or not at all"
+        );
         let rejected = self.sandbox.names("incoming/rejected");
-        assert_eq!(rejected.iter().filter(|n| n.ends_with(".why")).count(), 1, "{step}: {rejected:?}");
-        self.sandbox.coord(&["fsck", "--strict"]).exits(0);
+        assert_eq!(
+            rejected.iter().filter(|n| n.ends_with(".why")).count(),
+            1,
+            "{step}: {rejected:?}"
+        );
+        let checked = self.sandbox.coord(&["fsck", "--strict"]);
+        let procs = self.sandbox.sh("find .coord/procs").stdout;
+        assert_eq!(checked.code, 0, "{step}: {}\n{procs}", checked.stdout);
         assert!(self.sandbox.processes().is_empty(), "{step}: processes are left");
     }
 }

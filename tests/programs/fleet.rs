@@ -61,7 +61,10 @@ fn stop_finishes_what_runs_and_stop_now_hands_it_back() {
     until("it runs", || s.root.join("up2").exists());
     s.coord(&["stop", "--now", "--timeout", "20s"]).ok();
     let end = s.end("V", 1);
-    assert_eq!((&end["verdict"], &end["charged"], &end["retry"]), (&"release".into(), &0.into(), &true.into()));
+    assert_eq!(
+        (&end["verdict"], &end["charged"], &end["retry"]),
+        (&"release".into(), &0.into(), &true.into())
+    );
     until("no process is left", || s.processes().is_empty());
     s.work().ok();
 }

@@ -11,8 +11,25 @@ fn a_job_finds_everything_in_its_environment() {
     s.set("GIT_DIR", "/nonsense");
     s.add(&["--id", "A"], "coord done --handoff - <<E\nmind the step\nE");
     // Added without the misleading variable; the worker has it.
-    let args = ["-a", "A", "--id", "B", "--wave", "4", "--role", "tester", "--limit", "1h", "-e", "OWN=a b",
-        "--retries", "1", "--agent", "shell", "--prompt"];
+    let args = [
+        "-a",
+        "A",
+        "--id",
+        "B",
+        "--wave",
+        "4",
+        "--role",
+        "tester",
+        "--limit",
+        "1h",
+        "-e",
+        "OWN=a b",
+        "--retries",
+        "1",
+        "--agent",
+        "shell",
+        "--prompt",
+    ];
     let line = "[ $COORD_ATTEMPT = 2 ] || exit 9; env -0 > $COORD_OUT/env; cp $COORD_PROMPT_FILE $COORD_OUT/prompt;
         cat $COORD_CONTEXT_FILE > $COORD_OUT/context; cat $COORD_FAILURE_FILE > $COORD_OUT/failure; pwd > $COORD_OUT/pwd";
     let mut add = vec!["add"];
@@ -22,7 +39,8 @@ fn a_job_finds_everything_in_its_environment() {
     s.work().ok();
     let out = |name: &str| s.text(format!(".coord/tasks/B/2.out/{name}"));
     let text = out("env");
-    let env: BTreeMap<&str, &str> = text.split('\0').filter_map(|pair| pair.split_once('=')).collect();
+    let env: BTreeMap<&str, &str> =
+        text.split('\0').filter_map(|pair| pair.split_once('=')).collect();
     let root = s.root.display().to_string();
     let has = |name: &str, value: &str| {
         assert_eq!(env.get(name), Some(&value), "{name}\n{env:#?}");
@@ -107,7 +125,10 @@ fn progress_shows_whatever_the_order_of_the_event_files() {
 #[ignore = "known fault: the checkpoint does not keep reports, so the next fold forgets them"]
 fn progress_shows_also_after_other_events() {
     let s = Sandbox::new();
-    s.add(&["--id", "T"], "until [ -e go ]; do sleep 0.01; done; coord progress 40 && touch told; exec sleep 1000");
+    s.add(
+        &["--id", "T"],
+        "until [ -e go ]; do sleep 0.01; done; coord progress 40 && touch told; exec sleep 1000",
+    );
     let worker = s.background(&["work", "--max-tasks", "1"]);
     until("the claim shows", || s.coord(&["status"]).stdout.contains("RUNNING (1)"));
     s.sh("touch go");
@@ -141,7 +162,10 @@ fn nothing_that_a_job_started_outlives_its_attempt() {
 fn nothing_outlives_a_killed_worker_once_it_was_recovered() {
     let s = Sandbox::new();
     s.start(2);
-    s.add(&["--id", "T"], "[ $COORD_ATTEMPT = 2 ] && exit 0; setsid sh -c 'echo $$ > pid; exec sleep 1000' & wait");
+    s.add(
+        &["--id", "T"],
+        "[ $COORD_ATTEMPT = 2 ] && exit 0; setsid sh -c 'echo $$ > pid; exec sleep 1000' & wait",
+    );
     until("it runs", || !s.text("pid").trim().is_empty());
     let worker = worker_of(&s, "T");
     crate::support::kill(worker);

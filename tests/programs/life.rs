@@ -81,7 +81,9 @@ fn without_a_queue_every_verb_says_so() {
 fn a_task_that_is_not_there_is_exit_4() {
     let s = Sandbox::new();
     s.add(&["--id", "W-33"], "true");
-    for verb in ["show", "why", "logs", "cancel", "hold", "release", "retry", "done", "context", "wait"] {
+    for verb in
+        ["show", "why", "logs", "cancel", "hold", "release", "retry", "done", "context", "wait"]
+    {
         s.coord(&[verb, "W-34"]).fails(4, "W-34");
     }
     s.coord(&["fail", "W-34", "--reason", "x"]).fails(4, "W-34");
@@ -155,7 +157,9 @@ fn json_documents_have_their_schema_and_stdout_has_nothing_else() {
     s.coord(&["add", "--id", "B", "--json", "--sh", "true"]).ok().json("coord.add/1");
     s.coord(&["add", "--id", "M", "--manual", "by hand"]).ok();
     s.coord(&["add", "--id", "N", "--manual", "by hand"]).ok();
-    for (verb, schema) in [("status", "coord.status/1"), ("ls", "coord.tasks/1"), ("workers", "coord.workers/1")] {
+    for (verb, schema) in
+        [("status", "coord.status/1"), ("ls", "coord.tasks/1"), ("workers", "coord.workers/1")]
+    {
         s.coord(&[verb, "--json"]).ok().json(schema);
     }
     s.coord(&["show", "A", "--json"]).ok().json("coord.task/1");
@@ -218,7 +222,9 @@ fn why_and_show_know_every_state() {
         let count = s.coord(&["ls", "--state", state, "-q"]);
         assert!(count.ok().stdout.lines().any(|l| l == id), "ls --state {state} lacks {id}");
     }
-    for (state, count) in [("held", "2\n"), ("blocked", "2\n"), ("delayed", "1\n"), ("review", "0\n")] {
+    for (state, count) in
+        [("held", "2\n"), ("blocked", "2\n"), ("delayed", "1\n"), ("review", "0\n")]
+    {
         assert_eq!(s.coord(&["status", "--count", state]).ok().stdout, count, "{state}");
     }
     s.coord(&["status"]).ok().says("NEEDS YOU (2)").says("RUNNING (1)").says("sign it");
@@ -281,10 +287,15 @@ fn import_takes_checklists_and_json_lines() {
     s.coord(&["import", "TASKS.md"]).ok().says("W-1").says("W-2");
     s.coord(&["import", "TASKS.md"]).ok().says("there already");
     s.coord(&["why", "W-2"]).ok().says("W-1 is not done yet");
-    std::fs::write(s.root.join("t.jsonl"), "{\"id\":\"J\",\"sh\":\"true\"}\n{\"sh\":\"true\"}\n").unwrap();
+    std::fs::write(s.root.join("t.jsonl"), "{\"id\":\"J\",\"sh\":\"true\"}\n{\"sh\":\"true\"}\n")
+        .unwrap();
     s.coord(&["import", "-q", "t.jsonl"]).ok();
     assert_eq!(s.state("J"), "ready");
-    std::fs::write(s.root.join("bad.jsonl"), "{\"id\":\"K\",\"sh\":\"true\"}\n{\"sh\":\"true\",\"priority\":100}\n").unwrap();
+    std::fs::write(
+        s.root.join("bad.jsonl"),
+        "{\"id\":\"K\",\"sh\":\"true\"}\n{\"sh\":\"true\",\"priority\":100}\n",
+    )
+    .unwrap();
     s.coord(&["import", "bad.jsonl"]).fails(2, "bad.jsonl:2");
     s.coord(&["show", "K"]).fails(4, "K");
 }

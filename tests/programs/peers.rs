@@ -42,7 +42,11 @@ fn two_shell_workers_and_two_others_share_200_tasks() {
         let lines = s.lines(&format!("ran/T{i}"));
         assert_eq!(lines.len(), 1, "T{i} ran {} times: {lines:?}", lines.len());
         assert!(lines[0].starts_with(&format!("T{i}.1@")), "{lines:?}");
-        if lines[0].contains("@sh") { by_shell += 1 } else { by_rust += 1 }
+        if lines[0].contains("@sh") {
+            by_shell += 1
+        } else {
+            by_rust += 1
+        }
         assert_eq!(s.end(&format!("T{i}"), 1)["verdict"], "done");
     }
     println!("200 tasks: {by_shell} by sh, {by_rust} by Rust");
@@ -116,6 +120,7 @@ fn ls_of_a_task_with_two_attempts_is_readable() {
     let names = ["1.claim", "1.end", "1.out", "2.claim", "2.end", "2.out", "spec.json"];
     assert_eq!(s.names("tasks/T"), names);
     assert_eq!(s.text(".coord/tasks/T/2.out/log"), "2\n");
-    let spec: serde_json::Value = serde_json::from_str(&s.text(".coord/tasks/T/spec.json")).unwrap();
+    let spec: serde_json::Value =
+        serde_json::from_str(&s.text(".coord/tasks/T/spec.json")).unwrap();
     assert_eq!(spec["v"], 1);
 }

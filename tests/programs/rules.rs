@@ -12,7 +12,9 @@ fn order(s: &Sandbox) -> Vec<String> {
 #[test]
 fn smaller_priorities_first_then_first_in_first_out() {
     let s = Sandbox::new();
-    for (id, priority) in [("a", "50"), ("b", "50"), ("c", "10"), ("d", "99"), ("e", "0"), ("f", "50")] {
+    for (id, priority) in
+        [("a", "50"), ("b", "50"), ("c", "10"), ("d", "99"), ("e", "0"), ("f", "50")]
+    {
         s.add(&["--id", id, "-p", priority], NOTE);
     }
     s.work().ok();
@@ -26,7 +28,9 @@ fn dependencies_are_done_before_in_a_chain_and_in_a_diamond() {
     s.add(&["--id", "bottom", "-a", "left,right", "-p", "0"], NOTE);
     s.add(&["--id", "right", "-a", "top", "-p", "20"], NOTE);
     s.add(&["--id", "left", "-a", "top", "-p", "10"], NOTE);
-    s.coord(&["add", "--id", "top", "-a", "root", "-p", "90", "--sh", NOTE]).ok().warns("no task root yet");
+    s.coord(&["add", "--id", "top", "-a", "root", "-p", "90", "--sh", NOTE])
+        .ok()
+        .warns("no task root yet");
     s.coord(&["why", "top"]).ok().says("root does not exist yet");
     s.add(&["--id", "root", "-p", "99"], NOTE);
     s.work().ok();
@@ -50,7 +54,10 @@ fn a_cycle_and_an_unknown_number_are_refused() {
     let s = Sandbox::new();
     s.add(&["--id", "A", "-a", "C"], "true");
     s.add(&["--id", "B", "-a", "A"], "true");
-    s.coord(&["add", "--id", "C", "-a", "B", "--sh", "true"]).fails(2, "dependency cycle: ").warns("A").warns("B");
+    s.coord(&["add", "--id", "C", "-a", "B", "--sh", "true"])
+        .fails(2, "dependency cycle: ")
+        .warns("A")
+        .warns("B");
     s.coord(&["add", "--id", "D", "-a", "D", "--sh", "true"]).fails(2, "the task itself");
     s.coord(&["add", "-a", "17", "--sh", "true"]).fails(4, "no task 17 to come after");
     s.coord(&["show", "C"]).fails(4, "C");
@@ -96,18 +103,25 @@ fn a_retry_revives_also_what_was_added_after_the_failure() {
 #[test]
 fn a_failure_is_tried_again_after_its_back_off_until_no_attempt_is_left() {
     let s = Sandbox::new();
-    s.add(&["--id", "T", "--retries", "2", "--backoff", "100ms"], "echo try $COORD_ATTEMPT; exit 7");
+    s.add(
+        &["--id", "T", "--retries", "2", "--backoff", "100ms"],
+        "echo try $COORD_ATTEMPT; exit 7",
+    );
     let worked = s.work();
     worked.exits(1).warns("T.3 fail: exit 7");
     assert_eq!(s.state("T"), "failed");
     for (n, retry) in [(1, true), (2, true), (3, false)] {
         let end = s.end("T", n);
-        assert_eq!((&end["verdict"], &end["retry"], &end["charged"]), (&"fail".into(), &retry.into(), &n.into()));
+        assert_eq!(
+            (&end["verdict"], &end["retry"], &end["charged"]),
+            (&"fail".into(), &retry.into(), &n.into())
+        );
         assert_eq!(end["not_before"].is_string(), retry, "{end}");
         assert_eq!(end["context"], format!("try {n}\n"));
     }
     let (second, first) = (s.end("T", 2), s.end("T", 1));
-    let (due, started) = (first["not_before"].as_str().unwrap(), second["started"].as_str().unwrap());
+    let (due, started) =
+        (first["not_before"].as_str().unwrap(), second["started"].as_str().unwrap());
     assert!(started >= due, "attempt 2 started at {started}, due at {due}");
     // One more, with a note that it can read.
     s.coord(&["retry", "T", "--note", "mind the gap"]).ok();
@@ -171,8 +185,14 @@ fn a_signal_and_a_command_that_is_not_there_are_failures_with_their_names() {
 #[test]
 fn the_time_limit_ends_an_attempt_politely_and_then_for_sure() {
     let s = Sandbox::new();
-    s.add(&["--id", "polite", "--limit", "200ms", "--retries", "0"], "trap 'echo bye; exit 1' TERM; sleep 1000 & wait");
-    s.add(&["--id", "deaf", "--limit", "200ms", "--retries", "0"], "trap '' TERM; echo $$ > pid; while :; do sleep 1; done");
+    s.add(
+        &["--id", "polite", "--limit", "200ms", "--retries", "0"],
+        "trap 'echo bye; exit 1' TERM; sleep 1000 & wait",
+    );
+    s.add(
+        &["--id", "deaf", "--limit", "200ms", "--retries", "0"],
+        "trap '' TERM; echo $$ > pid; while :; do sleep 1; done",
+    );
     s.work().exits(1);
     for id in ["polite", "deaf"] {
         assert_eq!((s.state(id).as_str(), &s.end(id, 1)["why"]), ("failed", &"time limit".into()));
@@ -256,7 +276,8 @@ fn a_delayed_task_starts_after_its_time() {
     s.add(&["--id", "T", "--not-before", "1s"], NOTE);
     assert_eq!(s.state("T"), "delayed");
     s.work().ok();
-    let spec: serde_json::Value = serde_json::from_str(&s.text(".coord/tasks/T/spec.json")).unwrap();
+    let spec: serde_json::Value =
+        serde_json::from_str(&s.text(".coord/tasks/T/spec.json")).unwrap();
     let end = s.end("T", 1);
     let (due, started) = (spec["not_before"].as_str().unwrap(), end["started"].as_str().unwrap());
     assert!(started >= due, "started at {started}, due at {due}");

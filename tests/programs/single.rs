@@ -7,7 +7,10 @@ use crate::support::{Sandbox, kill, until};
 fn one_worker_alone_finishes_everything() {
     let s = Sandbox::new();
     // A worker died in the middle of a task, and nobody noticed.
-    s.add(&["--id", "torn"], "[ $COORD_ATTEMPT = 2 ] || { setsid sleep 1000 & echo $! > pid; wait; }");
+    s.add(
+        &["--id", "torn"],
+        "[ $COORD_ATTEMPT = 2 ] || { setsid sleep 1000 & echo $! > pid; wait; }",
+    );
     let mut victim = s.background(&["work"]);
     until("it runs", || !s.text("pid").trim().is_empty());
     s.until_state("torn", "running");

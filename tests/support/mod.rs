@@ -373,6 +373,11 @@ pub fn skip(test: &str, why: &str) {
     use std::io::Write;
     let line = format!("skipped: {test}: {why} (number {number})\n");
     drop(std::io::stderr().lock().write_all(line.as_bytes()));
-    drop(fs::OpenOptions::new().write(true).open("/dev/tty").map(|mut t| t.write_all(line.as_bytes())));
+    drop(
+        fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/tty")
+            .map(|mut t| t.write_all(line.as_bytes())),
+    );
     assert!(std::env::var_os("COORD_TESTS_NO_SKIP").is_none(), "{line}");
 }

@@ -1,5 +1,4 @@
-//! What `coord fsck --repair` adds to recovery and sweep: stale hints go, and directories that
-//! nobody finished building. No register is ever touched.
+//! What `coord fsck --repair` adds to recovery and sweep: stale hints go. No register is ever touched.
 
 use crate::error::Result;
 use crate::step;
@@ -10,10 +9,7 @@ use super::super::{Queue, ready};
 use super::hints::{self, Index};
 use super::{Severity, Survey, procs, registers};
 
-/// A building directory that is older belongs to nobody who lives.
-const OLD_MS: u64 = 3_600_000;
-
-/// Removes stale hints and old building directories. Recovery and sweep are done by the caller
+/// Removes stale hints. Recovery and sweep are done by the caller
 /// before. Returns how many hints went.
 pub fn repair(queue: &Queue, me: &mut Proc) -> Result<usize> {
     let mut survey = Survey {
@@ -43,27 +39,5 @@ pub fn repair(queue: &Queue, me: &mut Proc) -> Result<usize> {
         queue.discard(&intent)?;
         removed += 1;
     }
-    unfinished(queue)?;
     Ok(removed)
-}
-
-/// `procs/.new-W`: its maker died before it was registered.
-fn unfinished(queue: &Queue) -> Result<()> {
-    let procs = queue.layout.procs();
-    for entry in queue.list(&procs)? {
-        let dir = procs.join(&entry.name);
-        let Ok(stat) = queue.fs.stat(&dir) else { continue };
-        let age_ms = queue.clock.wall_ms().saturating_sub(stat.mtime_ns / 1_000_000);
-        if !entry.name.starts_with(".new-") || age_ms < OLD_MS {
-            continue;
-        }
-        step!("fsck.unbuild");
-        for name in ["bell", "hb", "card.0.json"] {
-            queue.discard(&dir.join(name))?;
-        }
-        // Whatever else is in it is not ours, and keeps it.
-        drop(queue.fs.rmdir(&dir.join("run")));
-        drop(queue.fs.rmdir(&dir));
-    }
-    Ok(())
 }

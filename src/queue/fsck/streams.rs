@@ -112,7 +112,7 @@ fn states(survey: &mut Survey<'_>, board: &Board) {
     let mut wrong = Vec::new();
     for (id, facts) in &survey.tasks {
         let Some(state) = facts.state.filter(|s| *s != State::Corrupt) else { continue };
-        let in_events = board.items.get(id).map(|item| item.state);
+        let in_events = board.get(id).map(|item| item.state);
         if facts.phase == Phase::NoSpec || in_events.map(class) == Some(class(state)) {
             continue;
         }
@@ -121,10 +121,10 @@ fn states(survey: &mut Survey<'_>, board: &Board) {
         let severity = survey.unless_remembered(id);
         wrong.push((severity, "I16", survey.queue.layout.task(id), what));
     }
-    for id in board.items.keys() {
-        if survey.tasks.get(id).is_none_or(|facts| facts.phase == Phase::NoSpec) {
+    for id in board.ids() {
+        if survey.tasks.get(&id).is_none_or(|facts| facts.phase == Phase::NoSpec) {
             let what = format!("the events tell of {id}, but it has no spec.json");
-            wrong.push((Severity::Error, "I19", survey.queue.layout.task(id), what));
+            wrong.push((Severity::Error, "I19", survey.queue.layout.task(&id), what));
         }
     }
     let more = wrong.len().saturating_sub(TOLD);
