@@ -272,7 +272,7 @@ fn is_allowed(from: &str, to: &str) -> bool {
     }
     EDGES.iter().any(|(f, t, only, _)| {
         let fits = |part: &&str| rest == *part || rest.starts_with(&format!("{part}::"));
-        *f == from && *t == top && (only.is_empty() || only.iter().any(|part| fits(&part)))
+        *f == from && *t == top && (only.is_empty() || only.iter().any(fits))
     })
 }
 
