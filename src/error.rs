@@ -95,6 +95,13 @@ impl Error {
         self
     }
 
+    /// Everything on one line, for logs.
+    pub fn one_line(&self) -> String {
+        let cause = self.cause.as_ref().map(|c| format!(": {c}")).unwrap_or_default();
+        let at = self.at.as_ref().map(|p| format!(" (at {})", p.display())).unwrap_or_default();
+        format!("{}{cause}{at}", self.message)
+    }
+
     /// The system's error number, where there is one.
     pub fn errno(&self) -> Option<i32> {
         self.cause.as_ref().and_then(io::Error::raw_os_error)

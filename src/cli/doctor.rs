@@ -112,7 +112,7 @@ fn queue(place: &Place) -> Check {
     let clock = std::sync::Arc::new(crate::sys::clock::RealClock);
     match crate::queue::Queue::open(&place.dir, std::sync::Arc::new(RealFs), clock) {
         Ok(_) => Check::fine("queue", at.to_string()),
-        Err(e) => Check::fail("queue", output::error_text(&e), e.hint.unwrap_or_default()),
+        Err(e) => Check::fail("queue", e.one_line(), e.hint.unwrap_or_default()),
     }
 }
 

@@ -32,13 +32,6 @@ pub fn warn(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "warning: {}", printable(text));
 }
 
-/// An error on one line, for logs.
-pub fn error_text(error: &Error) -> String {
-    let cause = error.cause.as_ref().map(|c| format!(": {c}")).unwrap_or_default();
-    let at = error.at.as_ref().map(|p| format!(" (at {})", p.display())).unwrap_or_default();
-    format!("{}{cause}{at}", error.message)
-}
-
 /// An error for the person, or for the program that asked for JSON.
 pub fn error(error: &Error, as_json: bool) {
     let mut out = std::io::stderr().lock();

@@ -32,7 +32,7 @@ pub fn start(cli: &Cli, args: &Start) -> Answer {
     if fleet::coordinator(queue).is_some() {
         return Err(coordinator::already_running(&site));
     }
-    sweep::restore_directories(queue)?;
+    place::with_proc(queue, |me| sweep::restore(queue, me))?;
     for file in ["drain", "stop"] {
         control::withdraw(queue, file)?;
     }
@@ -251,7 +251,7 @@ pub fn work(cli: &Cli, args: &Work) -> Answer {
         until_empty: args.until_empty,
         once: args.once,
         max_tasks: if args.once { Some(1) } else { args.max_tasks },
-        talk: !cli.quiet && !cli.json,
+        tell: (!cli.quiet && !cli.json).then_some(output::note as fn(&str)),
         spare: Vec::new(),
     };
     let left = run_worker(&site, options)?;

@@ -144,7 +144,7 @@ fn pending(site: &Site, task: &Task, n: u32) -> Result<Answered> {
             reasons: vec![("manual".to_owned(), "a person does it".to_owned())],
             next: format!("coord done {}", task.id),
         },
-        Readiness::CancelDue(why) => Answered {
+        Readiness::CancelDue(why, _) => Answered {
             reasons: vec![("cancel".to_owned(), why)],
             next: "the next process that looks ends it".to_owned(),
         },

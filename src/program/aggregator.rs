@@ -8,7 +8,7 @@ use crate::queue::board::Reader;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
 use crate::queue::status::{publish, summarise};
-use crate::queue::sweep::restore_directories;
+use crate::queue::sweep::restore;
 use crate::run::site::Site;
 use crate::sys::wake::{Waiter, Wake};
 
@@ -31,8 +31,8 @@ pub fn run(site: &Site) -> Result<()> {
         labels: Vec::new(),
         lease_ms: 0,
     };
-    let me = Proc::register(queue, &identity)?;
-    restore_directories(queue)?;
+    let mut me = Proc::register(queue, &identity)?;
+    restore(queue, &mut me)?;
     waiter.watch(&queue.layout.events_bell());
     warn_if_blind(&waiter);
     let mut reader = Reader::load(queue);
@@ -60,7 +60,7 @@ pub fn run(site: &Site) -> Result<()> {
         }
         if wakes.contains(&Wake::Rescan) {
             waiter.unwatch(&queue.layout.events_bell());
-            restore_directories(queue)?;
+            restore(queue, &mut me)?;
             waiter.watch(&queue.layout.events_bell());
         }
         // Not more often than every 100 ms: what comes meanwhile is folded together.

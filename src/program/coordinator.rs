@@ -11,7 +11,7 @@ use crate::queue::control::{self, Wanted};
 use crate::queue::events::{self, Event};
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
-use crate::queue::sweep::restore_directories;
+use crate::queue::sweep::restore;
 use crate::run::site::Site;
 use crate::sys::wake::{Waiter, Wake};
 use crate::sys::{alive, child, machine};
@@ -63,7 +63,6 @@ pub fn run(site: &Site) -> Result<()> {
     }
     let root = queue.layout.root();
     let mut waiter = Waiter::new(WORK_SIGNALS, root).cannot("listen for signals", root)?;
-    restore_directories(queue)?;
     let identity = Identity {
         name: "coordinator".to_owned(),
         kind: CardKind::Coordinator,
@@ -71,7 +70,8 @@ pub fn run(site: &Site) -> Result<()> {
         labels: Vec::new(),
         lease_ms: 0,
     };
-    let me = Proc::register(queue, &identity)?;
+    let mut me = Proc::register(queue, &identity)?;
+    restore(queue, &mut me)?;
     for path in [queue.layout.control(), queue.layout.procs_bell()] {
         waiter.watch(&path);
     }

@@ -118,7 +118,7 @@ impl Keeper {
         let now = Instant::now();
         let lost = wakes.contains(&Wake::Rescan);
         if !self.started || lost {
-            sweep::restore_directories(queue)?;
+            sweep::restore(queue, me)?;
             for bell in Keeper::bells(queue) {
                 if lost {
                     waiter.unwatch(&bell);
@@ -152,8 +152,8 @@ impl Keeper {
         if scan {
             self.started = true;
             self.next_scan = now + self.rescan;
-            let gone = sweep::bells(queue).iter().any(|bell| !queue.fs.exists(bell));
-            if gone || lost && self.hints_are_gone(queue) || now >= self.next_sweep {
+            sweep::restore(queue, me)?;
+            if now >= self.next_sweep {
                 sweep::sweep(queue, me)?;
                 self.next_sweep = now + SWEEP_EVERY;
             } else if !sweep::sweep_once_a_boot(queue, me)? {
@@ -161,10 +161,6 @@ impl Keeper {
             }
         }
         Ok(next.min(self.next_scan))
-    }
-
-    fn hints_are_gone(&self, queue: &Queue) -> bool {
-        queue.list(&queue.layout.ready()).is_ok_and(|names| names.len() <= 1)
     }
 
     // --- the dead ---
@@ -189,12 +185,18 @@ impl Keeper {
         for wid in gone {
             self.forget(&wid, waiter);
         }
+        let mut failed = None;
         for wid in present {
             if wid == me.wid {
                 continue;
             }
-            if let Some(death) = self.judge(queue, &wid, waiter)? {
-                self.bury(queue, me, &wid, death, waiter)?;
+            // One that cannot be recovered now must not keep the others from it.
+            let looked = self.judge(queue, &wid, waiter).and_then(|death| match death {
+                Some(death) => self.bury(queue, me, &wid, death, waiter),
+                None => Ok(()),
+            });
+            if let Err(e) = looked {
+                failed = failed.or(Some(e));
             }
         }
         if self.busy {
@@ -202,7 +204,7 @@ impl Keeper {
         } else {
             waiter.watch(&events);
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// All leases start anew if this keeper did not watch all the time.
@@ -309,6 +311,12 @@ impl Keeper {
         if matches!(death, Death::Gone | Death::Hung) && !self.end_processes(queue, me, wid)? {
             return Ok(());
         }
+        if death == Death::Left
+            && let Some(card) = self.watched.get(wid).filter(|w| w.local).map(|w| w.card.clone())
+            && !self.end_marked(queue, me, wid, &card)?
+        {
+            return Ok(());
+        }
         let why = match self.watched.get(wid) {
             Some(w) if w.card.kind == CardKind::Worker => death.word(),
             _ => "",
@@ -328,7 +336,6 @@ impl Keeper {
     fn end_processes(&mut self, queue: &Queue, me: &mut Proc, wid: &str) -> Result<bool> {
         let Some(watched) = self.watched.get(wid) else { return Ok(true) };
         let card = watched.card.clone();
-        let own = i32::try_from(std::process::id()).unwrap_or(0);
         if let Some(fd) = alive::open(card.pid, card.start) {
             step!("keeper.kill");
             alive::kill(&fd);
@@ -336,8 +343,14 @@ impl Keeper {
                 return Ok(self.cannot_end(queue, me, wid, &[card.pid]));
             }
         }
+        self.end_marked(queue, me, wid, &card)
+    }
+
+    /// Everything that the process started and that still runs.
+    fn end_marked(&mut self, queue: &Queue, me: &mut Proc, wid: &str, card: &Card) -> Result<bool> {
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
         if !card.mark.is_empty() {
-            let left = EnvMark::program(&card.mark).kill_all(&[own], KILL_PATIENCE);
+            let left = EnvMark::program(&card.mark).kill_all(&[own, card.pid], KILL_PATIENCE);
             if !left.is_empty() {
                 return Ok(self.cannot_end(queue, me, wid, &left));
             }
@@ -405,10 +418,11 @@ impl Keeper {
             let dir = queue.layout.delayed().join(&name);
             for entry in queue.list(&dir)? {
                 if let Some(key) = Key::parse(&entry.name) {
+                    // Removed first: if it is to be delayed again, the new entry must stay.
                     let intent = me.settle_intent(queue, &key.task)?;
-                    settle(queue, me, &key.task)?;
                     step!("delayed.unlink");
                     queue.discard(&dir.join(&entry.name))?;
+                    settle(queue, me, &key.task)?;
                     queue.discard(&intent)?;
                 }
             }
@@ -437,8 +451,8 @@ impl Keeper {
             };
             if !blocked {
                 let intent = me.settle_intent(queue, &key.task)?;
-                settle(queue, me, &key.task)?;
                 queue.discard(&queue.layout.blocked_entry(&key))?;
+                settle(queue, me, &key.task)?;
                 queue.discard(&intent)?;
             }
         }

@@ -7,11 +7,11 @@ use std::time::Instant;
 use clap::Parser;
 use nix::libc;
 
-use crate::cli::output;
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::queue::sweep;
 use crate::run::site::Site;
 use crate::sys::clock::{Clock, RealClock};
-use crate::sys::wake::Waiter;
+use crate::sys::wake::{Waiter, Wake};
 use crate::sys::{alive, child};
 
 use super::worker::{Left, Next, Options, Worker, exit_of};
@@ -56,7 +56,7 @@ pub fn ensure_marked() {
     let mark = format!("{own}{}", crate::queue::ids::random_part(RealClock.random()));
     let error = child::exec_marked(&mark);
     // Without a mark, orphans of a killed worker cannot be found; all else works.
-    output::warn(&format!("cannot mark this process: {error}"));
+    tracing::warn!(error = %error, "cannot mark this process");
 }
 
 /// One of our programs: beside this one, or in ../libexec/coord; never through PATH.
@@ -100,8 +100,7 @@ fn run(body: impl FnOnce(&Args, &Site) -> Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            let text = output::error_text(&e);
-            tracing::error!("{text}");
+            tracing::error!("{}", e.one_line());
             ExitCode::from(e.exit as u8)
         }
     }
@@ -146,26 +145,27 @@ pub fn worker() -> ExitCode {
 pub fn work(site: &Site, options: Options) -> Result<Left> {
     let root = site.queue.layout.root();
     let mut waiter = Waiter::new(WORK_SIGNALS, root).cannot("listen for signals", root)?;
-    let talk = options.talk;
+    let tell = options.tell;
     warn_if_blind(&waiter);
-    if let (true, Some(why)) = (talk, &waiter.blind) {
-        output::warn(&format!(
-            "inotify is not available ({why}); looking at the bells every 50 ms to 2 s"
+    if let (Some(tell), Some(why)) = (tell, &waiter.blind) {
+        tell(&format!(
+            "warning: inotify is not available ({why}); looking at the bells every 50 ms to 2 s"
         ));
     }
-    crate::queue::sweep::restore_directories(&site.queue)?;
+    // Before anything can be watched; the worker sweeps if something was missing.
+    let missing = sweep::restore_directories(&site.queue)?;
     let mut worker = Worker::new(site, options, &mut waiter)?;
-    let mut wakes = Vec::new();
+    let mut wakes = if missing { vec![Wake::Rescan] } else { Vec::new() };
     loop {
         match worker.tick(&mut waiter, &wakes) {
             Ok(Next::Wait(until)) => wakes = waiter.wait(until),
             Ok(Next::Leave(left)) => return Ok(left),
             Err(e) => {
                 // A full disk, a directory that is gone for a moment: nothing was lost.
-                let text = output::error_text(&e);
+                let text = e.one_line();
                 tracing::error!("{text}");
-                if talk {
-                    output::warn(&format!("{text}; will try again"));
+                if let Some(tell) = tell {
+                    tell(&format!("warning: {text}; will try again"));
                 }
                 wakes = waiter.wait(Instant::now() + std::time::Duration::from_secs(1));
             }

@@ -66,7 +66,15 @@ pub fn claim(
     };
     let Ok(spec) = task.spec.clone() else { return Ok(Claimed::Unsuited) };
     if task.phase != Phase::Pending(key.n) || me.won.contains(key) {
-        ready::remove(queue, &candidate.path)?;
+        // Only what is certain: a listing that lags behind (shared file systems) may not show yet
+        // that the attempt before has ended.
+        let past = match task.phase {
+            Phase::Pending(n) => n > key.n,
+            _ => task.phase.is_over() || task.names.claims.contains(&key.n),
+        };
+        if past {
+            ready::remove(queue, &candidate.path)?;
+        }
         return Ok(Claimed::Stale);
     }
     match readiness(queue, &task, key.n)? {
@@ -83,8 +91,11 @@ pub fn claim(
         }
     }
     let claimed = take(queue, me, key, task, spec, me.card.kind)?;
-    if matches!(claimed, Claimed::Won(_) | Claimed::Lost) {
-        ready::remove(queue, &candidate.path)?;
+    if matches!(claimed, Claimed::Won(_) | Claimed::Lost)
+        && let Err(e) = ready::remove(queue, &candidate.path)
+    {
+        // The claim stands: from here on nothing may keep its holder from running it.
+        tracing::warn!(error = %e, "a stale hint stays");
     }
     if let Claimed::Won(lease) = &claimed {
         if cancel_came(queue, lease) {
@@ -108,8 +119,10 @@ pub fn seize(queue: &Queue, me: &mut Proc, key: &Key, kind: CardKind) -> Result<
         return Ok(Claimed::Lost);
     }
     let claimed = take(queue, me, key, task, spec, kind)?;
-    if let Claimed::Won(lease) = &claimed {
-        ready::remove_hints(queue, &lease.task, key)?;
+    if let Claimed::Won(lease) = &claimed
+        && let Err(e) = ready::remove_hints(queue, &lease.task, key)
+    {
+        tracing::warn!(error = %e, "a stale hint stays");
     }
     Ok(claimed)
 }

@@ -16,7 +16,7 @@ use super::claim::Lease;
 use super::events::{self, Event};
 use super::ids::Key;
 use super::procs::Proc;
-use super::record::{self, End, Note, Verdict};
+use super::record::{self, CardKind, End, Note, Verdict};
 use super::register::{Held, publish};
 use super::settle::settle;
 use super::tasks::{self, Task};
@@ -69,7 +69,12 @@ pub fn decide(
     staged: &std::path::Path,
     content: &[u8],
 ) -> Result<Ended> {
-    match publish(queue, staged, &task.dir, &format!("{n}.end"), |bytes| bytes == content)? {
+    // An attempt's holder publishes one end; a repeated try may have staged it with a later time.
+    let ours = |bytes: &[u8]| {
+        let of = |bytes| record::parse::<End>(bytes).map(|end| (end.by, end.holder, end.verdict));
+        bytes == content || of(bytes).is_ok_and(|theirs| of(content) == Ok(theirs))
+    };
+    match publish(queue, staged, &task.dir, &format!("{n}.end"), ours)? {
         Held::Ours => Ok(Ended::Recorded),
         Held::Theirs(bytes) => {
             step!("end.late");
@@ -99,17 +104,7 @@ pub fn announce(queue: &Queue, me: &mut Proc, key: &Key, late: bool) -> Result<(
     if let Some(task) = tasks::look(queue, &key.task)?
         && task.names.ends.contains(&key.n)
     {
-        let end = tasks::end_of(queue, &task, key.n);
-        let mut event = Event::of("end", key).why(&end.why);
-        event.verdict = serde_json::to_value(end.verdict)
-            .ok()
-            .and_then(|v| v.as_str().map(str::to_owned))
-            .unwrap_or_default();
-        event.retry = Some(end.retry);
-        event.by = end.by;
-        event.more.insert("holder".to_owned(), end.holder.into());
-        event.more.insert("started".to_owned(), end.started.into());
-        events::append(queue, me, event);
+        tell_end(queue, me, &task, key);
     }
     if late {
         events::append(queue, me, Event::of("late", key));
@@ -117,10 +112,56 @@ pub fn announce(queue: &Queue, me: &mut Proc, key: &Key, late: bool) -> Result<(
     Ok(())
 }
 
-/// Permits attempt n+1 of a task that is over: links `n.reopen`. False: somebody was faster, which
-/// is as good.
+fn tell_end(queue: &Queue, me: &mut Proc, task: &Task, key: &Key) {
+    let end = tasks::end_of(queue, task, key.n);
+    let mut event = Event::of("end", key).why(&end.why);
+    event.verdict = serde_json::to_value(end.verdict)
+        .ok()
+        .and_then(|v| v.as_str().map(str::to_owned))
+        .unwrap_or_default();
+    event.retry = Some(end.retry);
+    event.by = end.by;
+    event.more.insert("holder".to_owned(), end.holder.into());
+    event.more.insert("started".to_owned(), end.started.into());
+    events::append(queue, me, event);
+}
+
+/// Tells the story of a task's registers once more: what a process that died between a register and
+/// its event has left untold. Lines that repeat do no harm.
+pub fn retell(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
+    let Some(task) = tasks::look(queue, id)? else { return Ok(()) };
+    if let Ok(spec) = &task.spec {
+        events::append(queue, me, Event::of("submit", &Key::new(id, 0)).why(&spec.title));
+    }
+    for n in task.names.claims.clone() {
+        let key = Key::new(id, n);
+        if let Some(card) = tasks::claimer(queue, &task, n) {
+            let kind = if card.kind == CardKind::Hold { "hold" } else { "claim" };
+            let event = Event { by: card.wid, ..Event::of(kind, &key) };
+            events::append(queue, me, event);
+        }
+        if task.names.ends.contains(&n) {
+            tell_end(queue, me, &task, &key);
+        }
+        if task.names.reopens.contains(&n) {
+            events::append(queue, me, Event::of("reopen", &key));
+        }
+    }
+    Ok(())
+}
+
+/// Permits attempt n+1 of a task that is over, and does what follows from it. False: somebody was
+/// faster, which is as good.
 pub fn reopen(queue: &Queue, me: &mut Proc, task: &Task, n: u32, note: &Note) -> Result<bool> {
     let intent = me.settle_intent(queue, &task.id)?;
+    let ours = link_reopen(queue, me, task, n, note)?;
+    settle(queue, me, &task.id)?;
+    queue.discard(&intent)?;
+    Ok(ours)
+}
+
+/// Links `n.reopen`. The caller holds an intent that names the task, and settles it.
+pub fn link_reopen(queue: &Queue, me: &mut Proc, task: &Task, n: u32, note: &Note) -> Result<bool> {
     let tmp = me.run(&format!("_reopen.{}", task.id));
     let bytes = record::to_bytes(note);
     queue.fs.create(&tmp, &bytes, 0o444).cannot("write a reopen", &tmp)?;
@@ -128,8 +169,5 @@ pub fn reopen(queue: &Queue, me: &mut Proc, task: &Task, n: u32, note: &Note) ->
     let held = publish(queue, &tmp, &task.dir, &format!("{n}.reopen"), |b| b == bytes)?;
     queue.discard(&tmp)?;
     events::append(queue, me, Event::of("reopen", &Key::new(&task.id, n)).why(&note.why));
-    super::settle::revive(queue, me, &task.id)?;
-    settle(queue, me, &task.id)?;
-    queue.discard(&intent)?;
     Ok(held == Held::Ours)
 }

@@ -43,8 +43,8 @@ pub enum Readiness {
     Blocked(Vec<Blocker>),
     /// Not before this time, in milliseconds since 1970.
     Delayed(u64),
-    /// It must be ended as cancelled instead: why.
-    CancelDue(String),
+    /// It must be ended as cancelled instead: why, and because of which dependency, if of one.
+    CancelDue(String, Option<String>),
 }
 
 /// The id part of an entry of `after`.
@@ -59,7 +59,7 @@ pub fn dependency(entry: &str) -> (&str, bool) {
 pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
     let Ok(spec) = &task.spec else { return Ok(Readiness::Blocked(Vec::new())) };
     if let Some(why) = cancel_due(task, n) {
-        return Ok(Readiness::CancelDue(why));
+        return Ok(Readiness::CancelDue(why, None));
     }
     if spec.hold && n == 1 {
         return Ok(Readiness::Held);
@@ -76,10 +76,8 @@ pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
                 dead @ (Phase::Failed(_) | Phase::Cancelled(_)) => match spec.on_dep_dead {
                     OnDepDead::Run => continue,
                     OnDepDead::Cancel => {
-                        return Ok(Readiness::CancelDue(format!(
-                            "{DEPENDENCY} {on} {}",
-                            ended(&dead)
-                        )));
+                        let why = format!("{DEPENDENCY} {on} {}", ended(&dead));
+                        return Ok(Readiness::CancelDue(why, Some(on.to_owned())));
                     }
                     OnDepDead::Block => Because::Dead(dead),
                 },

@@ -33,6 +33,7 @@ pub struct Taken {
 
 /// Takes everything that is ready to be taken.
 pub fn take_all(queue: &Queue, me: &mut Proc) -> Result<Taken> {
+    complete_rejected(queue)?;
     let mut taken = Taken::default();
     let mut entries = queue.list(&queue.layout.incoming())?;
     entries.sort_by(|a, b| super::ids::natural_cmp(&a.name, &b.name));
@@ -120,39 +121,54 @@ fn accept(
     }
 }
 
-/// Moves a taken file to rejected/, under its own name where that is free, its reason first.
+/// Moves a taken file to rejected/, under its own name where that is free, and says why beside it.
+/// Crash in between: the next look into incoming/ finds a file without a reason and gives it one.
 fn reject(queue: &Queue, mine: &std::path::Path, name: &str, uid: &str, why: &str) -> Result<()> {
     let dir = queue.layout.rejected();
     crate::sys::fs::mkdir_all(&*queue.fs, &dir).cannot("make a directory", &dir)?;
     let free = !queue.fs.exists(&dir.join(name)) && name.len() < 200;
     let name = if free { name.to_owned() } else { format!("{uid}.json") };
-    let text = format!("{why}\n");
-    step!("incoming.why");
-    queue.replace(&dir.join(format!("{name}.why")), text.as_bytes())?;
     step!("incoming.reject");
     queue.fs.rename(mine, &dir.join(&name)).cannot("reject a file", &dir.join(&name))?;
+    say_why(queue, &name, why)
+}
+
+fn say_why(queue: &Queue, name: &str, why: &str) -> Result<()> {
+    let path = queue.layout.rejected().join(format!("{name}.why"));
+    step!("incoming.why");
+    queue.replace(&path, format!("{why}\n").as_bytes())?;
     queue.ring(&queue.layout.events_bell());
     Ok(())
 }
 
-/// Finishes with a file that a dead process had taken. Its staged submissions, if any, were finished
-/// before this is called: one with the same uid means that this file is served.
-pub fn resume(
-    queue: &Queue,
-    me: &mut Proc,
-    taken: &std::path::Path,
-    uid: &str,
-    staged: &[String],
-) -> Result<()> {
-    if staged.iter().any(|s| s == uid) {
-        return queue.discard(taken);
+/// Gives its reason to every rejected file that has none.
+fn complete_rejected(queue: &Queue) -> Result<()> {
+    let dir = queue.layout.rejected();
+    let names: Vec<String> = queue.list(&dir)?.into_iter().map(|e| e.name).collect();
+    for name in names.iter().filter(|n| !n.ends_with(".why") && !n.starts_with('.')) {
+        if names.contains(&format!("{name}.why")) {
+            continue;
+        }
+        let why = match queue.fs.read(&dir.join(name), 0, RECORD_MAX) {
+            Ok(bytes) => parse_submission(&bytes).err(),
+            Err(e) => Some(e.to_string()),
+        };
+        let why = why.unwrap_or_else(|| "the queue refused it; mv it back to see why".to_owned());
+        say_why(queue, name, &why)?;
     }
+    Ok(())
+}
+
+/// Finishes with a file that a dead process had taken and not staged.
+pub fn resume(queue: &Queue, me: &mut Proc, taken: &std::path::Path, uid: &str) -> Result<()> {
     let mine = me.run(&format!("_in.{uid}"));
     if mine != taken {
         match queue.fs.rename(taken, &mine) {
             Err(e) if is_absent(&e) => return Ok(()),
             other => other.cannot("take over a file of incoming/", taken)?,
         }
+    } else if !queue.fs.exists(&mine) {
+        return Ok(());
     }
     match accept(queue, me, &mine, uid)? {
         Ok(_) => Ok(()),

@@ -99,7 +99,14 @@ impl Proc {
         let building = procs.join(format!(".new-{wid}"));
         let fs = &queue.fs;
         step!("register.mkdir");
-        fs.mkdir(&building).cannot("register with the queue", &building)?;
+        match fs.mkdir(&building) {
+            // Somebody removed procs/; whoever restores the rest sweeps.
+            Err(e) if is_absent(&e) && queue.fs.exists(queue.layout.root()) => {
+                crate::sys::fs::mkdir_all(&**fs, &building)
+            }
+            other => other,
+        }
+        .cannot("register with the queue", &building)?;
         let dir = queue.layout.proc(&wid);
         let built = (|| {
             fs.mkdir(&building.join("run")).cannot("register with the queue", &building)?;
@@ -198,6 +205,11 @@ impl Proc {
     /// claim, and goes on under a new identity only.
     pub fn is_declared_dead(&self, queue: &Queue) -> bool {
         queue.fs.exists(&self.dir.join("end")) || !queue.fs.exists(&self.dir)
+    }
+
+    /// Whether a verdict for the attempt is staged.
+    pub fn intent_is_staged(&self, queue: &Queue, key: &Key) -> bool {
+        queue.fs.exists(&self.run(&format!("{key}.end")))
     }
 
     /// Makes sure that `id` is looked at even if this process dies now.

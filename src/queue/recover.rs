@@ -59,40 +59,83 @@ pub fn recover(queue: &Queue, me: &mut Proc, wid: &str, death: Death) -> Result<
         return Ok(Vec::new());
     }
     let run = queue.layout.proc(wid).join("run");
-    let mut names: Vec<String> = queue.list(&run)?.into_iter().map(|e| e.name).collect();
-    // Staged submissions before the files they were made of, and both before plain redo records.
-    names.sort_by_key(|n| (!n.starts_with("_submit."), !n.starts_with("_in."), n.clone()));
+    let names: Vec<String> = queue.list(&run)?.into_iter().map(|e| e.name).collect();
     let mut back = Vec::new();
-    let mut staged = Vec::new();
+    for name in names.iter().filter(|n| !n.starts_with('_') && !n.ends_with(".tmp")) {
+        if let Some(key) = Key::parse(name)
+            && claim_of_dead(queue, me, wid, &key, death)?
+        {
+            back.push(key);
+        }
+    }
+    if death.is_certain() {
+        redo(queue, me, &run, &names)?;
+        procs::dissolve(queue, wid);
+    } else {
+        // It may go on after this look: what it wants to be settled is settled, and stays noted.
+        for id in names.iter().filter_map(|name| name.strip_prefix("_settle.")) {
+            settle(queue, me, id)?;
+        }
+    }
+    Ok(back)
+}
+
+/// The redo records of a process that is certainly dead. Another keeper may be at the same: what is
+/// gone meanwhile was done by it.
+fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()> {
+    // A file of incoming/ whose submission is staged goes first, and before that submission: as long
+    // as both are there they have the same uid, and afterwards only one is left to be redone.
+    let staged = names.iter().filter(|n| n.starts_with("_submit.") && !n.ends_with(".tmp"));
+    let uids: Vec<String> = staged.filter_map(|name| uid_of(queue, &run.join(name))).collect();
+    for uid in names.iter().filter_map(|name| name.strip_prefix("_in.")) {
+        if uids.iter().any(|staged| staged == uid) {
+            step!("recover.served");
+            queue.discard(&run.join(format!("_in.{uid}")))?;
+        }
+    }
     for name in names {
-        let path = run.join(&name);
+        let path = run.join(name);
         if name.ends_with(".tmp") {
             step!("recover.tmp");
             queue.discard(&path)?;
         } else if let Some(id) = name.strip_prefix("_submit.") {
-            staged.extend(uid_of(queue, &path));
             step!("recover.submit");
             submit::resume(queue, me, &path, id)?;
         } else if let Some(uid) = name.strip_prefix("_in.") {
             step!("recover.incoming");
-            incoming::resume(queue, me, &path, uid, &staged)?;
+            incoming::resume(queue, me, &path, uid)?;
         } else if let Some(id) = name.strip_prefix("_settle.") {
             step!("recover.settle");
             settle(queue, me, id)?;
+            end::retell(queue, me, id)?;
             queue.discard(&path)?;
         } else if name.starts_with('_') {
             // Staged for somebody else (`_end.…`, `_reopen.…`): whoever recovers that stages anew.
             queue.discard(&path)?;
-        } else if let Some(key) = Key::parse(&name) {
-            if claim_of_dead(queue, me, wid, &key, death)? {
-                back.push(key);
-            }
         }
     }
-    if death.is_certain() {
-        procs::dissolve(queue, wid);
+    Ok(())
+}
+
+/// Puts this process's own house in order after a step of its failed half-way (a full disk): ends
+/// what it holds as handed back, and does the follow-ups that are missing. Nothing of it may be
+/// running.
+pub fn own_intents(queue: &Queue, me: &mut Proc) -> Result<()> {
+    let run = me.run("");
+    let names: Vec<String> = queue.list(&run)?.into_iter().map(|e| e.name).collect();
+    for key in names.iter().filter(|n| !n.starts_with('_')).filter_map(|n| Key::parse(n)) {
+        let wid = me.wid.clone();
+        let Some(task) = tasks::look(queue, &key.task)? else { continue };
+        let mine = tasks::claimer(queue, &task, key.n).is_some_and(|card| card.wid == wid);
+        if mine && !task.names.ends.contains(&key.n) && !me.intent_is_staged(queue, &key) {
+            let Ok(spec) = task.spec.clone() else { continue };
+            let lease = super::claim::Lease { key: key.clone(), task, spec, at: queue.now() };
+            let why = "a step of its worker failed".to_owned();
+            end::record(queue, me, &lease, End { why, ..End::new(Verdict::Release, true) })?;
+        }
+        claim_of_dead(queue, me, &wid, &key, Death::Left)?;
     }
-    Ok(back)
+    redo(queue, me, &run, &names)
 }
 
 fn uid_of(queue: &Queue, staged: &Path) -> Option<String> {
@@ -145,10 +188,12 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
     }
     let claimer = tasks::claimer(queue, &task, key.n);
     let own = claimer.as_ref().is_none_or(|card| card.wid == wid);
-    let living = claimer.as_ref().is_none_or(|card| tasks::has_liveness(card.kind));
+    // A hold stands by itself; it ends only with the verdict that its process had staged.
+    let stands = claimer.as_ref().is_some_and(|card| card.kind == CardKind::Hold);
+    let endable = !stands || queue.fs.exists(&staged);
     let mut late = false;
     let mut back = false;
-    if own && living && !task.names.ends.contains(&key.n) {
+    if own && endable && !task.names.ends.contains(&key.n) {
         (late, back) = decide(queue, me, &task, key, claimer.as_ref(), death, &staged)?;
     }
     // Follow-ups whatever the register says and whoever wrote it (R4); then the intent may go.
@@ -208,8 +253,15 @@ fn verdict_for(
         why: death.word().to_owned(),
         ..End::new(Verdict::Expired, true)
     };
-    if claimer.is_some_and(|c| c.kind == CardKind::Cancel) {
-        return End { verdict: Verdict::Cancel, retry: false, charged, boots, ..base };
+    match claimer.map(|c| c.kind) {
+        Some(CardKind::Cancel) => {
+            return End { verdict: Verdict::Cancel, retry: false, charged, boots, ..base };
+        }
+        // A person's command died before it had staged what the person decided.
+        Some(CardKind::Human | CardKind::Hold) => {
+            return End { verdict: Verdict::Release, charged, boots, ..base };
+        }
+        _ => {}
     }
     if death == Death::Boot {
         let (boots, charged, retry) = retry::after_boot(boots, charged, max);

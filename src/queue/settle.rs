@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::error::{Cannot, Result};
+use crate::error::{Cannot, Error, Exit, Result};
 use crate::step;
 use crate::sys::fs::is_absent;
 
@@ -34,12 +34,19 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
         let Some(task) = tasks::look(queue, &id)? else { continue };
         match task.phase {
             Phase::Pending(n) => {
+                if task.names.reopens.contains(&(n - 1)) {
+                    for waiter in revive(queue, me, &id)? {
+                        seen.remove(&waiter);
+                        todo.push(waiter);
+                    }
+                }
                 if pending(queue, me, task, n)? {
                     seen.remove(&id);
                     todo.push(id);
                 }
             }
-            Phase::Done(_) | Phase::Failed(_) | Phase::Cancelled(_) => {
+            // `D@pass` is met by an attempt that succeeded, whatever its stages say later.
+            Phase::Done(_) | Phase::Failed(_) | Phase::Cancelled(_) | Phase::Stage(..) => {
                 for waiter in waiters(queue, &id)? {
                     seen.remove(&waiter);
                     todo.push(waiter);
@@ -48,7 +55,7 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
                     served.push(id);
                 }
             }
-            Phase::NoSpec | Phase::Corrupt(_) | Phase::Claimed(_) | Phase::Stage(..) => {}
+            Phase::NoSpec | Phase::Corrupt(_) | Phase::Claimed(_) => {}
         }
     }
     served.iter().try_for_each(|id| drop_served(queue, id))
@@ -132,8 +139,19 @@ fn publish(
         }
         Readiness::Held => events::append(queue, me, Event::of("held", key)),
         Readiness::Manual => events::append(queue, me, Event::of("manual", key)),
-        Readiness::CancelDue(why) => {
+        Readiness::CancelDue(why, on) => {
+            if let Some(on) = &on {
+                // Registered first: if the dependency is reopened, this task is revived with it.
+                step!("settle.wait");
+                link_hint(queue, task, &queue.layout.waiters(on).join(&task.id))?;
+            }
             cancel_pending(queue, me, key, &why)?;
+            if let Some(on) = &on
+                && !tasks::look(queue, on)?.is_some_and(|d| d.phase.is_over())
+            {
+                // Reopened between our look and our cancel: whoever reopened it saw a pending task.
+                revive_one(queue, me, on, &task.id)?;
+            }
             return Ok(true);
         }
     }
@@ -146,12 +164,20 @@ fn publish(
 
 /// Competes for a pending attempt in order to end it as cancelled. Either a worker gets it or we do.
 fn cancel_pending(queue: &Queue, me: &mut Proc, key: &Key, why: &str) -> Result<()> {
-    if let Claimed::Won(lease) = seize(queue, me, key, CardKind::Cancel)? {
-        let end = End { why: why.to_owned(), ..End::new(Verdict::Cancel, false) };
-        super::end::record(queue, me, &lease, end)?;
-        super::end::finish(queue, me, &lease, false)?;
+    match seize(queue, me, key, CardKind::Cancel)? {
+        Claimed::Won(lease) => {
+            let end = End { why: why.to_owned(), ..End::new(Verdict::Cancel, false) };
+            super::end::record(queue, me, &lease, end)?;
+            super::end::finish(queue, me, &lease, false)
+        }
+        Claimed::Dead => Err(declared_dead(me)),
+        Claimed::Lost | Claimed::Stale | Claimed::Unsuited => Ok(()),
     }
-    Ok(())
+}
+
+/// What a process says that was declared dead: others do its work now.
+fn declared_dead(me: &Proc) -> Error {
+    Error::new(Exit::Conflict, format!("{} was declared dead by another process", me.wid))
 }
 
 /// The tasks that wait for `id`. A waiter goes when its own state no longer needs it.
@@ -226,22 +252,31 @@ pub fn link_hint(queue: &Queue, task: &Task, path: &std::path::Path) -> Result<b
     Ok(true)
 }
 
-/// After a reopened dependency: those that were cancelled because of it are reopened too.
-pub fn revive(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
+/// After `id` was reopened: those that were cancelled because of it are reopened too. Returns all
+/// that wait for it; they must be looked at.
+fn revive(queue: &Queue, me: &mut Proc, id: &str) -> Result<Vec<String>> {
+    let mut waiting = Vec::new();
     for entry in queue.list(&queue.layout.waiters(id))? {
-        let Some(task) = tasks::look(queue, &entry.name)? else { continue };
-        let Phase::Cancelled(n) = task.phase else { continue };
-        let because = format!("{DEPENDENCY} {id} ");
-        if task.last_end.as_ref().is_some_and(|end| end.why.starts_with(&because)) {
-            let note = Note {
-                v: 1,
-                by: me.wid.clone(),
-                at: queue.now(),
-                why: format!("{DEPENDENCY} {id} was reopened"),
-                closed: false,
-            };
-            super::end::reopen(queue, me, &task, n, &note)?;
-        }
+        revive_one(queue, me, id, &entry.name)?;
+        waiting.push(entry.name);
     }
-    Ok(())
+    Ok(waiting)
+}
+
+/// Links `n.reopen` of a task that was cancelled because of `on`. The caller settles it.
+fn revive_one(queue: &Queue, me: &mut Proc, on: &str, id: &str) -> Result<()> {
+    let Some(task) = tasks::look(queue, id)? else { return Ok(()) };
+    let Phase::Cancelled(n) = task.phase else { return Ok(()) };
+    let because = format!("{DEPENDENCY} {on} ");
+    if !task.last_end.as_ref().is_some_and(|end| end.why.starts_with(&because)) {
+        return Ok(());
+    }
+    let note = Note {
+        v: 1,
+        by: me.wid.clone(),
+        at: queue.now(),
+        why: format!("{DEPENDENCY} {on} was reopened"),
+        closed: false,
+    };
+    super::end::link_reopen(queue, me, &task, n, &note).map(drop)
 }

@@ -28,7 +28,7 @@ pub fn state(queue: &Queue, task: &Task) -> Result<State> {
             Readiness::Ready => State::Ready,
             Readiness::Held => State::Held,
             Readiness::Manual => State::Manual,
-            Readiness::Blocked(_) | Readiness::CancelDue(_) => State::Blocked,
+            Readiness::Blocked(_) | Readiness::CancelDue(..) => State::Blocked,
             Readiness::Delayed(_) => State::Delayed,
         },
     })

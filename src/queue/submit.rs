@@ -221,8 +221,11 @@ fn link_spec(queue: &Queue, id: &str, staged: &Path, spec: &Spec) -> Result<Link
             Ok(Held::Ours) => return Ok(Linked::Accepted),
             Ok(Held::Theirs(bytes)) => {
                 let theirs: std::result::Result<Spec, _> = record::parse(&bytes);
-                let same = theirs.is_ok_and(|t| t.uid == spec.uid || t.same_meaning(spec));
-                return Ok(if same && !is_number(id) { Linked::Same } else { Linked::Taken });
+                // A number is given anew to every submission; a chosen id is the submitter's word
+                // that it is the same task.
+                let same = theirs
+                    .is_ok_and(|t| t.uid == spec.uid || (!is_number(id) && t.same_meaning(spec)));
+                return Ok(if same { Linked::Same } else { Linked::Taken });
             }
             Err(e) if e.errno() == Some(nix::libc::ENOENT) && queue.fs.exists(staged) => {}
             Err(e) => return Err(e),
@@ -254,7 +257,10 @@ fn remember_number(queue: &Queue, id: &str) {
 
 /// Finishes a submission that a dead process had staged.
 pub fn resume(queue: &Queue, me: &mut Proc, staged: &Path, id: &str) -> Result<()> {
-    let bytes = queue.fs.read(staged, 0, RECORD_MAX).cannot("read a staged task", staged)?;
+    let bytes = match queue.fs.read(staged, 0, RECORD_MAX) {
+        Err(e) if is_absent(&e) => return Ok(()),
+        other => other.cannot("read a staged task", staged)?,
+    };
     let Ok(spec) = record::parse::<Spec>(&bytes) else { return queue.discard(staged) };
     // Published before it died, perhaps: then only the follow-ups are missing.
     let own = tasks::look(queue, id)?.and_then(|t| t.spec.ok()).is_some_and(|s| s.uid == spec.uid);
@@ -266,7 +272,10 @@ pub fn resume(queue: &Queue, me: &mut Proc, staged: &Path, id: &str) -> Result<(
     let name = format!("_submit.{id}");
     let mine = me.run(&name);
     if mine != staged {
-        queue.fs.rename(staged, &mine).cannot("take over a staged task", staged)?;
+        match queue.fs.rename(staged, &mine) {
+            Err(e) if is_absent(&e) => return Ok(()),
+            other => other.cannot("take over a staged task", staged)?,
+        }
     }
     match place(queue, me, !is_number(id), id.to_owned(), mine, &spec) {
         // Its id was given to another task meanwhile; nobody was told that it was accepted.

@@ -27,18 +27,31 @@ pub struct Swept {
     pub orphans: usize,
 }
 
-/// Makes the directories that are missing, with their bells.
-pub fn restore_directories(queue: &Queue) -> Result<()> {
+/// Makes the directories and bells that are missing. True: there were some; their hints are lost,
+/// and somebody has to sweep (`restore` does both).
+pub fn restore_directories(queue: &Queue) -> Result<bool> {
+    let mut missing = false;
     for name in layout::DIRECTORIES {
         let path = queue.layout.at(name);
         if !queue.fs.exists(&path) {
+            missing = true;
             crate::sys::fs::mkdir_all(&*queue.fs, &path).cannot("make a directory", &path)?;
         }
     }
     for bell in bells(queue) {
         if !queue.fs.exists(&bell) {
+            missing = true;
             queue.fs.touch(&bell).cannot("make a bell", &bell)?;
         }
+    }
+    Ok(missing)
+}
+
+/// Makes what is missing, and rebuilds the hints that were lost with it. Whoever makes a directory
+/// anew sweeps: the next one to look finds nothing missing.
+pub fn restore(queue: &Queue, me: &mut Proc) -> Result<()> {
+    if restore_directories(queue)? {
+        sweep(queue, me)?;
     }
     Ok(())
 }
@@ -70,6 +83,11 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
                 let key = super::ids::Key::new(&id, n);
                 let card = tasks::claimer(queue, &task, n);
                 if !named.contains(&key) && card.as_ref().is_none_or(|c| is_orphan(queue, c)) {
+                    if let Some(card) = &card
+                        && !end_leftovers(card)
+                    {
+                        continue;
+                    }
                     step!("sweep.orphan");
                     recover::expire_orphan(queue, me, &task, n)?;
                     swept.orphans += 1;
@@ -101,6 +119,19 @@ fn is_orphan(queue: &Queue, card: &Card) -> bool {
     }
     // Elsewhere: only if it is no longer registered, since registration ends after its last claim.
     !queue.fs.exists(&queue.layout.proc(&card.wid))
+}
+
+/// Ends what a dead local process left running, before its attempt is fenced. False: some is left.
+fn end_leftovers(card: &Card) -> bool {
+    let place = machine::place();
+    let local =
+        card.host_id == place.host_id && card.boot == place.boot && card.pidns == place.pidns;
+    if !local || card.mark.is_empty() {
+        return true;
+    }
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let patience = std::time::Duration::from_secs(10);
+    crate::sys::alive::EnvMark::program(&card.mark).kill_all(&[own], patience).is_empty()
 }
 
 /// Age from which on something half made is taken as left by a crash. Whoever still makes it finds

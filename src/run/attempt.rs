@@ -115,7 +115,8 @@ fn prepare(site: &Site, me: &Proc, lease: &Lease, out: &std::path::Path) -> Resu
     let template = command(site, &lease.spec).ok_or_else(|| {
         Error::new(Exit::Usage, "the task has no command and coord.toml names no agent")
     })?;
-    let place = worktree::prepare(site, &lease.key)?;
+    let beat = || drop(me.beat(&site.queue));
+    let place = worktree::prepare(site, &lease.key, &beat)?;
     let write = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
         let path = out.join(name);
         site.queue.fs.create(&path, bytes, 0o644).cannot("write a file for the attempt", &path)?;

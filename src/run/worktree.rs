@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::CommitBy;
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::queue::claim::Lease;
 use crate::queue::ids::{Key, random_part};
 use crate::queue::record::Outcome;
 use crate::sys::child;
@@ -36,8 +37,9 @@ pub struct Workplace {
 /// the slower one fail.
 const TRIES: u32 = 6;
 
-/// Makes the workplace of an attempt.
-pub fn prepare(site: &Site, key: &Key) -> Result<Workplace> {
+/// Makes the workplace of an attempt. `beat` is called while git takes its time: a large repository
+/// must not cost a lease.
+pub fn prepare(site: &Site, key: &Key, beat: &dyn Fn()) -> Result<Workplace> {
     let Some(repo) = &site.repo else {
         return Ok(Workplace { dir: site.root.clone(), ..Workplace::default() });
     };
@@ -63,7 +65,7 @@ pub fn prepare(site: &Site, key: &Key) -> Result<Workplace> {
             &path,
             &base,
         ];
-        let output = child::run("git", &args, repo).cannot("run git", repo)?;
+        let output = child::run_while("git", &args, repo, beat).cannot("run git", repo)?;
         if output.ok {
             return Ok(Workplace { dir: inside(site, repo, &dir), branch, base });
         }
@@ -125,13 +127,21 @@ fn base_commit(site: &Site, repo: &Path) -> Result<String> {
 
 /// What the attempt left in its worktree: commits what is not committed where coord.toml asks for
 /// it, reads the commit, and removes the worktree if it is clean.
-pub fn conclude(site: &Site, key: &Key, title: &str, place: &Workplace, done: bool) -> Outcome {
+pub fn conclude(
+    site: &Site,
+    lease: &Lease,
+    place: &Workplace,
+    done: bool,
+    beat: &dyn Fn(),
+) -> Outcome {
+    let (key, title) = (&lease.key, &lease.spec.title);
     let mut outcome =
         Outcome { branch: place.branch.clone(), base: place.base.clone(), ..Outcome::default() };
     let (Some(repo), false) = (&site.repo, place.branch.is_empty()) else {
         return Outcome::default();
     };
-    let git = |args: &[&str], dir: &Path| child::run("git", args, dir).ok().filter(|o| o.ok);
+    let git =
+        |args: &[&str], dir: &Path| child::run_while("git", args, dir, beat).ok().filter(|o| o.ok);
     let status = ["status", "--porcelain"];
     let dirty = |dir: &Path| git(&status, dir).is_none_or(|o| !o.stdout.is_empty());
     if done && site.config.git.commit == CommitBy::Worker && dirty(&place.dir) {

@@ -213,14 +213,40 @@ pub struct Output {
 }
 
 /// Runs a helper program to its end and collects what it prints.
-#[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
 pub fn run(program: &str, args: &[&str], cwd: &Path) -> io::Result<Output> {
+    run_while(program, args, cwd, &|| ())
+}
+
+/// Between two calls of `meanwhile`.
+const WHILE_EVERY: Duration = Duration::from_millis(500);
+
+/// The same for what may take long: `meanwhile` is called every half second until it has ended, so
+/// that a worker can go on beating.
+#[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
+pub fn run_while(
+    program: &str,
+    args: &[&str],
+    cwd: &Path,
+    meanwhile: &dyn Fn(),
+) -> io::Result<Output> {
     let mut command = std::process::Command::new(program);
     command.args(args).current_dir(cwd).stdin(std::process::Stdio::null());
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"] {
         command.env_remove(name);
     }
-    let output = command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").output()?;
+    command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0");
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("helper".into()).spawn(move || {
+        // Nobody waits any more if the caller is gone.
+        let _ = done.send(command.output());
+    })?;
+    let output = loop {
+        match ended.recv_timeout(WHILE_EVERY) {
+            Ok(output) => break output?,
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => meanwhile(),
+            Err(e) => return Err(io::Error::other(e)),
+        }
+    };
     Ok(Output {
         ok: output.status.success(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

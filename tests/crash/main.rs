@@ -88,6 +88,10 @@ impl Story {
             &["add", "--id", "person", "--manual"],
             &["add", "--id", "dropped", "--hold", "--", "true"],
             &["cancel", "dropped"],
+            &["add", "--id", "stopped", "--hold", "--", "true"],
+            &["release", "stopped"],
+            &["hold", "stopped"],
+            &["cancel", "stopped"],
             &[
                 "add",
                 "--id",
@@ -168,6 +172,7 @@ impl Story {
             assert_eq!(accepted.count(), 1, "{step}: {id} was accepted more than once");
         }
         assert_eq!(self.sandbox.state("dropped"), "cancelled", "{step}");
+        assert_eq!(self.sandbox.state("stopped"), "cancelled", "{step}");
         assert_eq!(self.sandbox.state("with-dropped"), "cancelled", "{step}");
         assert_eq!(self.sandbox.state("bad"), "failed", "{step}");
         // The file without an id became one task, however often its submission was begun.
@@ -196,6 +201,16 @@ impl Story {
 
 fn crash_at(step: &str) -> BTreeSet<String> {
     let mut story = Story::new(Some(step));
+    if step.starts_with("recover.") || step.starts_with("keeper.") {
+        // There must be somebody to recover.
+        for first in ["submit.settle", "incoming.take", "run.spawn", "end.settle", "submit.staged"]
+        {
+            story.sandbox.set("COORD_STEP", &format!("{first}:crash"));
+            story.put_in();
+            story.work();
+        }
+        story.sandbox.set("COORD_STEP", &format!("{step}:crash"));
+    }
     // The second round recovers from the first, and dies at the same place.
     for _ in 0..2 {
         story.put_in();
@@ -214,6 +229,10 @@ fn crash_at(step: &str) -> BTreeSet<String> {
 
 /// Steps that need a situation of their own; each has a test below.
 const APART: &[&str] = &[
+    "cancel.link",
+    "fsck.unhint",
+    "recover.served",
+    "recover.link_staged",
     "keeper.kill",
     "end.late",
     "claim.help",

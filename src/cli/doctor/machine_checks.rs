@@ -50,7 +50,7 @@ fn hard_links(place: &Place) -> Check {
         Ok(()) => Check::fine("hard links", "a link is made once and refused when it is there"),
         Err(e) => {
             let hint = e.hint.clone().unwrap_or_else(|| "use another directory".to_owned());
-            Check::fail("hard links", super::output::error_text(&e), hint)
+            Check::fail("hard links", e.one_line(), hint)
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::run::site::{git_top, read_config};
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::{child, machine};
 
-use super::{Check, Place, output};
+use super::{Check, Place};
 
 /// The other programs.
 const PROGRAMS: [&str; 4] =
@@ -18,7 +18,7 @@ pub(super) fn all(place: &Place) -> Vec<Check> {
     let config = read.as_ref().map_or_else(|_| Config::default(), Config::clone);
     let parsed = match read {
         Ok(_) => Check::fine("config", "coord.toml is right, or not there"),
-        Err(e) => Check::fail("config", output::error_text(&e), e.hint.unwrap_or_default()),
+        Err(e) => Check::fail("config", e.one_line(), e.hint.unwrap_or_default()),
     };
     vec![
         parsed,

@@ -93,7 +93,7 @@ fn word(readiness: &Readiness) -> &'static str {
         Readiness::Manual => "for a person",
         Readiness::Blocked(_) => "blocked",
         Readiness::Delayed(_) => "delayed",
-        Readiness::CancelDue(_) => "to be cancelled",
+        Readiness::CancelDue(..) => "to be cancelled",
     }
 }
 
@@ -125,7 +125,7 @@ fn missing(survey: &mut Survey<'_>, id: &str, present: &BTreeMap<Key, BTreeSet<I
     let what = match readiness {
         Readiness::Held | Readiness::Manual => return,
         _ if present.contains_key(&key) => return,
-        Readiness::CancelDue(why) => format!("{key} must be ended as cancelled ({why})"),
+        Readiness::CancelDue(why, _) => format!("{key} must be ended as cancelled ({why})"),
         other => format!("{key} is {}, but no hint leads to it", word(other)),
     };
     let severity = survey.unless_remembered(id).max(unverified(survey.queue, facts.newest_ms));

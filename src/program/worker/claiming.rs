@@ -1,0 +1,110 @@
+//! Claiming and starting: from the ready list to a running command.
+
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::queue::claim::{Claimed, Lease, claim};
+use crate::queue::ids::Key;
+use crate::queue::record::{End, Spec, Verdict};
+use crate::queue::tasks;
+use crate::run::attempt;
+use crate::sys::machine;
+use crate::sys::wake::Waiter;
+
+use super::{Job, LOSSES_MAX, Worker};
+
+impl Worker {
+    /// Claims and starts one task. False: there is nothing to claim now.
+    pub(super) fn take_one(&mut self, waiter: &mut Waiter, paused: bool) -> Result<bool> {
+        if paused {
+            self.say_once("paused: coord resume");
+            return Ok(false);
+        }
+        if let Some(why) = self.no_room() {
+            self.say_once(&why);
+            return Ok(false);
+        }
+        let mut losses = 0;
+        while let Some(candidate) = self.finder.next(&self.site.queue)? {
+            let (site, labels) = (&self.site, &self.options.labels);
+            let suits = |spec: &Spec| {
+                spec.needs.iter().all(|need| labels.contains(need))
+                    && attempt::command(site, spec).is_some()
+            };
+            match claim(&self.site.queue, &mut self.me, &candidate, suits)? {
+                Claimed::Won(lease) => {
+                    self.finder.won();
+                    self.said.clear();
+                    self.start(*lease)?;
+                    return Ok(true);
+                }
+                Claimed::Lost => {
+                    self.finder.lost();
+                    losses += 1;
+                    if losses > LOSSES_MAX {
+                        return Ok(false);
+                    }
+                }
+                Claimed::Stale | Claimed::Unsuited => {}
+                Claimed::Dead => self.register_anew(waiter)?,
+            }
+        }
+        Ok(false)
+    }
+
+    /// Too little disk for new work: a small file system keeps a twentieth free, a large one 64 MiB.
+    pub(super) fn no_room(&self) -> Option<String> {
+        let (free, total) = machine::disk_space(self.site.queue.layout.root())?;
+        let least = self.site.config.limits.disk_free_bytes.unwrap_or((total / 20).min(64 << 20));
+        (free < least)
+            .then(|| format!("no new work: only {} KiB free on the disk of the queue", free / 1024))
+    }
+
+    pub(super) fn start(&mut self, lease: Lease) -> Result<()> {
+        let (key, title) = (lease.key.clone(), lease.spec.title.clone());
+        self.next_beat = Instant::now() + self.beat_every(&lease.spec);
+        // Nothing between the claim and its job may fail the worker: a lost beat is made up for.
+        if let Err(e) = self.me.beat(&self.site.queue) {
+            tracing::warn!(error = %e, "cannot beat");
+        }
+        self.last_beat_boot_ms = self.site.queue.clock.boot_ms();
+        tracing::info!(task = %key.task, attempt = key.n, "claimed");
+        self.tell(&format!("{} {} attempt {}", key.task, title, key.n));
+        match attempt::start(&self.site, &self.me, lease) {
+            Ok(Ok(attempt)) => self.job = Job::Running(Box::new(attempt)),
+            Ok(Err((lease, end))) => self.job = Job::Ending(Box::new((lease, end)), Instant::now()),
+            Err(e) => {
+                // Not the task's fault (a full disk): hand it back, uncharged, for later.
+                tracing::error!(error = %e, "cannot start an attempt");
+                let Some(lease) = self.held(&key)? else { return Err(e) };
+                let why = match &e.cause {
+                    Some(cause) => format!("{e}: {cause}"),
+                    None => e.to_string(),
+                };
+                let due = self.site.queue.clock.wall_ms() + 1000;
+                let end = End {
+                    why,
+                    not_before: Some(crate::sys::clock::rfc3339(due)),
+                    ..End::new(Verdict::Release, true)
+                };
+                self.job = Job::Ending(Box::new((lease, end)), Instant::now());
+            }
+        }
+        self.conclude_ending();
+        Ok(())
+    }
+
+    /// The lease on an attempt that this worker holds, read from the queue.
+    pub(super) fn held(&self, key: &Key) -> Result<Option<Lease>> {
+        let Some(task) = tasks::look(&self.site.queue, &key.task)? else { return Ok(None) };
+        let Ok(spec) = task.spec.clone() else { return Ok(None) };
+        Ok(Some(Lease { key: key.clone(), task, spec, at: self.site.queue.now() }))
+    }
+
+    pub(super) fn beat_every(&self, spec: &Spec) -> Duration {
+        let own = spec.lease_s.filter(|s| s.is_finite() && *s > 0.0);
+        let own = own.map(|s| Duration::from_secs_f64(s / 4.0));
+        let usual = Duration::from_millis(self.site.config.lease.heartbeat_ms);
+        own.map_or(usual, |own| own.min(usual))
+    }
+}
