@@ -226,7 +226,11 @@ impl Sandbox {
     }
 
     /// Waits for a background program.
-    pub fn collect(&self, child: Child) -> Output {
+    pub fn collect(&self, mut child: Child) -> Output {
+        // Killed in the end, and with it all that may hold its pipes: a hang is a failure.
+        if !patiently(|| child.try_wait().unwrap().is_some()) {
+            self.processes().into_iter().for_each(kill);
+        }
         let raw = child.wait_with_output().unwrap();
         Output::of("(in the background)".to_owned(), &raw)
     }
