@@ -71,7 +71,7 @@ fn parse(line: &[u8]) -> Option<(String, Item)> {
     let state = State::of(fields.next()?)?;
     let since_ms = fields.next()?.parse().ok()?;
     let by = fields.next()?.to_owned();
-    Some((id, Item { place, state, by, since_ms, progress: None }))
+    Some((id, Item { place, state, by, since_ms }))
 }
 
 #[cfg(test)]
@@ -81,7 +81,7 @@ mod tests {
 
     fn item(n: u32) -> Item {
         let by = format!("w{n}");
-        Item { place: (n, 4), state: State::Running, by, since_ms: 7, progress: None }
+        Item { place: (n, 4), state: State::Running, by, since_ms: 7 }
     }
 
     proptest! {

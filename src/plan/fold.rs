@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use serde::{Deserialize, Serialize};
+
 use crate::queue::events::Event;
 use crate::queue::ids::natural_cmp;
 use crate::sys::clock::parse_rfc3339;
@@ -93,8 +95,19 @@ pub struct Item {
     pub by: String,
     /// Since when, in milliseconds since 1970.
     pub since_ms: u64,
-    /// The last progress report: percent and words.
-    pub progress: Option<(Option<f64>, String)>,
+}
+
+/// A progress report of an attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The attempt.
+    pub n: u32,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Percent.
+    pub pct: Option<f64>,
+    /// Words.
+    pub words: String,
 }
 
 /// All tasks: those of a checkpoint as sorted text, and over it what was folded since.
@@ -106,6 +119,8 @@ pub struct Board {
     some: BTreeMap<State, BTreeSet<String>>,
     /// The latest notices, newest last: what happened and when.
     pub notices: Vec<(u64, String)>,
+    /// The last progress report of each running task. Kept apart: it may be read before its claim.
+    pub progress: BTreeMap<String, Report>,
     /// Time of the first claim.
     pub first_claim_ms: u64,
     /// Time of the last end.
@@ -198,11 +213,10 @@ impl Board {
             return;
         }
         if event.k == "progress" {
-            if let Some(mut item) = self.get(&event.id)
-                && item.place == (event.n, CLAIMED)
-            {
-                item.progress = Some((event.pct, event.why.clone()));
-                self.items.insert(event.id.clone(), item);
+            let report = Report { n: event.n, at_ms, pct: event.pct, words: event.why.clone() };
+            let last = self.progress.get(&event.id).map_or((0, 0), |r| (r.n, r.at_ms));
+            if (report.n, report.at_ms) >= last {
+                self.progress.insert(event.id.clone(), report);
             }
             return;
         }
@@ -213,8 +227,11 @@ impl Board {
         if event.k == "end" {
             self.last_end_ms = self.last_end_ms.max(at_ms);
         }
+        if event.k == "end" && self.progress.get(&event.id).is_some_and(|r| r.n <= event.n) {
+            self.progress.remove(&event.id);
+        }
         let by = if event.k == "claim" { event.by.clone() } else { String::new() };
-        self.set(&event.id, Item { place, state, by, since_ms: at_ms, progress: None });
+        self.set(&event.id, Item { place, state, by, since_ms: at_ms });
     }
 
     /// Puts a task at a place, if that is higher than where it stands.

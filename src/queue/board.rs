@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Cannot, Result};
 use crate::plan::base::Base;
-use crate::plan::fold::Board;
+use crate::plan::fold::{Board, Report};
 
 use crate::sys::fs::Kind;
 
@@ -34,6 +34,7 @@ struct Header {
     files: BTreeMap<String, u64>,
     states: BTreeMap<String, (usize, Vec<String>)>,
     notices: Vec<(u64, String)>,
+    progress: BTreeMap<String, Report>,
     first_claim_ms: u64,
     last_end_ms: u64,
 }
@@ -52,6 +53,7 @@ impl Reader {
         bytes.drain(..=end);
         let mut board = Board::of(Base::new(bytes), &header.states);
         board.notices = header.notices;
+        board.progress = header.progress;
         board.first_claim_ms = header.first_claim_ms;
         board.last_end_ms = header.last_end_ms;
         Some(Reader { board, offsets: header.files })
@@ -64,6 +66,7 @@ impl Reader {
             files: self.offsets.clone(),
             states: self.board.known(),
             notices: self.board.notices.clone(),
+            progress: self.board.progress.clone(),
             first_claim_ms: self.board.first_claim_ms,
             last_end_ms: self.board.last_end_ms,
         };

@@ -7,7 +7,7 @@
 //! ```text
 //! procs/W/card.K.json      identity; claims and intents are hard links to it
 //! procs/W/card.KIND.K.json the same for claims that hold or cancel a task, or are a person's
-//! procs/W/hb               touched every heartbeat while a claim is held
+//! procs/W/hb               a copy of the card; touched every heartbeat while a claim is held
 //! procs/W/bell             rung by others: look at what you hold
 //! procs/W/run/T.n          intent: claim T.n is being made, held or ended
 //! procs/W/run/T.n.end      the staged end of T.n
@@ -112,7 +112,9 @@ impl Proc {
             fs.mkdir(&building.join("run")).cannot("register with the queue", &building)?;
             let path = building.join("card.0.json");
             fs.create(&path, &record::to_bytes(&card), 0o444).cannot("write a card", &path)?;
-            fs.touch(&building.join("hb")).cannot("write a heartbeat", &building)?;
+            // A copy, which no claim is a link to: emptying a claim empties the card with it.
+            let hb = building.join("hb");
+            fs.create(&hb, &record::to_bytes(&card), 0o644).cannot("write a heartbeat", &hb)?;
             fs.touch(&building.join("bell")).cannot("make a bell", &building)?;
             step!("register.rename");
             fs.rename(&building, &dir).cannot("register with the queue", &dir)
@@ -196,7 +198,7 @@ impl Proc {
     pub fn beat(&self, queue: &Queue) -> Result<()> {
         let path = self.dir.join("hb");
         if queue.shared {
-            return queue.replace(&path, queue.now().as_bytes());
+            return queue.replace(&path, &record::to_bytes(&self.card));
         }
         queue.fs.touch(&path).cannot("beat", &path)
     }
@@ -292,13 +294,8 @@ pub fn all(queue: &Queue) -> Result<Vec<String>> {
 pub fn card(queue: &Queue, wid: &str) -> Option<Card> {
     let dir = queue.layout.proc(wid);
     let read = |name: &str| queue.fs.read(&dir.join(name), 0, record::RECORD_MAX).ok();
-    let bytes = read("card.0.json").or_else(|| {
-        // A shell worker may name its card otherwise.
-        let names = queue.fs.list(&dir).ok()?;
-        let name = names.into_iter().map(|e| e.name).find(|n| n.starts_with("card."))?;
-        read(&name)
-    })?;
-    record::parse(&bytes).ok()
+    // The heartbeat file carries a copy, for the case that somebody emptied the card.
+    ["card.0.json", "hb"].into_iter().find_map(|name| record::parse(&read(name)?).ok())
 }
 
 /// What a process's `run/` names: the claims that it holds or is making.

@@ -127,7 +127,8 @@ pub fn summarise(queue: &Queue, reader: &mut Reader) -> Status {
     let mut running = Vec::new();
     for id in board.some(State::Running, ROWS) {
         let Some(item) = board.get(&id) else { continue };
-        let (pct, note) = item.progress.unwrap_or_default();
+        let report = board.progress.get(&id).filter(|r| r.n == item.place.0);
+        let (pct, note) = report.map_or((None, String::new()), |r| (r.pct, r.words.clone()));
         running.push(Row {
             title: spec_of(queue, &id).title,
             attempt: item.place.0,

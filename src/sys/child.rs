@@ -275,7 +275,6 @@ pub fn start_program(
 
 /// Replaces this process by `program`, same arguments, with a fresh mark in its environment. Only
 /// returns on failure.
-#[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
 pub fn exec_marked(mark: &str) -> io::Error {
     use std::os::unix::process::CommandExt;
     let program = match std::env::current_exe() {

@@ -109,7 +109,6 @@ fn progress_is_shown_and_refused_after_the_end() {
 }
 
 #[test]
-#[ignore = "known fault: a report in a file that is read before the worker's is dropped by the fold"]
 fn progress_shows_whatever_the_order_of_the_event_files() {
     let s = Sandbox::new();
     s.add(&["--id", "T"], "coord progress 40 && touch told; exec sleep 1000");
@@ -122,7 +121,6 @@ fn progress_shows_whatever_the_order_of_the_event_files() {
 }
 
 #[test]
-#[ignore = "known fault: the checkpoint does not keep reports, so the next fold forgets them"]
 fn progress_shows_also_after_other_events() {
     let s = Sandbox::new();
     s.add(

@@ -1,6 +1,7 @@
 //! The programs as a user meets them: real processes, real files, exit codes and texts.
 #![expect(
     clippy::disallowed_methods,
+    clippy::unwrap_used,
     reason = "tests prepare and look at files from outside, as users and broken programs do"
 )]
 
@@ -8,6 +9,7 @@
 mod support;
 
 mod bad_inputs;
+mod crash;
 mod fleet;
 mod inside;
 mod life;

@@ -87,7 +87,6 @@ fn what_happens_after_a_failed_dependency_is_chosen() {
 }
 
 #[test]
-#[ignore = "known fault: a task cancelled at its submission registers with nobody, so nothing revives it"]
 fn a_retry_revives_also_what_was_added_after_the_failure() {
     let s = Sandbox::new();
     s.add(&["--id", "D", "--retries", "0"], "[ -e mended ]");

@@ -1,6 +1,7 @@
 //! Many processes race for one task, again and again: exactly one wins each time.
 #![expect(
     clippy::disallowed_methods,
+    clippy::unwrap_used,
     reason = "the test starts processes and looks at files from outside"
 )]
 

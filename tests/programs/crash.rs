@@ -8,13 +8,10 @@
 //!
 //! A step that no process of the story ever reached fails the test: it would not be tested.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use support::Sandbox;
+use crate::support::Sandbox;
 
 /// Every name in the sources.
 fn steps() -> BTreeSet<String> {
@@ -203,8 +200,14 @@ fn crash_at(step: &str) -> BTreeSet<String> {
     let mut story = Story::new(Some(step));
     if step.starts_with("recover.") || step.starts_with("keeper.") {
         // There must be somebody to recover.
-        for first in ["submit.settle", "incoming.take", "run.spawn", "end.settle", "submit.staged"]
-        {
+        for first in [
+            "decide.end",
+            "submit.settle",
+            "incoming.take",
+            "run.spawn",
+            "end.settle",
+            "submit.staged",
+        ] {
             story.sandbox.set("COORD_STEP", &format!("{first}:crash"));
             story.put_in();
             story.work();
