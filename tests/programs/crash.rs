@@ -228,7 +228,7 @@ fn crash_at(step: &str) -> BTreeSet<String> {
     reached
 }
 
-/// Steps that need a situation of their own; each has a test below.
+/// Steps that need a situation of their own: each is crashed at in zombies.rs.
 const APART: &[&str] = &[
     "cancel.link",
     "fsck.unhint",

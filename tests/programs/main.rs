@@ -16,3 +16,4 @@ mod life;
 mod peers;
 mod rules;
 mod single;
+mod zombies;
