@@ -101,11 +101,22 @@ pub fn add(cli: &Cli, args: &Add) -> Answer {
     let dir = place::find(cli)?;
     let queue = Queue::open(&dir, Arc::new(RealFs), Arc::new(RealClock))?;
     let config = read_config(dir.parent().unwrap_or(&dir))?;
+    if args.title.is_none() && args.argv.is_empty() && args.sh.is_none() && args.prompt.is_none() {
+        return Err(Error::usage("what is to be done? give a title, or a command after --")
+            .hint("coord add -- make test"));
+    }
     let spec = spec_of(&queue, &config, args)?;
     let submitted =
         place::with_proc(&queue, |me| submit(&queue, me, args.id.as_deref(), spec.clone()))?;
     for on in unknown(&queue, &spec) {
         output::warn(&format!("there is no task {on} yet: {} waits for it", submitted.id()));
+    }
+    let has_command = !spec.argv.is_empty() || !spec.sh.is_empty();
+    if !has_command && !spec.manual && spec.agent.is_empty() && config.workers.agent.is_empty() {
+        output::warn(&format!(
+            "nobody can run {}: it has no command, and coord.toml names no agent",
+            submitted.id()
+        ));
     }
     report(cli, &submitted);
     Ok(None)
@@ -183,7 +194,9 @@ fn unknown_agent(config: &config::Config, name: &str) -> Error {
 }
 
 fn person() -> String {
-    let user = std::env::var("USER").unwrap_or_else(|_| format!("uid {}", nix::unistd::getuid()));
+    let uid = nix::unistd::getuid();
+    let known = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
+    let user = std::env::var("USER").ok().or(known).unwrap_or_else(|| format!("uid {uid}"));
     match std::env::var("COORD_TOKEN") {
         Ok(token) => format!("{user} in {token}"),
         Err(_) => user,
@@ -252,6 +265,7 @@ pub fn import(cli: &Cli, args: &Import) -> Answer {
         for w in &wanted {
             jsonl::validate(w.id.as_deref(), &w.spec)
                 .map_err(|why| Error::usage(format!("{name}:{}: {why}", w.line)))?;
+            warn_of_slips(&name, w);
         }
         all.push((name, wanted));
     }
@@ -287,6 +301,40 @@ pub fn import(cli: &Cli, args: &Import) -> Answer {
         output::columns(&table);
     }
     Ok(None)
+}
+
+/// Unknown keys are kept for newer programs; one that looks like a known one is probably a slip.
+fn warn_of_slips(name: &str, wanted: &Wanted) {
+    let known = serde_json::to_value(Spec::new("")).unwrap_or_default();
+    let known: Vec<&str> =
+        known.as_object().into_iter().flat_map(|o| o.keys()).map(String::as_str).collect();
+    let others = [
+        "after",
+        "role",
+        "not_before",
+        "labels",
+        "needs",
+        "wave",
+        "argv",
+        "sh",
+        "prompt",
+        "agent",
+        "env",
+        "cwd",
+        "manual",
+        "hold",
+        "backoff",
+        "time_limit_s",
+        "lease_s",
+    ];
+    for key in wanted.spec.more.keys() {
+        if let Some(near) = suggest::nearest(key, known.iter().copied().chain(others)) {
+            output::warn(&format!(
+                "{name}:{}: unknown key `{key}`; did you mean `{near}`?",
+                wanted.line
+            ));
+        }
+    }
 }
 
 fn read_file(queue: &Queue, file: &Path, name: &str) -> Result<Vec<Wanted>> {

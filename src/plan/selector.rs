@@ -216,6 +216,6 @@ fn unknown(part: &str, rows: &[Row]) -> Error {
     match nearest(part, rows.iter().map(|row| row.id.as_str()).chain(words)) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
         None if STATES.contains(&part) => error.hint(format!("did you mean `@{part}`?")),
-        None => error.hint("coord ls --all"),
+        None => error.hint("coord ls"),
     }
 }

@@ -65,7 +65,7 @@ fn exclusion() {
 fn mistakes() {
     for (text, exit, says) in [
         ("W-4", Exit::NotFound, "no task `W-4` (did you mean `W-2`?)"),
-        ("zzzzzz", Exit::NotFound, "(coord ls --all)"),
+        ("zzzzzz", Exit::NotFound, "(coord ls)"),
         ("failed", Exit::NotFound, "(did you mean `@failed`?)"),
         ("W", Exit::Usage, "it may be W-2, W-3, W-10"),
         ("1", Exit::NotFound, "no task `1`"),
