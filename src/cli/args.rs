@@ -91,7 +91,7 @@ pub enum Verb {
 /// `coord init`.
 #[derive(Debug, Args)]
 pub struct Init {
-    /// The command that runs tasks which have none of their own: a name from [agents], or a command
+    /// The command that runs tasks which have none of their own: an agent of coord.toml, or a command
     #[arg(long, value_name = "NAME|CMD")]
     pub agent: Option<String>,
     /// Number of workers that `coord start` starts
@@ -325,7 +325,7 @@ pub struct Fail {
 /// `coord start`.
 #[derive(Debug, Args)]
 pub struct Start {
-    /// Number of workers that serve every role [default: [workers] count; 0 if --role is given]
+    /// Number of workers that serve every role (default: count in coord.toml; 0 if --role is given)
     #[arg(short = 'n', long, value_name = "N")]
     pub workers: Option<u32>,
     /// Workers for one role only, ROLE=N (repeatable)

@@ -116,7 +116,7 @@ impl Coordinator<'_> {
     fn tick(&mut self, waiter: &mut Waiter, wakes: &[Wake]) -> Result<Option<Instant>> {
         let now = Instant::now();
         self.hear(wakes)?;
-        self.reap(wakes, now);
+        let ended = self.reap(wakes, now);
         let asked = control::asked(&self.site.queue, "");
         self.leaving = asked.drain || asked.stop;
         let wanted = control::wanted(&self.site.queue).unwrap_or_default();
@@ -135,7 +135,7 @@ impl Coordinator<'_> {
         {
             next = next.min(due.max(now + Duration::from_millis(10)));
         }
-        if let Some(due) = self.work_alone(waiter, wakes)? {
+        if let Some(due) = self.work_alone(waiter, wakes, &ended)? {
             next = next.min(due);
         }
         Ok(Some(next))
@@ -160,8 +160,9 @@ impl Coordinator<'_> {
     }
 
     /// Notes which programs have died.
-    fn reap(&mut self, wakes: &[Wake], now: Instant) {
-        for (pid, exit) in child::reap() {
+    fn reap(&mut self, wakes: &[Wake], now: Instant) -> Vec<(i32, child::Exit)> {
+        let ended = child::reap();
+        for &(pid, exit) in &ended {
             let slot = self.slots.iter_mut().find(|(_, slot)| slot.pid == Some(pid));
             if let Some((name, slot)) = slot {
                 let voluntary = matches!(exit, child::Exit::Code(0 | 1))
@@ -183,6 +184,15 @@ impl Coordinator<'_> {
                 slot.not_before = now;
             }
         }
+        if self.own.is_some() {
+            // The worker within may have reaped one of ours while it ended an attempt's tree.
+            for slot in self.slots.values_mut() {
+                if slot.pid.is_some_and(|pid| alive::proc_stat(pid).is_none()) {
+                    (slot.pid, slot.not_before) = (None, now);
+                }
+            }
+        }
+        ended
     }
 
     /// Makes the slots what is wanted, and adopts programs that already run.
@@ -332,7 +342,12 @@ impl Coordinator<'_> {
     }
 
     /// Single-worker mode: where not one worker can be started, the coordinator works by itself.
-    fn work_alone(&mut self, waiter: &mut Waiter, wakes: &[Wake]) -> Result<Option<Instant>> {
+    fn work_alone(
+        &mut self,
+        waiter: &mut Waiter,
+        wakes: &[Wake],
+        ended: &[(i32, child::Exit)],
+    ) -> Result<Option<Instant>> {
         let wanted_workers = self.slots.values().any(|s| s.kind == CardKind::Worker && !s.finished);
         if self.own.is_none()
             && wanted_workers
@@ -342,15 +357,17 @@ impl Coordinator<'_> {
         {
             let text = "no worker can be started: the coordinator works by itself";
             self.notice("alone", text);
-            let options = worker::Options {
-                name: "alone".to_owned(),
-                spare: self.slots.values().filter_map(|s| s.pid).collect(),
-                ..worker::Options::default()
-            };
+            let options =
+                worker::Options { name: "alone".to_owned(), ..worker::Options::default() };
             self.own = Some(Worker::new(self.site, options, waiter)?);
         }
+        let relieved = self.workers_left() > 0;
         let Some(own) = self.own.as_mut() else { return Ok(None) };
-        match own.tick(waiter, wakes)? {
+        if relieved {
+            own.finish();
+        }
+        own.spare(self.slots.values().filter_map(|s| s.pid).collect());
+        match own.tick(waiter, wakes, ended)? {
             Next::Wait(until) => Ok(Some(until)),
             Next::Leave(_) => {
                 self.own = None;

@@ -157,7 +157,7 @@ pub fn work(site: &Site, options: Options) -> Result<Left> {
     let mut worker = Worker::new(site, options, &mut waiter)?;
     let mut wakes = if missing { vec![Wake::Rescan] } else { Vec::new() };
     loop {
-        match worker.tick(&mut waiter, &wakes) {
+        match worker.tick(&mut waiter, &wakes, &child::reap()) {
             Ok(Next::Wait(until)) => wakes = waiter.wait(until),
             Ok(Next::Leave(left)) => return Ok(left),
             Err(e) => {

@@ -180,18 +180,41 @@ impl Worker {
     }
 
     /// One look at everything. Returns when to look again.
-    pub fn tick(&mut self, waiter: &mut Waiter, wakes: &[Wake]) -> Result<Next> {
-        let next = self.look(waiter, wakes);
+    ///
+    /// `ended`: the children of this process that have ended since the last look. Whoever waits for
+    /// all of them hands them out, since each can be reaped only once.
+    pub fn tick(
+        &mut self,
+        waiter: &mut Waiter,
+        wakes: &[Wake],
+        ended: &[(i32, child::Exit)],
+    ) -> Result<Next> {
+        let next = self.look(waiter, wakes, ended);
         self.stumbled |= next.is_err();
         next
     }
 
-    fn look(&mut self, waiter: &mut Waiter, wakes: &[Wake]) -> Result<Next> {
+    /// Leaves after what runs now.
+    pub fn finish(&mut self) {
+        self.leaving = true;
+    }
+
+    /// Children that are not an attempt's and must not be ended with its tree.
+    pub fn spare(&mut self, pids: Vec<i32>) {
+        self.options.spare = pids;
+    }
+
+    fn look(
+        &mut self,
+        waiter: &mut Waiter,
+        wakes: &[Wake],
+        ended: &[(i32, child::Exit)],
+    ) -> Result<Next> {
         self.hear(waiter, wakes)?;
         let asked = control::asked(&self.site.queue, short(&self.me.wid));
         self.leaving |= asked.drain || asked.stop;
         self.hand_back |= asked.stop;
-        self.follow(waiter, wakes)?;
+        self.follow(waiter, wakes, ended)?;
         if self.stumbled && matches!(self.job, Job::Idle) {
             recover::own_intents(&self.site.queue, &mut self.me)?;
             self.stumbled = false;

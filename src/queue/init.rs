@@ -86,3 +86,77 @@ pub fn probe(fs: &dyn Fs, root: &Path, unique: &str) -> Result<()> {
             .hint("no queue can be safe there: use another file system")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::clock::RealClock;
+    use crate::sys::fs::{Dir, Entry, RealFs, Stat};
+    use std::io;
+
+    /// A file system as vfat or some mounts of 9p are: everything but hard links.
+    struct WithoutLinks;
+
+    impl Fs for WithoutLinks {
+        fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
+            Err(io::Error::from_raw_os_error(nix::libc::EPERM))
+        }
+        fn link_in(&self, from: &Path, dir: &Dir, name: &str) -> io::Result<()> {
+            self.link(from, &dir.path.join(name))
+        }
+        fn unlink(&self, path: &Path) -> io::Result<()> {
+            RealFs.unlink(path)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            RealFs.rename(from, to)
+        }
+        fn mkdir(&self, path: &Path) -> io::Result<()> {
+            RealFs.mkdir(path)
+        }
+        fn rmdir(&self, path: &Path) -> io::Result<()> {
+            RealFs.rmdir(path)
+        }
+        fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+            RealFs.create(path, bytes, mode)
+        }
+        fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<u64> {
+            RealFs.append(path, bytes)
+        }
+        fn read(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
+            RealFs.read(path, offset, limit)
+        }
+        fn read_in(&self, dir: &Dir, name: &str, limit: usize) -> io::Result<Vec<u8>> {
+            RealFs.read_in(dir, name, limit)
+        }
+        fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+            RealFs.list(path)
+        }
+        fn list_in(&self, dir: &Dir) -> io::Result<Vec<Entry>> {
+            RealFs.list_in(dir)
+        }
+        fn open_dir(&self, path: &Path) -> io::Result<Dir> {
+            RealFs.open_dir(path)
+        }
+        fn stat(&self, path: &Path) -> io::Result<Stat> {
+            RealFs.stat(path)
+        }
+        fn touch(&self, path: &Path) -> io::Result<()> {
+            RealFs.touch(path)
+        }
+    }
+
+    #[test]
+    fn without_hard_links_there_is_no_queue_and_nothing_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("queue");
+        let Err(error) = init(&root, Arc::new(WithoutLinks), Arc::new(RealClock)) else {
+            panic!("a queue was made where no claim is possible");
+        };
+        assert_eq!(error.exit, Exit::Environment);
+        assert!(error.message.starts_with("cannot create hard links in "), "{error}");
+        assert!(error.hint.is_some_and(|hint| hint.contains("COORD_DIR")));
+        assert_eq!(RealFs.list(&root).unwrap(), [], "something is left behind");
+        // The cause removed, the same place serves.
+        assert!(init(&root, Arc::new(RealFs), Arc::new(RealClock)).is_ok());
+    }
+}

@@ -119,3 +119,56 @@ fn a_foreground_start_drains_on_ctrl_c() {
     s.collect(front).ok();
     until("no process is left", || s.processes().is_empty());
 }
+
+/// A place with `coord` and the coordinator, and a `coord-worker` of the test's making or none.
+fn install(s: &Sandbox, worker: Option<&str>) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let bin = s.beside("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let built = std::path::Path::new(env!("CARGO_BIN_EXE_coord")).parent().unwrap().to_owned();
+    for name in ["coord", "coord-coordinator", "coord-monitor", "coord-aggregator"] {
+        std::fs::copy(built.join(name), bin.join(name)).unwrap();
+    }
+    if let Some(text) = worker {
+        let path = bin.join("coord-worker");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    bin.join("coord").to_string_lossy().into_owned()
+}
+
+#[test]
+fn where_no_worker_can_be_started_the_coordinator_works_by_itself() {
+    let s = Sandbox::new();
+    let coord = install(&s, None);
+    let id = s.add(&[], "true");
+    s.run(&coord, &["start", "-n", "2"]).ok();
+    s.until_state(&id, "done");
+    let end = s.end(&id, 1);
+    assert!(end["by"].as_str().unwrap().starts_with("alone-"), "{end}");
+    let status = s.coord(&["status"]);
+    status.ok().says("no worker can be started: the coordinator works by itself");
+    s.run(&coord, &["stop"]).ok();
+    assert_eq!(s.processes(), Vec::<i32>::new());
+}
+
+#[test]
+fn a_worker_that_keeps_dying_is_started_less_and_less_often_and_said() {
+    let s = Sandbox::new();
+    let coord = install(&s, Some("#!/bin/sh\necho x >>\"$HOME/starts\"\nexit 9\n"));
+    let child = {
+        let mut command = s.command(&coord);
+        let quiet = std::process::Stdio::null;
+        command.args(["start", "-n", "1"]).stdout(quiet()).stderr(quiet()).spawn().unwrap()
+    };
+    until("it is said", || {
+        s.coord(&["status"]).stdout.contains("has died 4 times right after its start (exit 9)")
+    });
+    until("the pause has grown", || {
+        s.coord(&["status"]).stdout.contains("has died 5 times right after its start (exit 9)")
+    });
+    let starts = s.text(s.root.parent().unwrap().join("home/starts")).lines().count();
+    assert!(starts <= 7, "{starts} starts: it did not back off");
+    s.run(&coord, &["stop", "--now"]).ok();
+    drop(child);
+}

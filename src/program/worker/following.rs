@@ -17,8 +17,12 @@ use super::{Job, RETRY_RESULT, TREE_PATIENCE, Worker};
 
 impl Worker {
     /// Looks at the running attempt: has it ended, must it end, is a heartbeat due?
-    pub(super) fn follow(&mut self, waiter: &mut Waiter, wakes: &[Wake]) -> Result<()> {
-        let ended = child::reap();
+    pub(super) fn follow(
+        &mut self,
+        waiter: &mut Waiter,
+        wakes: &[Wake],
+        ended: &[(i32, child::Exit)],
+    ) -> Result<()> {
         let now = Instant::now();
         if let Job::Running(attempt) = &mut self.job {
             let exit = ended.iter().find(|(pid, _)| *pid == attempt.pid).map(|(_, exit)| *exit);
