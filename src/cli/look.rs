@@ -284,8 +284,7 @@ fn show_attempt(queue: &Queue, task: &Task, n: u32) {
     line(&format!("attempt {n}  {who}"));
     if task.names.ends.contains(&n) {
         let end = tasks::end_of(queue, task, n);
-        let word = serde_json::to_value(end.verdict).unwrap_or_default();
-        let word = word.as_str().unwrap_or_default().to_owned();
+        let word = end.verdict.word();
         let again = if end.retry { ", to be tried again" } else { "" };
         let why = if end.why.is_empty() { String::new() } else { format!(": {}", end.why) };
         line(&format!("  {word}{why}{again}  {}", end.ended));

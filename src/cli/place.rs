@@ -64,13 +64,7 @@ pub fn site(cli: &Cli) -> Result<Site> {
 
 /// Registers this command with the queue for the time of `body`.
 pub fn with_proc<T>(queue: &Queue, body: impl FnOnce(&mut Proc) -> Result<T>) -> Result<T> {
-    let identity = Identity {
-        name: "cli".to_owned(),
-        kind: CardKind::Cli,
-        roles: Vec::new(),
-        labels: Vec::new(),
-        lease_ms: 0,
-    };
+    let identity = Identity::plain("cli", CardKind::Cli);
     let mut me = Proc::register(queue, &identity)?;
     let result = body(&mut me);
     me.leave(queue);

@@ -24,13 +24,7 @@ pub fn run(site: &Site) -> Result<()> {
     let queue = &site.queue;
     let root = queue.layout.root();
     let mut waiter = Waiter::new(STOP_SIGNALS, root).cannot("listen for signals", root)?;
-    let identity = Identity {
-        name: "aggregator".to_owned(),
-        kind: CardKind::Aggregator,
-        roles: Vec::new(),
-        labels: Vec::new(),
-        lease_ms: 0,
-    };
+    let identity = Identity::plain("aggregator", CardKind::Aggregator);
     let mut me = Proc::register(queue, &identity)?;
     restore(queue, &mut me)?;
     waiter.watch(&queue.layout.events_bell());

@@ -63,13 +63,7 @@ pub fn run(site: &Site) -> Result<()> {
     }
     let root = queue.layout.root();
     let mut waiter = Waiter::new(WORK_SIGNALS, root).cannot("listen for signals", root)?;
-    let identity = Identity {
-        name: "coordinator".to_owned(),
-        kind: CardKind::Coordinator,
-        roles: Vec::new(),
-        labels: Vec::new(),
-        lease_ms: 0,
-    };
+    let identity = Identity::plain("coordinator", CardKind::Coordinator);
     let mut me = Proc::register(queue, &identity)?;
     restore(queue, &mut me)?;
     for path in [queue.layout.control(), queue.layout.procs_bell()] {

@@ -16,13 +16,7 @@ pub fn run(site: &Site) -> Result<()> {
     let queue = &site.queue;
     let root = queue.layout.root();
     let mut waiter = Waiter::new(STOP_SIGNALS, root).cannot("listen for signals", root)?;
-    let identity = Identity {
-        name: "monitor".to_owned(),
-        kind: CardKind::Monitor,
-        roles: Vec::new(),
-        labels: Vec::new(),
-        lease_ms: 0,
-    };
+    let identity = Identity::plain("monitor", CardKind::Monitor);
     let mut me = Proc::register(queue, &identity)?;
     warn_if_blind(&waiter);
     let mut keeper = Keeper::new(Duration::from_millis(site.config.workers.rescan_ms));

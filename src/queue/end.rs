@@ -115,10 +115,7 @@ pub fn announce(queue: &Queue, me: &mut Proc, key: &Key, late: bool) -> Result<(
 fn tell_end(queue: &Queue, me: &mut Proc, task: &Task, key: &Key) {
     let end = tasks::end_of(queue, task, key.n);
     let mut event = Event::of("end", key).why(&end.why);
-    event.verdict = serde_json::to_value(end.verdict)
-        .ok()
-        .and_then(|v| v.as_str().map(str::to_owned))
-        .unwrap_or_default();
+    event.verdict = end.verdict.word().to_owned();
     event.retry = Some(end.retry);
     event.by = end.by;
     event.more.insert("holder".to_owned(), end.holder.into());

@@ -48,6 +48,14 @@ pub struct Identity {
     pub lease_ms: u64,
 }
 
+impl Identity {
+    /// A program without roles, labels or a lease.
+    pub fn plain(name: &str, kind: CardKind) -> Identity {
+        let none = Vec::new;
+        Identity { name: name.to_owned(), kind, roles: none(), labels: none(), lease_ms: 0 }
+    }
+}
+
 /// A registered process: ours.
 #[derive(Debug)]
 pub struct Proc {

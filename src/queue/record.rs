@@ -271,6 +271,20 @@ pub enum Verdict {
     Lost,
 }
 
+impl Verdict {
+    /// The word that stands in the register.
+    pub fn word(self) -> &'static str {
+        match self {
+            Verdict::Done => "done",
+            Verdict::Fail => "fail",
+            Verdict::Release => "release",
+            Verdict::Expired => "expired",
+            Verdict::Cancel => "cancel",
+            Verdict::Lost => "lost",
+        }
+    }
+}
+
 /// Exit status of an attempt's command.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

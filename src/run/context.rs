@@ -214,9 +214,7 @@ pub fn to_text(context: &Context) -> String {
         }
     }
     for p in &context.previous {
-        let word = serde_json::to_value(p.verdict).unwrap_or_default();
-        let word = word.as_str().unwrap_or_default().to_owned();
-        line(format!("\nattempt {} ended: {word} ({})", p.attempt, p.why));
+        line(format!("\nattempt {} ended: {} ({})", p.attempt, p.verdict.word(), p.why));
         if !p.branch.is_empty() {
             line(format!("  its work is on branch {}", p.branch));
         }
@@ -224,9 +222,7 @@ pub fn to_text(context: &Context) -> String {
             line(format!("  the last it printed:\n{}", indent(p.context.trim_end())));
         }
         if let Some(late) = &p.late {
-            let commit = &late.result.commit;
-            let verdict = serde_json::to_value(late.verdict).unwrap_or_default();
-            let verdict = verdict.as_str().unwrap_or_default().to_owned();
+            let (verdict, commit) = (late.verdict.word(), &late.result.commit);
             line(format!("  after it was given up it still reported: {verdict} {commit}"));
         }
     }

@@ -141,8 +141,7 @@ impl Worker {
     pub(super) fn report(&mut self, key: &Key, verdict: Verdict, why: &str, ended: &Ended) {
         let text = match ended {
             Ended::Recorded => {
-                let word = serde_json::to_value(verdict).unwrap_or_default();
-                let word = word.as_str().unwrap_or_default().to_owned();
+                let word = verdict.word();
                 if why.is_empty() {
                     format!("{key} {word}")
                 } else {
@@ -151,8 +150,7 @@ impl Worker {
             }
             Ended::Fenced(end) => {
                 let (id, n) = (&key.task, key.n);
-                let by = serde_json::to_value(end.verdict).unwrap_or_default();
-                let by = by.as_str().unwrap_or_default().to_owned();
+                let by = end.verdict.word();
                 format!(
                     "worker {}: cannot record the end of {id} attempt {n}: fenced by '{by}' at {}; \
                      kept in tasks/{id}/{n}.late",
