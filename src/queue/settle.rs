@@ -142,7 +142,7 @@ fn publish(
         Readiness::CancelDue(why, on) => {
             if let Some(on) = &on {
                 // Registered first: if the dependency is reopened, this task is revived with it.
-                step!("settle.wait");
+                step!("settle.wait_dead");
                 link_hint(queue, task, &queue.layout.waiters(on).join(&task.id))?;
             }
             cancel_pending(queue, me, key, &why)?;
