@@ -6,8 +6,8 @@ file() { mkdir -p "$(dirname "$1")" && cat >"$1"; }
 expect() { [ "$2" = "$3" ] || { echo "check: $1 should be '$3', but is '$2'"; exit 1; }; }
 
 # What this task builds on: the commits named in the accepted ends of its dependencies.
-context=$(coord context --json)
-for dep in $(printf '%s\n' "$context" | jq -r '.after[] | select((.commit // "") != "") | "\(.id)=\(.commit)"'); do
+# "after W-3: done", and below it "  branch coord/W-3/a1 at COMMIT".
+for dep in $(coord context | awk '/^after / { id = $2; sub(/:$/, "", id) } /^  branch / { print id "=" $4 }'); do
   git merge --quiet --message "Merge ${dep%%=*}" "${dep#*=}"
 done
 printf 'one two\nthree two\n' >"$COORD_OUT/probe.txt"
