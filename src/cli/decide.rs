@@ -128,12 +128,14 @@ fn cancel_claimed(
     let note =
         Note { v: 1, by: me.wid.clone(), at: queue.now(), why: args.reason.clone(), closed: false };
     let key = Key::new(&task.id, n);
+    let intent = me.settle_intent(queue, &task.id)?;
     let tmp = me.run(&format!("_cancel.{key}"));
     queue.fs.create(&tmp, &record::to_bytes(&note), 0o444).cannot("write a cancel", &tmp)?;
     step!("cancel.link");
     publish(queue, &tmp, &task.dir, &format!("{n}.cancel"), |_| true)?;
     queue.discard(&tmp)?;
     events::append(queue, me, Event::of("cancel", &key).why(&args.reason));
+    queue.discard(&intent)?;
     if let Some(card) = &card {
         procs::ring(queue, &card.wid);
     }

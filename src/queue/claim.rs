@@ -5,8 +5,9 @@
 //! 2. link the card to `procs/W/run/T.n`: the intent;
 //! 3. link the card to `tasks/T/n.claim`: **the claim is decided**;
 //! 4. look whether this process was declared dead meanwhile: then the attempt is handed back;
-//! 5. look whether a cancel was asked for attempt n-1 meanwhile: then it ends as cancelled;
-//! 6. remove the hint, append the event.
+//! 5. remove the hint;
+//! 6. look whether a cancel was asked for attempt n-1 meanwhile: then it ends as cancelled;
+//! 7. append the event.
 
 use crate::error::Result;
 use crate::step;

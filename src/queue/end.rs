@@ -140,8 +140,14 @@ pub fn retell(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
         if task.names.ends.contains(&n) {
             tell_end(queue, me, &task, &key);
         }
-        if task.names.reopens.contains(&n) {
-            events::append(queue, me, Event::of("reopen", &key));
+        for (kind, there) in [
+            ("cancel", task.names.cancels.contains(&n)),
+            ("late", task.names.lates.contains(&n)),
+            ("reopen", task.names.reopens.contains(&n)),
+        ] {
+            if there {
+                events::append(queue, me, Event::of(kind, &key));
+            }
         }
     }
     Ok(())

@@ -191,9 +191,10 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
     // A hold stands by itself; it ends only with the verdict that its process had staged.
     let stands = claimer.as_ref().is_some_and(|card| card.kind == CardKind::Hold);
     let endable = !stands || queue.fs.exists(&staged);
-    let mut late = false;
+    let ended = task.names.ends.contains(&key.n);
+    let mut late = task.names.lates.contains(&key.n);
     let mut back = false;
-    if own && endable && !task.names.ends.contains(&key.n) {
+    if own && endable && (!ended || queue.fs.exists(&staged)) {
         (late, back) = decide(queue, me, &task, key, claimer.as_ref(), death, &staged)?;
     }
     // Follow-ups whatever the register says and whoever wrote it (R4); then the intent may go.
@@ -222,6 +223,9 @@ fn decide(
         step!("recover.link_staged");
         let ended = end::decide(queue, task, key.n, staged, &bytes)?;
         return Ok((matches!(ended, Ended::Fenced(_)), false));
+    }
+    if task.names.ends.contains(&key.n) {
+        return Ok((false, false));
     }
     let end = verdict_for(queue, me, task, key, claimer, death);
     let bytes = record::to_bytes(&end);

@@ -4,8 +4,9 @@
 //! 1. write the spec to `procs/W/run/_submit.T` (by way of a temporary name);
 //! 2. make `tasks/T`;
 //! 3. link the staged spec to `tasks/T/spec.json`: **the task is accepted**;
-//! 4. follow-ups (`settle`): waiters, blocked/, delayed/ or ready/, bells;
-//! 5. event, then drop the staged spec.
+//! 4. event;
+//! 5. follow-ups (`settle`): waiters, blocked/, delayed/ or ready/, bells;
+//! 6. drop the staged spec.
 
 use std::io::ErrorKind;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! `step!("claim.link")`: a name at every call that changes the queue.
 //!
 //! The name is the anchor between the code, queue-layout.md (which lists each step with the state
-//! a crash right after it leaves) and the tests, which kill real programs at each of them. In
+//! a crash right before it leaves) and the tests, which kill real programs at each of them. In
 //! release builds the macro expands to nothing.
 //!
 //! `COORD_STEP=claim.link:crash` kills the process with SIGKILL when it is about to take that step;

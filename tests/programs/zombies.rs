@@ -153,6 +153,7 @@ fn killed_while_it_learns_that_it_is_late() {
     killed(worker);
     heals(&s);
     assert_eq!(s.state(&id), "cancelled");
+    assert!(s.queue("tasks/A/1.late").exists(), "what it had done was thrown away");
 }
 
 #[test]
