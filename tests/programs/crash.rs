@@ -82,7 +82,7 @@ impl Story {
             &["hold", "kept"],
             &["release", "held"],
             &["release", "kept"],
-            &["add", "--id", "person", "--manual"],
+            &["add", "a word", "--id", "person", "--manual"],
             &["add", "--id", "dropped", "--hold", "--", "true"],
             &["cancel", "dropped"],
             &["add", "--id", "stopped", "--hold", "--", "true"],
