@@ -393,3 +393,17 @@ fn a_file_that_is_still_being_written_is_waited_for() {
     s.until_state("SLOW", "done");
     assert_eq!(s.names("incoming/rejected"), [""; 0]);
 }
+
+#[test]
+fn a_task_that_was_removed_while_it_ran_does_not_hold_its_worker() {
+    let s = Sandbox::new();
+    let id = s.add(&["--id", "A"], "while ! [ -e go ]; do sleep 0.05; done");
+    let worker = s.background(&["work", "--until-empty"]);
+    s.until_state(&id, "running");
+    let next = s.add(&["--id", "B"], "true");
+    s.sh("rm -rf .coord/tasks/A && touch go");
+    s.until_state(&next, "done");
+    let output = s.collect(worker);
+    output.exits(0);
+    assert!(output.stderr.contains("A was removed from tasks/ while it ran"), "{}", output.stderr);
+}

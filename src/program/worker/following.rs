@@ -118,6 +118,15 @@ impl Worker {
                 self.last_succeeded = verdict == Verdict::Done && ended == Ended::Recorded;
                 self.report(&key, verdict, &why, &ended);
             }
+            Err(_) if !self.site.queue.fs.exists(&self.site.queue.layout.task(&key.task)) => {
+                // Nobody can record anything of it any more.
+                self.job = Job::Idle;
+                for name in [format!("{key}.end"), key.to_string()] {
+                    drop(self.site.queue.discard(&self.me.run(&name)));
+                }
+                let text = format!("{} was removed from tasks/ while it ran", key.task);
+                self.say_once(&text);
+            }
             Err(_) if self.me.is_declared_dead(&self.site.queue) => {
                 // Its place to stage results is gone with its identity; the attempt was recovered.
                 self.job = Job::Idle;
