@@ -94,7 +94,12 @@ pub fn finish(queue: &Queue, me: &mut Proc, lease: &Lease, late: bool) -> Result
     step!("end.unstage");
     queue.discard(&me.run(&format!("{key}.end")))?;
     step!("end.drop_intent");
-    queue.discard(&me.intent(&key))
+    queue.discard(&me.intent(&key))?;
+    if !queue.shared {
+        // Its end shows to everyone at once; where it may not, the memory guards against a second win.
+        me.won.remove(&key);
+    }
+    Ok(())
 }
 
 /// Follow-ups and event of a decided attempt, for its owner and for recoverers.
