@@ -104,6 +104,8 @@ pub struct Worker {
     keeper: Option<Keeper>,
     leaving: bool,
     hand_back: bool,
+    /// Something may have become ready since the last look.
+    rung: bool,
     /// Something watched was removed: everything must be watched anew.
     rewatch: bool,
     /// A step failed half-way: intents of ours may be left behind.
@@ -141,6 +143,7 @@ impl Worker {
             keeper: None,
             leaving: false,
             hand_back: false,
+            rung: false,
             rewatch: false,
             stumbled: false,
             attempts: 0,
@@ -249,9 +252,8 @@ impl Worker {
             self.rewatch = false;
             self.finder.restart(&self.site.queue)?;
         }
-        if wakes.iter().any(|w| matches!(w, Wake::Bell(_))) {
-            self.finder.rung(&self.site.queue)?;
-        }
+        // Looked after before the next claim: while a job runs, what is ready does not matter.
+        self.rung |= wakes.iter().any(|w| matches!(w, Wake::Bell(_)));
         Ok(())
     }
 

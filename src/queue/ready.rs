@@ -64,6 +64,7 @@ pub struct Finder {
     ageing: u64,
     claims: u64,
     window: usize,
+    priorities: usize,
     level: Option<u8>,
     levels: VecDeque<(u8, Vec<String>)>,
     buckets: VecDeque<PathBuf>,
@@ -80,6 +81,7 @@ impl Finder {
             ageing: ageing.max(2),
             claims: phase,
             window: 1,
+            priorities: 0,
             level: None,
             levels: VecDeque::new(),
             buckets: VecDeque::new(),
@@ -92,6 +94,7 @@ impl Finder {
     /// are remembered stay good, since what is new there is younger.
     pub fn rung(&mut self, queue: &Queue) -> Result<()> {
         let levels = self.list_levels(queue)?;
+        self.priorities = levels.len();
         let best = levels.first().map(|(priority, _)| *priority);
         if self.entries.is_empty() || best < self.level || self.level.is_none() {
             self.restart_with(levels);
@@ -107,6 +110,7 @@ impl Finder {
     }
 
     fn restart_with(&mut self, levels: Vec<(u8, Vec<String>)>) {
+        self.priorities = levels.len();
         self.levels = levels.into();
         self.level = None;
         self.buckets.clear();
@@ -118,7 +122,10 @@ impl Finder {
     pub fn won(&mut self) {
         self.claims += 1;
         self.window = (self.window / 2).max(1);
-        if self.is_ageing_turn() || self.claims.is_multiple_of(self.ageing) {
+        // Before and after an ageing turn the walk starts anew. With one priority there is nothing
+        // to age: its oldest entry is the oldest of all.
+        if self.is_ageing_turn() || (self.priorities > 1 && self.claims.is_multiple_of(self.ageing))
+        {
             self.fresh = false;
         }
     }
@@ -129,7 +136,7 @@ impl Finder {
     }
 
     fn is_ageing_turn(&self) -> bool {
-        self.claims % self.ageing == self.ageing - 1
+        self.priorities > 1 && self.claims % self.ageing == self.ageing - 1
     }
 
     /// The next candidate; `None` when every entry was tried or passed over in this pass.

@@ -312,3 +312,15 @@ fn roles_and_needs_find_their_workers() {
     s.coord(&["work", "--until-empty", "--label", "gpu"]).ok();
     assert_eq!(order(&s), ["test", "any", "gpu"]);
 }
+
+#[test]
+fn nothing_starves_behind_what_is_more_urgent() {
+    let s = Sandbox::new();
+    s.add(&["--id", "old", "-p", "90"], "echo old >>order");
+    for i in 0..20 {
+        s.add(&["--id", &format!("u{i}"), "-p", "1"], "echo urgent >>order");
+    }
+    s.coord(&["work", "--max-tasks", "17"]).exits(0);
+    let order = s.lines("order");
+    assert_eq!(order.iter().position(|line| line == "old"), Some(15), "{order:?}");
+}

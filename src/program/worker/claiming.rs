@@ -24,6 +24,9 @@ impl Worker {
             self.say_once(&why);
             return Ok(false);
         }
+        if std::mem::take(&mut self.rung) {
+            self.finder.rung(&self.site.queue)?;
+        }
         let mut losses = 0;
         while let Some(candidate) = self.finder.next(&self.site.queue)? {
             let (site, labels) = (&self.site, &self.options.labels);
