@@ -125,8 +125,7 @@ fn cancel_claimed(
     if !has_process {
         return end_as_cancelled(queue, me, task, n, args);
     }
-    let note =
-        Note { v: 1, by: me.wid.clone(), at: queue.now(), why: args.reason.clone(), closed: false };
+    let note = Note::new(&me.wid, queue.now(), &args.reason);
     let key = Key::new(&task.id, n);
     let intent = me.settle_intent(queue, &task.id)?;
     let tmp = me.run(&format!("_cancel.{key}"));
@@ -278,25 +277,13 @@ pub fn retry(cli: &Cli, args: &Retry) -> Answer {
         let task = look::existing(queue, id)?;
         match task.phase {
             Phase::Failed(n) | Phase::Cancelled(n) => {
-                let note = Note {
-                    v: 1,
-                    by: me.wid.clone(),
-                    at: queue.now(),
-                    why: args.note.clone(),
-                    closed: false,
-                };
+                let note = Note::new(&me.wid, queue.now(), &args.note);
                 end::reopen(queue, me, &task, n, &note).map(drop)
             }
             Phase::Pending(n) => match readiness(queue, &task, n)? {
                 // It waits for its next attempt: not any longer.
                 Readiness::Delayed(_) if n > 1 => {
-                    let note = Note {
-                        v: 1,
-                        by: me.wid.clone(),
-                        at: queue.now(),
-                        why: args.note.clone(),
-                        closed: false,
-                    };
+                    let note = Note::new(&me.wid, queue.now(), &args.note);
                     end::reopen(queue, me, &task, n - 1, &note).map(drop)
                 }
                 _ => Err(conflict(format!("{id} has not failed")).hint(format!("coord why {id}"))),

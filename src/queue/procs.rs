@@ -239,8 +239,7 @@ impl Proc {
             return;
         }
         let tmp = self.dir.join("end.tmp");
-        let note =
-            Note { v: 1, by: self.wid.clone(), at: queue.now(), why: "left".into(), closed: false };
+        let note = Note::new(&self.wid, queue.now(), "left");
         step!("leave.end");
         if queue.fs.create(&tmp, &record::to_bytes(&note), 0o444).is_ok() {
             drop(queue.fs.link(&tmp, &self.dir.join("end")));

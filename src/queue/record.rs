@@ -415,6 +415,13 @@ pub struct Note {
     pub closed: bool,
 }
 
+impl Note {
+    /// A note by `by`, made at `at`.
+    pub fn new(by: &str, at: String, why: &str) -> Note {
+        Note { v: 1, by: by.to_owned(), at, why: why.to_owned(), closed: false }
+    }
+}
+
 /// What a stage after the attempt decided: `n.review`, `n.merge`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stage {

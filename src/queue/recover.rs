@@ -149,13 +149,7 @@ fn declare(queue: &Queue, me: &Proc, wid: &str, death: Death) -> Result<bool> {
     if queue.fs.stat(&dir.join("end")).is_ok() {
         return Ok(true);
     }
-    let note = Note {
-        v: 1,
-        by: me.wid.clone(),
-        at: queue.now(),
-        why: death.word().to_owned(),
-        closed: false,
-    };
+    let note = Note::new(&me.wid, queue.now(), death.word());
     let tmp = me.run(&format!("_dead.{wid}"));
     queue.fs.create(&tmp, &record::to_bytes(&note), 0o444).cannot("write a record", &tmp)?;
     step!("recover.declare");

@@ -271,12 +271,6 @@ fn revive_one(queue: &Queue, me: &mut Proc, on: &str, id: &str) -> Result<()> {
     if !task.last_end.as_ref().is_some_and(|end| end.why.starts_with(&because)) {
         return Ok(());
     }
-    let note = Note {
-        v: 1,
-        by: me.wid.clone(),
-        at: queue.now(),
-        why: format!("{DEPENDENCY} {on} was reopened"),
-        closed: false,
-    };
+    let note = Note::new(&me.wid, queue.now(), &format!("{DEPENDENCY} {on} was reopened"));
     super::end::link_reopen(queue, me, &task, n, &note).map(drop)
 }
