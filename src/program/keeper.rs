@@ -33,6 +33,8 @@ use crate::sys::wake::{Waiter, Wake};
 
 /// Time for a killed process tree to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// Pause before a recovery that failed (a full disk) is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 /// Blocked entries that one safety scan looks at again.
 const BLOCKED_BATCH: usize = 256;
 /// Full sweeps come this often, for what nobody has noticed.
@@ -101,6 +103,7 @@ impl Keeper {
         for bell in Keeper::bells(queue) {
             waiter.unwatch(&bell);
         }
+        waiter.unwatch(&queue.layout.events_bell());
         for watched in self.watched.values() {
             waiter.unwatch_death(watched.key);
         }
@@ -204,7 +207,14 @@ impl Keeper {
         } else {
             waiter.watch(&events);
         }
-        failed.map_or(Ok(()), Err)
+        match failed {
+            None => Ok(()),
+            Some(e) => {
+                // Its death is reported only once: this keeper has to come back by itself.
+                self.next_scan = Instant::now() + RETRY;
+                Err(e)
+            }
+        }
     }
 
     /// All leases start anew if this keeper did not watch all the time.
