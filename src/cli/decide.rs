@@ -137,6 +137,9 @@ fn cancel_claimed(
     queue.discard(&intent)?;
     if let Some(card) = &card {
         procs::ring(queue, &card.wid);
+        if !args.force {
+            output::note(&format!("{}: {} was asked to stop", task.id, short(&card.wid)));
+        }
     }
     // Acknowledged only if the attempt still runs: who ends it from now on sees the request.
     if queue.fs.exists(&task.dir.path.join(format!("{n}.end"))) {
@@ -155,8 +158,6 @@ fn cancel_claimed(
         }
         return end_as_cancelled(queue, me, task, n, args);
     }
-    let who = card.map_or_else(String::new, |c| short(&c.wid).to_owned());
-    output::note(&format!("{}: {who} was asked to stop", task.id));
     Ok(true)
 }
 
