@@ -159,10 +159,10 @@ fn nothing_is_lost_and_nothing_happens_twice() {
     let deadline = Instant::now() + Duration::from_secs(if full { 1800 } else { 240 });
     while storm.done() < tasks {
         assert!(Instant::now() < deadline, "not done in time:\n{}", storm.must(&["status"]));
-        storm.pause(Duration::from_millis(30 + dice.roll(500)));
+        storm.pause(Duration::from_millis(30 + dice.roll(360)));
         let programs = storm.programs();
         if !programs.iter().any(|(_, kind, _)| kind == "coordinator") {
-            storm.pause(Duration::from_millis(dice.roll(400)));
+            storm.pause(Duration::from_millis(dice.roll(250)));
             let output = storm.coord(start);
             // 5: it came up by itself between our look and our start, which cannot be.
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
