@@ -148,7 +148,7 @@ fn cancel_claimed(
     if args.force {
         // Its processes end before the fence, where this machine can reach them.
         if let Some(card) = &card
-            && crate::program::fleet::is_local(card)
+            && procs::is_here(card)
         {
             let token = format!("{key}@{}", card.wid);
             let left = EnvMark::attempt(&token).kill_all(&[], Duration::from_secs(10));

@@ -12,7 +12,7 @@ use crate::program::{coordinator, fleet};
 use crate::queue::control::{self, Wanted};
 use crate::queue::ids::is_role;
 use crate::queue::record::CardKind;
-use crate::queue::{Queue, sweep};
+use crate::queue::{Queue, procs, sweep};
 use crate::run::site::Site;
 use crate::sys::wake::Waiter;
 use crate::sys::{alive, child};
@@ -175,7 +175,7 @@ pub fn stop(cli: &Cli, args: &Stop) -> Answer {
         }
         if !is(CardKind::Worker) && !is(CardKind::Coordinator) {
             // Nobody is left who would tell them.
-            for member in live.iter().filter(|m| fleet::is_local(&m.card)) {
+            for member in live.iter().filter(|m| procs::is_here(&m.card)) {
                 alive::signal(member.pid, nix::sys::signal::Signal::SIGTERM);
             }
         }

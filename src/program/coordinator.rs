@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::queue::control::{self, Wanted};
 use crate::queue::events::{self, Event};
-use crate::queue::procs::{Identity, Proc};
+use crate::queue::procs::{self, Identity, Proc};
 use crate::queue::record::CardKind;
 use crate::queue::sweep::restore;
 use crate::run::site::Site;
@@ -237,7 +237,7 @@ impl Coordinator<'_> {
             return;
         }
         for member in fleet::members(&self.site.queue) {
-            if member.state == "dead" || !fleet::is_local(&member.card) {
+            if member.state == "dead" || !procs::is_here(&member.card) {
                 continue;
             }
             let Some(slot) = self.slots.get_mut(&member.name) else { continue };

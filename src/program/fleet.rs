@@ -6,7 +6,7 @@ use crate::queue::Queue;
 use crate::queue::ids::short;
 use crate::queue::procs;
 use crate::queue::record::{Card, CardKind};
-use crate::sys::{alive, machine};
+use crate::sys::alive;
 
 /// A registered program.
 #[derive(Debug, Clone, Serialize)]
@@ -40,12 +40,6 @@ pub struct Member {
     pub card: Card,
 }
 
-/// Whether pids of this card mean something here.
-pub fn is_local(card: &Card) -> bool {
-    let place = machine::place();
-    card.host_id == place.host_id && card.boot == place.boot && card.pidns == place.pidns
-}
-
 /// All registered programs, commands excepted, by name.
 pub fn members(queue: &Queue) -> Vec<Member> {
     let wids = procs::all(queue).unwrap_or_default();
@@ -60,7 +54,7 @@ fn member(queue: &Queue, wid: &str) -> Option<Member> {
         return None;
     }
     let claims = procs::claims(queue, wid);
-    let alive = is_local(&card).then(|| alive::is_alive(card.pid, card.start));
+    let alive = procs::is_here(&card).then(|| alive::is_alive(card.pid, card.start));
     let left = queue.fs.exists(&queue.layout.proc(wid).join("end"));
     let state = match alive {
         _ if left => "dead",

@@ -41,7 +41,7 @@ struct Args {
     /// Leave when nothing can become ready without a person
     #[arg(long)]
     until_empty: bool,
-    /// Serve all roles, one attempt after the other, until this many were made
+    /// Leave after this many attempts
     #[arg(long)]
     max_tasks: Option<u64>,
 }

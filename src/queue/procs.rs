@@ -290,6 +290,12 @@ pub fn ring(queue: &Queue, wid: &str) {
     }
 }
 
+/// Whether pids of this card mean something here: same machine, boot and pid namespace.
+pub fn is_here(card: &Card) -> bool {
+    let place = machine::place();
+    card.host_id == place.host_id && card.boot == place.boot && card.pidns == place.pidns
+}
+
 /// The ids of all registered processes.
 pub fn all(queue: &Queue) -> Result<Vec<String>> {
     let names = queue.list(&queue.layout.procs())?;

@@ -113,8 +113,7 @@ fn is_orphan(queue: &Queue, card: &Card) -> bool {
     if !tasks::has_liveness(card.kind) {
         return false;
     }
-    let place = machine::place();
-    if card.host_id == place.host_id && card.boot == place.boot && card.pidns == place.pidns {
+    if procs::is_here(card) {
         return !crate::sys::alive::is_alive(card.pid, card.start);
     }
     // Elsewhere: only if it is no longer registered, since registration ends after its last claim.
@@ -123,10 +122,7 @@ fn is_orphan(queue: &Queue, card: &Card) -> bool {
 
 /// Ends what a dead local process left running, before its attempt is fenced. False: some is left.
 fn end_leftovers(card: &Card) -> bool {
-    let place = machine::place();
-    let local =
-        card.host_id == place.host_id && card.boot == place.boot && card.pidns == place.pidns;
-    if !local || card.mark.is_empty() {
+    if !procs::is_here(card) || card.mark.is_empty() {
         return true;
     }
     let own = i32::try_from(std::process::id()).unwrap_or(0);

@@ -11,7 +11,6 @@ use crate::run::attempt;
 use crate::sys::alive;
 use crate::sys::wake::{Waiter, Wake};
 
-use super::super::fleet;
 use super::super::keeper::Keeper;
 use super::{Left, MONITOR_KEY, Next, Worker};
 
@@ -86,7 +85,7 @@ impl Worker {
                 continue;
             }
             let Some(card) = procs::card(&self.site.queue, &wid) else { continue };
-            if fleet::is_local(&card)
+            if procs::is_here(&card)
                 && let Some(fd) = alive::open(card.pid, card.start)
             {
                 waiter.watch_death(MONITOR_KEY, fd);
