@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::error::{Cannot, Exit, Result};
 use crate::sys::fs::{Fs, RealFs};
+use crate::sys::host::Platform;
 
 use super::Answer;
 use super::args::Cli;
@@ -109,8 +110,7 @@ fn queue(place: &Place) -> Check {
     if !place.queue {
         return Check::warn("queue", format!("none: {at} is looked at instead"), "coord init");
     }
-    let clock = std::sync::Arc::new(crate::sys::clock::RealClock);
-    match crate::queue::Queue::open(&place.dir, std::sync::Arc::new(RealFs), clock) {
+    match crate::queue::Queue::open(&place.dir, Platform::real()) {
         Ok(_) => Check::fine("queue", at.to_string()),
         Err(e) => Check::fail("queue", e.one_line(), e.hint.unwrap_or_default()),
     }

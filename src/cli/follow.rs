@@ -14,7 +14,7 @@ use crate::queue::events::Event;
 use crate::queue::ids::{Key, short};
 use crate::queue::{Queue, state, tasks};
 use crate::sys::clock::{local_hms, parse_rfc3339};
-use crate::sys::wake::Waiter;
+use crate::sys::wake::{Waiter, Watch};
 
 use super::Answer;
 use super::args::{Cli, Events, Logs, Wait};
@@ -39,7 +39,7 @@ pub fn logs(cli: &Cli, args: &Logs) -> Answer {
         },
         None => (word, None),
     };
-    let task = look::existing(&queue, &id)?;
+    let task = tasks::existing(&queue, &id)?;
     let has_log = |n: &u32| queue.fs.exists(&queue.layout.out(&Key::new(&id, *n)).join("log"));
     let newest = task.names.outs.iter().rev().find(|n| has_log(n)).copied();
     let first = wanted.or(newest);
@@ -88,7 +88,7 @@ fn follow_log(
     let mut n = first;
     let mut offset: Option<u64> = None;
     loop {
-        let task = look::existing(queue, id)?;
+        let task = tasks::existing(queue, id)?;
         if n.is_none() {
             n = task.names.outs.last().copied();
         }

@@ -1,7 +1,6 @@
 //! `coord fsck`.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -37,13 +36,13 @@ pub fn fsck(cli: &Cli, args: &Fsck) -> Answer {
 /// Recovery, sweep, and what only fsck does. Everything of it may be done while programs run.
 fn repair(cli: &Cli, queue: &Queue) -> Result<()> {
     /// The keeper looks once and is then dropped: how often it would look does not matter.
-    const RESCAN: Duration = Duration::from_secs(30);
+    const RESCAN_MS: u64 = 30_000;
     // Without procs/ nobody can register.
     sweep::restore_directories(queue)?;
     place::with_proc(queue, |me| {
         let root = queue.layout.root();
         let mut waiter = Waiter::new(&[], root).cannot("watch the queue", root)?;
-        let mut keeper = Keeper::new(RESCAN);
+        let mut keeper = Keeper::new(queue, RESCAN_MS);
         keeper.tick(queue, me, &mut waiter, &[])?;
         let swept = sweep::sweep(queue, me)?;
         let hints = checks::repair(queue, me)?;

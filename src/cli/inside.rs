@@ -3,18 +3,19 @@
 use crate::error::{Error, Exit};
 use crate::queue::events::{self, Event};
 use crate::queue::ids::{Key, attempt_number};
+use crate::queue::tasks;
 use crate::queue::tasks::Phase;
 use crate::run::context;
 
 use super::Answer;
 use super::args::{Cli, Maybe, Progress};
-use super::{look, output, place};
+use super::{output, place};
 
 /// `coord context`.
 pub fn context(cli: &Cli, args: &Maybe) -> Answer {
     let queue = place::open(cli)?;
     let id = place::task_or_own(args.id.as_deref())?;
-    let task = look::existing(&queue, &id)?;
+    let task = tasks::existing(&queue, &id)?;
     let own = std::env::var("COORD_TASK_ID").is_ok_and(|own| own == id);
     let asked = std::env::var("COORD_ATTEMPT").ok().filter(|_| own);
     let n = asked.and_then(|n| attempt_number(&n)).unwrap_or(match task.phase {
@@ -36,7 +37,7 @@ pub fn progress(cli: &Cli, args: &Progress) -> Answer {
     let queue = place::open(cli)?;
     let id = place::task_or_own(None)?;
     let n = std::env::var("COORD_ATTEMPT").ok().and_then(|n| attempt_number(&n)).unwrap_or(1);
-    let task = look::existing(&queue, &id)?;
+    let task = tasks::existing(&queue, &id)?;
     if task.phase != Phase::Claimed(n) {
         return Err(Error::new(Exit::Conflict, format!("attempt {n} of {id} is over"))
             .hint("stop working: the task belongs to somebody else now"));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Result};
 use crate::plan::fold::State;
 use crate::plan::selector;
 use crate::plan::suggest;
@@ -221,24 +221,10 @@ fn task_json(queue: &Queue, task: &Task, state: &str) -> Value {
     })
 }
 
-/// Reads a task that must exist.
-pub fn existing(queue: &Queue, id: &str) -> Result<Task> {
-    let found = if crate::queue::ids::is_task_id(id) { tasks::look(queue, id)? } else { None };
-    if let Some(task) = found.filter(|t| t.names.spec) {
-        return Ok(task);
-    }
-    let ids = tasks::ids(queue)?;
-    let error = Error::new(Exit::NotFound, format!("no task {id:?}"));
-    Err(match suggest::nearest(id, ids.iter().map(String::as_str)) {
-        Some(near) => error.hint(format!("did you mean {near}?")),
-        None => error.hint("coord ls shows all of them"),
-    })
-}
-
 /// `coord show`.
 pub fn show(cli: &Cli, args: &One) -> Answer {
     let queue = place::open(cli)?;
-    let task = existing(&queue, &args.id)?;
+    let task = tasks::existing(&queue, &args.id)?;
     let state = state::state(&queue, &task)?;
     if cli.json {
         let mut document = task_json(&queue, &task, state.word());

@@ -1,7 +1,6 @@
 //! Finding the queue, and the identity of a command that changes it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::queue::Queue;
@@ -9,8 +8,8 @@ use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
 use crate::run::site::Site;
 use crate::sys::child;
-use crate::sys::clock::RealClock;
 use crate::sys::fs::{Fs, RealFs};
+use crate::sys::host::Platform;
 
 use super::args::Cli;
 
@@ -54,7 +53,7 @@ fn main_worktree(here: &Path) -> Option<PathBuf> {
 
 /// Opens the queue for looking.
 pub fn open(cli: &Cli) -> Result<Queue> {
-    Queue::open(&find(cli)?, Arc::new(RealFs), Arc::new(RealClock))
+    Queue::open(&find(cli)?, Platform::real())
 }
 
 /// Opens the queue with its configuration and repository.

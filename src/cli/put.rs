@@ -2,7 +2,6 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde_json::json;
 
@@ -17,8 +16,9 @@ use crate::queue::record::{Backoff, OnDepDead, Spec};
 use crate::queue::submit::{Submitted, check, submit};
 use crate::queue::{Queue, evaluate};
 use crate::run::site::{git_top, read_config};
-use crate::sys::clock::{RealClock, parse_rfc3339, rfc3339};
+use crate::sys::clock::{parse_rfc3339, rfc3339};
 use crate::sys::fs::{Fs, RealFs};
+use crate::sys::host::Platform;
 
 use super::Answer;
 use super::args::{Add, Cli, Import, Init};
@@ -41,7 +41,7 @@ pub fn init(cli: &Cli, args: &Init) -> Answer {
         root
     };
     let there = RealFs.exists(&root.join("layout.json"));
-    let queue = queue_init::init(&root, Arc::new(RealFs), Arc::new(RealClock))?;
+    let queue = queue_init::init(&root, Platform::real())?;
     let project = root.parent().unwrap_or(&root).to_owned();
     let toml = project.join("coord.toml");
     if !RealFs.exists(&toml) {
@@ -99,7 +99,7 @@ fn configuration(args: &Init) -> String {
 /// `coord add`.
 pub fn add(cli: &Cli, args: &Add) -> Answer {
     let dir = place::find(cli)?;
-    let queue = Queue::open(&dir, Arc::new(RealFs), Arc::new(RealClock))?;
+    let queue = Queue::open(&dir, Platform::real())?;
     let config = read_config(dir.parent().unwrap_or(&dir))?;
     if args.title.is_none() && args.argv.is_empty() && args.sh.is_none() && args.prompt.is_none() {
         return Err(Error::usage("what is to be done? give a title, or a command after --")
@@ -255,7 +255,7 @@ struct Wanted {
 /// `coord import`.
 pub fn import(cli: &Cli, args: &Import) -> Answer {
     let dir = place::find(cli)?;
-    let queue = Queue::open(&dir, Arc::new(RealFs), Arc::new(RealClock))?;
+    let queue = Queue::open(&dir, Platform::real())?;
     let config = read_config(dir.parent().unwrap_or(&dir))?;
     let mut all = Vec::new();
     for file in &args.files {

@@ -14,7 +14,7 @@ use crate::queue::ids::is_role;
 use crate::queue::record::CardKind;
 use crate::queue::{Queue, procs, sweep};
 use crate::run::site::Site;
-use crate::sys::wake::Waiter;
+use crate::sys::wake::{Waiter, Watch};
 use crate::sys::{alive, child};
 
 use super::Answer;
@@ -46,7 +46,7 @@ pub fn start(cli: &Cli, args: &Start) -> Answer {
     }
     let program = sibling("coord-coordinator")?;
     let path = queue.layout.at("log/coordinator.log");
-    let log = child::open_output(&path).cannot("open a log", &path)?;
+    let log = queue.host.open_output(&path).cannot("open a log", &path)?;
     let dir = queue.layout.root().to_string_lossy().into_owned();
     let pid = child::start_program(&program, &["--dir".to_owned(), dir], &site.root, &log)
         .cannot("start the coordinator", &program)?;
@@ -175,7 +175,7 @@ pub fn stop(cli: &Cli, args: &Stop) -> Answer {
         }
         if !is(CardKind::Worker) && !is(CardKind::Coordinator) {
             // Nobody is left who would tell them.
-            for member in live.iter().filter(|m| procs::is_here(&m.card)) {
+            for member in live.iter().filter(|m| procs::is_here(queue, &m.card)) {
                 alive::signal(member.pid, nix::sys::signal::Signal::SIGTERM);
             }
         }

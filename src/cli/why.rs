@@ -15,7 +15,7 @@ use crate::run::site::Site;
 
 use super::Answer;
 use super::args::{Cli, One};
-use super::{look, output, place};
+use super::{output, place};
 
 /// Reasons, and what comes next.
 struct Answered {
@@ -27,7 +27,7 @@ struct Answered {
 pub fn why(cli: &Cli, args: &One) -> Answer {
     let site = place::site(cli)?;
     let queue = &site.queue;
-    let task = look::existing(queue, &args.id)?;
+    let task = tasks::existing(queue, &args.id)?;
     let state = state::state(queue, &task)?;
     let Answered { reasons, next } = answer(&site, &task)?;
     if cli.json {

@@ -10,7 +10,7 @@ use crate::queue::record::CardKind;
 use crate::queue::status::{publish, summarise};
 use crate::queue::sweep::restore;
 use crate::run::site::Site;
-use crate::sys::wake::{Waiter, Wake};
+use crate::sys::wake::{Waiter, Wake, Watch};
 
 use super::start::{STOP_SIGNALS, warn_if_blind};
 

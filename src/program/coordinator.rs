@@ -13,7 +13,7 @@ use crate::queue::procs::{self, Identity, Proc};
 use crate::queue::record::CardKind;
 use crate::queue::sweep::restore;
 use crate::run::site::Site;
-use crate::sys::wake::{Waiter, Wake};
+use crate::sys::wake::{Waiter, Wake, Watch};
 use crate::sys::{alive, child, machine};
 
 use super::fleet;
@@ -237,15 +237,14 @@ impl Coordinator<'_> {
             return;
         }
         for member in fleet::members(&self.site.queue) {
-            if member.state == "dead" || !procs::is_here(&member.card) {
+            if member.state == "dead" || !procs::is_here(&self.site.queue, &member.card) {
                 continue;
             }
             let Some(slot) = self.slots.get_mut(&member.name) else { continue };
             if slot.pid.is_some() || slot.kind != member.kind {
                 continue;
             }
-            if let Some(fd) = alive::open(member.pid, member.card.start) {
-                waiter.watch_death(slot.key, fd);
+            if waiter.watch_death(slot.key, member.card.process()) {
                 slot.pid = Some(member.pid);
                 tracing::info!(name = member.name, pid = member.pid, "adopted");
             }
@@ -321,7 +320,7 @@ impl Coordinator<'_> {
             }
         }
         let path = queue.layout.at("log").join(format!("{name}.log"));
-        let log = child::open_output(&path).cannot("open a log", &path)?;
+        let log = queue.host.open_output(&path).cannot("open a log", &path)?;
         child::start_program(&program, &args, &self.site.root, &log).cannot("start", &program)
     }
 
@@ -353,6 +352,7 @@ impl Coordinator<'_> {
             self.notice("alone", text);
             let options =
                 worker::Options { name: "alone".to_owned(), ..worker::Options::default() };
+            super::start::become_subreaper();
             self.own = Some(Worker::new(self.site, options, waiter)?);
         }
         let relieved = self.workers_left() > 0;
@@ -362,7 +362,10 @@ impl Coordinator<'_> {
         }
         own.spare(self.slots.values().filter_map(|s| s.pid).collect());
         match own.tick(waiter, wakes, ended)? {
-            Next::Wait(until) => Ok(Some(until)),
+            Next::Wait(until_ms) => {
+                let left_ms = until_ms.saturating_sub(self.site.queue.clock.mono_ms());
+                Ok(Some(Instant::now() + Duration::from_millis(left_ms)))
+            }
             Next::Leave(_) => {
                 self.own = None;
                 Ok(None)

@@ -6,7 +6,6 @@ use crate::queue::Queue;
 use crate::queue::ids::short;
 use crate::queue::procs;
 use crate::queue::record::{Card, CardKind};
-use crate::sys::alive;
 
 /// A registered program.
 #[derive(Debug, Clone, Serialize)]
@@ -54,7 +53,7 @@ fn member(queue: &Queue, wid: &str) -> Option<Member> {
         return None;
     }
     let claims = procs::claims(queue, wid);
-    let alive = procs::is_here(&card).then(|| alive::is_alive(card.pid, card.start));
+    let alive = procs::is_here(queue, &card).then(|| queue.host.is_alive(card.process()));
     let left = queue.fs.exists(&queue.layout.proc(wid).join("end"));
     let state = match alive {
         _ if left => "dead",

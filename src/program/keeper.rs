@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::queue::evaluate::{Readiness, readiness};
@@ -27,18 +27,17 @@ use crate::queue::settle::settle;
 use crate::queue::tasks::{self, Phase};
 use crate::queue::{Queue, events, incoming, sweep};
 use crate::step;
-use crate::sys::alive::{self, EnvMark};
-use crate::sys::machine;
-use crate::sys::wake::{Waiter, Wake};
+use crate::sys::alive::EnvMark;
+use crate::sys::wake::{Wake, Watch};
 
 /// Time for a killed process tree to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
-/// Pause before a recovery that failed (a full disk) is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+/// Pause before a recovery that failed (a full disk) is tried again, milliseconds.
+const RETRY_MS: u64 = 1000;
 /// Blocked entries that one safety scan looks at again.
 const BLOCKED_BATCH: usize = 256;
 /// Full sweeps come this often, for what nobody has noticed.
-const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+const SWEEP_EVERY_MS: u64 = 3_600_000;
 /// Keys of watched deaths begin here; smaller ones belong to the program around the keeper.
 const FIRST_KEY: u64 = 1000;
 
@@ -55,16 +54,16 @@ struct Watched {
 
 /// The state of a keeper; all of it can be lost.
 pub struct Keeper {
-    rescan: Duration,
+    rescan_ms: u64,
     watched: BTreeMap<String, Watched>,
     unkillable: BTreeSet<String>,
     next_key: u64,
     last_look_ms: u64,
     sleep_ms: u64,
-    next_scan: Instant,
-    next_sweep: Instant,
+    next_scan_ms: u64,
+    next_sweep_ms: u64,
     blocked_from: String,
-    incoming_due: Option<Instant>,
+    incoming_due_ms: Option<u64>,
     started: bool,
     busy: bool,
     /// Attempts taken back, and tasks accepted from incoming/, for whoever reports.
@@ -73,19 +72,19 @@ pub struct Keeper {
 
 impl Keeper {
     /// A keeper that has not looked yet.
-    pub fn new(rescan: Duration) -> Keeper {
-        let now = Instant::now();
+    pub fn new(queue: &Queue, rescan_ms: u64) -> Keeper {
+        let now_ms = queue.clock.mono_ms();
         Keeper {
-            rescan,
+            rescan_ms,
             watched: BTreeMap::new(),
             unkillable: BTreeSet::new(),
             next_key: FIRST_KEY,
             last_look_ms: 0,
             sleep_ms: 0,
-            next_scan: now,
-            next_sweep: now + SWEEP_EVERY,
+            next_scan_ms: now_ms,
+            next_sweep_ms: now_ms + SWEEP_EVERY_MS,
             blocked_from: String::new(),
-            incoming_due: None,
+            incoming_due_ms: None,
             started: false,
             busy: false,
             report: Vec::new(),
@@ -99,7 +98,7 @@ impl Keeper {
     }
 
     /// Stops being the keeper: forgets all watches.
-    pub fn stand_down(&mut self, queue: &Queue, waiter: &mut Waiter) {
+    pub fn stand_down(&mut self, queue: &Queue, waiter: &mut dyn Watch) {
         for bell in Keeper::bells(queue) {
             waiter.unwatch(&bell);
         }
@@ -107,7 +106,7 @@ impl Keeper {
         for watched in self.watched.values() {
             waiter.unwatch_death(watched.key);
         }
-        *self = Keeper::new(self.rescan);
+        *self = Keeper::new(queue, self.rescan_ms);
     }
 
     /// One look at everything that may need a keeper. Returns when to look again at the latest.
@@ -115,10 +114,10 @@ impl Keeper {
         &mut self,
         queue: &Queue,
         me: &mut Proc,
-        waiter: &mut Waiter,
+        waiter: &mut dyn Watch,
         wakes: &[Wake],
-    ) -> Result<Instant> {
-        let now = Instant::now();
+    ) -> Result<u64> {
+        let now_ms = queue.clock.mono_ms();
         let lost = wakes.contains(&Wake::Rescan);
         if !self.started || lost {
             sweep::restore(queue, me)?;
@@ -129,41 +128,43 @@ impl Keeper {
                 waiter.watch(&bell);
             }
         }
-        let scan = !self.started || lost || now >= self.next_scan;
+        let scan = !self.started || lost || now_ms >= self.next_scan_ms;
         let rung = |path: PathBuf| {
             wakes.iter().any(|w| matches!(w, Wake::Bell(p) if *p == path || p.starts_with(&path)))
         };
         let died = wakes.iter().any(|w| matches!(w, Wake::Died(key) if *key >= FIRST_KEY));
-        let mut next = now + self.rescan;
+        let mut next_ms = now_ms + self.rescan_ms;
         let claimed = rung(queue.layout.events_bell());
         if scan || died || claimed || rung(queue.layout.procs_bell()) || self.lease_due(queue) {
             self.look_at_processes(queue, me, waiter)?;
         }
         if self.busy {
-            next = next.min(now + Duration::from_millis(self.lease_look_ms()));
+            next_ms = next_ms.min(now_ms + self.lease_look_ms());
         }
-        if scan || rung(queue.layout.incoming()) || self.incoming_due.is_some_and(|due| now >= due)
+        if scan
+            || rung(queue.layout.incoming())
+            || self.incoming_due_ms.is_some_and(|due_ms| now_ms >= due_ms)
         {
-            self.take_incoming(queue, me, now)?;
+            self.take_incoming(queue, me, now_ms)?;
         }
-        if let Some(due) = self.incoming_due {
-            next = next.min(due);
+        if let Some(due_ms) = self.incoming_due_ms {
+            next_ms = next_ms.min(due_ms);
         }
-        if let Some(due) = self.promote(queue, me)? {
-            next = next.min(now + due);
+        if let Some(left_ms) = self.promote(queue, me)? {
+            next_ms = next_ms.min(now_ms + left_ms);
         }
         if scan {
             self.started = true;
-            self.next_scan = now + self.rescan;
+            self.next_scan_ms = now_ms + self.rescan_ms;
             sweep::restore(queue, me)?;
-            if now >= self.next_sweep {
+            if now_ms >= self.next_sweep_ms {
                 sweep::sweep(queue, me)?;
-                self.next_sweep = now + SWEEP_EVERY;
+                self.next_sweep_ms = now_ms + SWEEP_EVERY_MS;
             } else if !sweep::sweep_once_a_boot(queue, me)? {
                 self.look_at_blocked(queue, me)?;
             }
         }
-        Ok(next.min(self.next_scan))
+        Ok(next_ms.min(self.next_scan_ms))
     }
 
     // --- the dead ---
@@ -172,7 +173,7 @@ impl Keeper {
         &mut self,
         queue: &Queue,
         me: &mut Proc,
-        waiter: &mut Waiter,
+        waiter: &mut dyn Watch,
     ) -> Result<()> {
         self.mind_the_clock(queue);
         // While nobody holds a claim there is no heartbeat to judge, and the first claim is heard of
@@ -211,7 +212,7 @@ impl Keeper {
             None => Ok(()),
             Some(e) => {
                 // Its death is reported only once: this keeper has to come back by itself.
-                self.next_scan = Instant::now() + RETRY;
+                self.next_scan_ms = queue.clock.mono_ms() + RETRY_MS;
                 Err(e)
             }
         }
@@ -221,7 +222,7 @@ impl Keeper {
     fn mind_the_clock(&mut self, queue: &Queue) {
         let (mono, boot) = (queue.clock.mono_ms(), queue.clock.boot_ms());
         let slept = boot.saturating_sub(mono);
-        let usual = if self.busy { self.lease_look_ms() } else { as_ms(self.rescan) };
+        let usual = if self.busy { self.lease_look_ms() } else { self.rescan_ms };
         let late = mono.saturating_sub(self.last_look_ms) > usual * 2 + 500;
         if late || slept > self.sleep_ms + 1000 {
             for watched in self.watched.values_mut() {
@@ -233,7 +234,7 @@ impl Keeper {
     }
 
     /// Whether a process is dead; starts to watch it if it is new.
-    fn judge(&mut self, queue: &Queue, wid: &str, waiter: &mut Waiter) -> Result<Option<Death>> {
+    fn judge(&mut self, queue: &Queue, wid: &str, waiter: &mut dyn Watch) -> Result<Option<Death>> {
         let dir = queue.layout.proc(wid);
         if !self.watched.contains_key(wid) {
             let Some(card) = procs::card(queue, wid) else {
@@ -242,29 +243,26 @@ impl Keeper {
                 procs::dissolve(queue, wid);
                 return Ok(None);
             };
-            let place = machine::place();
+            let place = queue.host.place();
             let same_host = card.host_id == place.host_id;
             let local = same_host && card.boot == place.boot && card.pidns == place.pidns;
             let beat = self.heartbeat(queue, wid);
-            if same_host && card.boot != place.boot && beat.0 / 1_000_000 < machine::booted_at_ms()
+            if same_host
+                && card.boot != place.boot
+                && beat.0 / 1_000_000 < queue.host.booted_at_ms()
             {
                 return Ok(Some(Death::Boot));
             }
             self.next_key += 1;
             let watched = Watched { key: self.next_key, card, local, beat, claims: Vec::new() };
-            if local {
-                match alive::open(watched.card.pid, watched.card.start) {
-                    Some(fd) => waiter.watch_death(watched.key, fd),
-                    None => {
-                        self.watched.insert(wid.to_owned(), watched);
-                        return Ok(Some(Death::Gone));
-                    }
-                }
-            }
+            let gone = local && !waiter.watch_death(watched.key, watched.card.process());
             self.watched.insert(wid.to_owned(), watched);
+            if gone {
+                return Ok(Some(Death::Gone));
+            }
         }
         let Some(watched) = self.watched.get(wid) else { return Ok(None) };
-        if watched.local && !alive::is_alive(watched.card.pid, watched.card.start) {
+        if watched.local && !queue.host.is_alive(watched.card.process()) {
             return Ok(Some(Death::Gone));
         }
         if let Ok(bytes) = queue.fs.read(&dir.join("end"), 0, record::RECORD_MAX) {
@@ -316,7 +314,7 @@ impl Keeper {
         me: &mut Proc,
         wid: &str,
         death: Death,
-        waiter: &mut Waiter,
+        waiter: &mut dyn Watch,
     ) -> Result<()> {
         if matches!(death, Death::Gone | Death::Hung) && !self.end_processes(queue, me, wid)? {
             return Ok(());
@@ -346,10 +344,9 @@ impl Keeper {
     fn end_processes(&mut self, queue: &Queue, me: &mut Proc, wid: &str) -> Result<bool> {
         let Some(watched) = self.watched.get(wid) else { return Ok(true) };
         let card = watched.card.clone();
-        if let Some(fd) = alive::open(card.pid, card.start) {
+        if queue.host.is_alive(card.process()) {
             step!("keeper.kill");
-            alive::kill(&fd);
-            if !alive::wait_dead(&fd, KILL_PATIENCE) {
+            if !queue.host.kill(card.process(), KILL_PATIENCE) {
                 return Ok(self.cannot_end(queue, me, wid, &[card.pid]));
             }
         }
@@ -358,9 +355,10 @@ impl Keeper {
 
     /// Everything that the process started and that still runs.
     fn end_marked(&mut self, queue: &Queue, me: &mut Proc, wid: &str, card: &Card) -> Result<bool> {
-        let own = i32::try_from(std::process::id()).unwrap_or(0);
         if !card.mark.is_empty() {
-            let left = EnvMark::program(&card.mark).kill_all(&[own, card.pid], KILL_PATIENCE);
+            let spare = [queue.host.me().pid, card.pid];
+            let mark = EnvMark::program(&card.mark);
+            let left = queue.host.kill_marked(&mark, &spare, KILL_PATIENCE);
             if !left.is_empty() {
                 return Ok(self.cannot_end(queue, me, wid, &left));
             }
@@ -382,7 +380,7 @@ impl Keeper {
         false
     }
 
-    fn forget(&mut self, wid: &str, waiter: &mut Waiter) {
+    fn forget(&mut self, wid: &str, waiter: &mut dyn Watch) {
         if let Some(watched) = self.watched.remove(wid) {
             waiter.unwatch_death(watched.key);
         }
@@ -391,7 +389,7 @@ impl Keeper {
     /// Between two looks at heartbeats: a quarter of the shortest lease.
     fn lease_look_ms(&self) -> u64 {
         let leases = self.watched.values().map(|w| w.card.lease_ms).filter(|&ms| ms > 0);
-        (leases.min().unwrap_or_else(|| as_ms(self.rescan)) / 4).max(100)
+        (leases.min().unwrap_or(self.rescan_ms) / 4).max(100)
     }
 
     fn lease_due(&self, queue: &Queue) -> bool {
@@ -401,19 +399,19 @@ impl Keeper {
 
     // --- what is due ---
 
-    fn take_incoming(&mut self, queue: &Queue, me: &mut Proc, now: Instant) -> Result<()> {
+    fn take_incoming(&mut self, queue: &Queue, me: &mut Proc, now_ms: u64) -> Result<()> {
         let taken = incoming::take_all(queue, me)?;
         for (name, why) in &taken.rejected {
             self.report.push(format!("incoming/{name} rejected: {why}"));
             let event = events::Event { k: "notice".to_owned(), ..events::Event::default() };
             events::append(queue, me, event.why(&format!("incoming/{name} rejected: {why}")));
         }
-        self.incoming_due = taken.again_ms.map(|ms| now + Duration::from_millis(ms));
+        self.incoming_due_ms = taken.again_ms.map(|ms| now_ms + ms);
         Ok(())
     }
 
-    /// Settles delayed entries that are due; the time to the next one.
-    fn promote(&mut self, queue: &Queue, me: &mut Proc) -> Result<Option<Duration>> {
+    /// Settles delayed entries that are due; milliseconds to the next one.
+    fn promote(&mut self, queue: &Queue, me: &mut Proc) -> Result<Option<u64>> {
         let mut buckets: Vec<(u64, String)> = queue
             .list(&queue.layout.delayed())?
             .into_iter()
@@ -423,7 +421,7 @@ impl Keeper {
         for (due_s, name) in buckets {
             let now_ms = queue.clock.wall_ms();
             if due_s * 1000 > now_ms {
-                return Ok(Some(Duration::from_millis(due_s * 1000 - now_ms)));
+                return Ok(Some(due_s * 1000 - now_ms));
             }
             let dir = queue.layout.delayed().join(&name);
             for entry in queue.list(&dir)? {
@@ -470,17 +468,13 @@ impl Keeper {
     }
 }
 
-fn as_ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// The lease of a claim: the task's own, or the process's.
 fn lease_ms(queue: &Queue, key: &Key, card: &Card) -> u64 {
     let path = queue.layout.task(&key.task).join("spec.json");
     let bytes = queue.fs.read(&path, 0, record::RECORD_MAX).unwrap_or_default();
     let own = record::parse::<record::Spec>(&bytes).ok().and_then(|s| s.lease_s);
     match own.filter(|s| s.is_finite() && *s > 0.0) {
-        Some(s) => u64::try_from(Duration::from_secs_f64(s).as_millis()).unwrap_or(card.lease_ms),
+        Some(s) => crate::run::attempt::as_ms(Duration::from_secs_f64(s)),
         None => card.lease_ms,
     }
 }

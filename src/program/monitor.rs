@@ -1,7 +1,5 @@
 //! The monitor: a keeper, and nothing else. Restarts nobody, runs nothing.
 
-use std::time::Duration;
-
 use crate::error::{Cannot, Result};
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
@@ -19,19 +17,19 @@ pub fn run(site: &Site) -> Result<()> {
     let identity = Identity::plain("monitor", CardKind::Monitor);
     let mut me = Proc::register(queue, &identity)?;
     warn_if_blind(&waiter);
-    let mut keeper = Keeper::new(Duration::from_millis(site.config.workers.rescan_ms));
+    let mut keeper = Keeper::new(queue, site.config.workers.rescan_ms);
     let mut wakes: Vec<Wake> = Vec::new();
     loop {
         if wakes.iter().any(|w| matches!(w, Wake::Signal(_))) {
             me.leave(queue);
             return Ok(());
         }
-        let next = match keeper.tick(queue, &mut me, &mut waiter, &wakes) {
-            Ok(next) => next,
+        let next_ms = match keeper.tick(queue, &mut me, &mut waiter, &wakes) {
+            Ok(next_ms) => next_ms,
             Err(e) => {
                 // A full disk or the like: nothing was lost, and it is tried again.
                 tracing::error!(error = %e, "a look went wrong; will look again");
-                std::time::Instant::now() + Duration::from_secs(1)
+                queue.clock.mono_ms() + 1000
             }
         };
         for line in keeper.report.drain(..) {
@@ -40,6 +38,6 @@ pub fn run(site: &Site) -> Result<()> {
         if me.is_declared_dead(queue) {
             me = Proc::register(queue, &identity)?;
         }
-        wakes = waiter.wait(next);
+        wakes = waiter.wait_until(next_ms);
     }
 }

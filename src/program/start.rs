@@ -141,6 +141,14 @@ pub fn worker() -> ExitCode {
     if ran == ExitCode::SUCCESS { code } else { ran }
 }
 
+/// Orphans of commands come back to this process. Where that fails they go to init, and are found
+/// by their mark.
+pub fn become_subreaper() {
+    if let Err(e) = child::become_subreaper() {
+        tracing::warn!(error = %e, "cannot become a subreaper");
+    }
+}
+
 /// Runs one worker in this process until it leaves.
 pub fn work(site: &Site, options: Options) -> Result<Left> {
     let root = site.queue.layout.root();
@@ -154,11 +162,12 @@ pub fn work(site: &Site, options: Options) -> Result<Left> {
     }
     // Before anything can be watched; the worker sweeps if something was missing.
     let missing = sweep::restore_directories(&site.queue)?;
+    become_subreaper();
     let mut worker = Worker::new(site, options, &mut waiter)?;
     let mut wakes = if missing { vec![Wake::Rescan] } else { Vec::new() };
     loop {
         match worker.tick(&mut waiter, &wakes, &child::reap()) {
-            Ok(Next::Wait(until)) => wakes = waiter.wait(until),
+            Ok(Next::Wait(until_ms)) => wakes = waiter.wait_until(until_ms),
             Ok(Next::Leave(left)) => return Ok(left),
             Err(e) => {
                 // A full disk, a directory that is gone for a moment: nothing was lost.

@@ -8,7 +8,7 @@
 //!
 //! While no monitor lives on this machine, an idle worker is also a keeper.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::OnTerm;
 use crate::error::{Exit, Result};
@@ -21,7 +21,7 @@ use crate::queue::{control, events, recover, sweep};
 use crate::run::attempt::Attempt;
 use crate::run::site::Site;
 use crate::sys::child;
-use crate::sys::wake::{Waiter, Wake};
+use crate::sys::wake::{Wake, Watch};
 
 mod claiming;
 mod following;
@@ -31,8 +31,8 @@ use super::keeper::Keeper;
 
 /// Time for what a killed tree leaves to be gone.
 const TREE_PATIENCE: Duration = Duration::from_secs(10);
-/// Pause before a result that could not be written (a full disk) is tried again.
-const RETRY_RESULT: Duration = Duration::from_secs(1);
+/// Pause before a result that could not be written (a full disk) is tried again, milliseconds.
+const RETRY_RESULT_MS: u64 = 1000;
 /// Key under which the monitor's death is watched.
 const MONITOR_KEY: u64 = 1;
 /// Refusals in a row after which a pass over the ready list is given up until the next bell.
@@ -81,8 +81,8 @@ pub enum Left {
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Wait until then, or for a wake-up.
-    Wait(Instant),
+    /// Wait until then (milliseconds of the monotonic clock), or for a wake-up.
+    Wait(u64),
     /// The worker has left the queue.
     Leave(Left),
 }
@@ -91,7 +91,7 @@ enum Job {
     Idle,
     Running(Box<Attempt>),
     /// The attempt is over and its verdict could not be written yet.
-    Ending(Box<(Lease, End)>, Instant),
+    Ending(Box<(Lease, End)>, u64),
 }
 
 /// A worker.
@@ -112,19 +112,15 @@ pub struct Worker {
     stumbled: bool,
     attempts: u64,
     last_succeeded: bool,
-    next_beat: Instant,
+    next_beat_ms: u64,
     last_beat_boot_ms: u64,
-    next_scan: Instant,
+    next_scan_ms: u64,
     said: String,
 }
 
 impl Worker {
     /// Registers a worker with the queue.
-    pub fn new(site: &Site, options: Options, waiter: &mut Waiter) -> Result<Worker> {
-        // Where this fails, orphans of commands go to init and are found by their mark.
-        if let Err(e) = child::become_subreaper() {
-            tracing::warn!(error = %e, "cannot become a subreaper");
-        }
+    pub fn new(site: &Site, options: Options, waiter: &mut dyn Watch) -> Result<Worker> {
         let me = Proc::register(&site.queue, &identity(site, &options))?;
         // One that claims only once starts anywhere in the cycle of ageing.
         let phase = if options.once || options.max_tasks == Some(1) {
@@ -133,7 +129,7 @@ impl Worker {
             0
         };
         let finder = Finder::new(&options.roles, u64::from(site.config.queue.ageing), phase);
-        let now = Instant::now();
+        let now_ms = site.queue.clock.mono_ms();
         let mut worker = Worker {
             site: site.clone(),
             options,
@@ -148,9 +144,9 @@ impl Worker {
             stumbled: false,
             attempts: 0,
             last_succeeded: true,
-            next_beat: now,
+            next_beat_ms: now_ms,
             last_beat_boot_ms: 0,
-            next_scan: now,
+            next_scan_ms: now_ms,
             said: String::new(),
         };
         worker.watch(waiter);
@@ -162,7 +158,7 @@ impl Worker {
         &self.me.wid
     }
 
-    fn watch(&mut self, waiter: &mut Waiter) {
+    fn watch(&mut self, waiter: &mut dyn Watch) {
         let layout = &self.site.queue.layout;
         let mut bells = vec![self.me.dir().join("bell"), layout.control()];
         if self.options.roles.is_empty() {
@@ -188,7 +184,7 @@ impl Worker {
     /// all of them hands them out, since each can be reaped only once.
     pub fn tick(
         &mut self,
-        waiter: &mut Waiter,
+        waiter: &mut dyn Watch,
         wakes: &[Wake],
         ended: &[(i32, child::Exit)],
     ) -> Result<Next> {
@@ -209,7 +205,7 @@ impl Worker {
 
     fn look(
         &mut self,
-        waiter: &mut Waiter,
+        waiter: &mut dyn Watch,
         wakes: &[Wake],
         ended: &[(i32, child::Exit)],
     ) -> Result<Next> {
@@ -231,11 +227,11 @@ impl Worker {
                 return self.idle(waiter, wakes);
             }
         }
-        Ok(Next::Wait(self.busy_deadline()))
+        Ok(Next::Wait(self.busy_deadline_ms()))
     }
 
     /// Signals and lost watches.
-    fn hear(&mut self, waiter: &mut Waiter, wakes: &[Wake]) -> Result<()> {
+    fn hear(&mut self, waiter: &mut dyn Watch, wakes: &[Wake]) -> Result<()> {
         for wake in wakes {
             if let Wake::Signal(signal) = wake {
                 self.signalled(*signal);
@@ -293,7 +289,7 @@ impl Worker {
     }
 
     /// This process was declared dead: it goes on under a new identity, and takes new work.
-    fn register_anew(&mut self, waiter: &mut Waiter) -> Result<()> {
+    fn register_anew(&mut self, waiter: &mut dyn Watch) -> Result<()> {
         let old = self.me.wid.clone();
         waiter.unwatch(&self.me.dir().join("bell"));
         let me = Proc::register(&self.site.queue, &identity(&self.site, &self.options))?;

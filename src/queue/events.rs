@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::step;
-use crate::sys::machine;
 
 use super::Queue;
 use super::ids::Key;
@@ -95,7 +94,7 @@ pub fn append(queue: &Queue, me: &mut Proc, mut event: Event) {
         line = serde_json::to_vec(&event).unwrap_or_default();
     }
     line.push(b'\n');
-    let stem = stem(me);
+    let stem = stem(queue, me);
     step!("event.append");
     let segment = segment(queue, &stem);
     let path = queue.layout.events().join(format!("{stem}.{segment}.jsonl"));
@@ -114,9 +113,9 @@ pub fn append(queue: &Queue, me: &mut Proc, mut event: Event) {
     queue.ring(&queue.layout.events_bell());
 }
 
-fn stem(me: &Proc) -> String {
+fn stem(queue: &Queue, me: &Proc) -> String {
     if me.card.kind == CardKind::Cli {
-        let boot: String = machine::place().boot.chars().take(8).collect();
+        let boot: String = queue.host.place().boot.chars().take(8).collect();
         return format!("cli@{boot}");
     }
     me.wid.clone()

@@ -1,11 +1,10 @@
 //! Making a queue, and finding out whether the file system can carry one.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::sys::clock::Clock;
 use crate::sys::fs::{Fs, mkdir_all};
+use crate::sys::host::Platform;
 
 use super::Queue;
 use super::ids::random_part;
@@ -19,11 +18,12 @@ const README: &str = include_str!("directory-readme.txt");
 /// Makes the queue at `root`, which must be absolute. `layout.json` comes last, so a queue is there
 /// completely or not at all; an interrupted `init` is simply repeated. A queue that is there already
 /// is opened.
-pub fn init(root: &Path, fs: Arc<dyn Fs>, clock: Arc<dyn Clock>) -> Result<Queue> {
+pub fn init(root: &Path, platform: Platform) -> Result<Queue> {
     let layout = Layout::new(root.to_owned());
+    let (fs, clock) = (platform.fs.clone(), platform.clock.clone());
     mkdir_all(&*fs, root).cannot("make the queue directory", root)?;
     if fs.stat(&layout.layout_record()).is_ok() {
-        return Queue::open(root, fs, clock);
+        return Queue::open(root, platform);
     }
     probe(&*fs, root, &random_part(clock.random()))?;
     for name in DIRECTORIES {
@@ -31,7 +31,8 @@ pub fn init(root: &Path, fs: Arc<dyn Fs>, clock: Arc<dyn Clock>) -> Result<Queue
         mkdir_all(&*fs, &path).cannot("make a directory", &path)?;
     }
     let name = random_part(clock.random());
-    let queue = Queue { layout, fs, clock, shared: crate::sys::machine::fs_kind(root).blind };
+    let shared = platform.host.is_shared(root);
+    let queue = Queue { layout, platform, shared };
     for bell in sweep::bells(&queue) {
         queue.fs.touch(&bell).cannot("make a bell", &bell)?;
     }
@@ -53,7 +54,7 @@ pub fn init(root: &Path, fs: Arc<dyn Fs>, clock: Arc<dyn Clock>) -> Result<Queue
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
         other => other.cannot("make the queue", root)?,
     }
-    Queue::open(root, queue.fs.clone(), queue.clock.clone())
+    Queue::open(root, queue.platform.clone())
 }
 
 /// Tries what the protocol relies on: a hard link, its refusal when the name is taken, a rename of
@@ -90,9 +91,9 @@ pub fn probe(fs: &dyn Fs, root: &Path, unique: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::clock::RealClock;
     use crate::sys::fs::{Dir, Entry, RealFs, Stat};
     use std::io;
+    use std::sync::Arc;
 
     /// A file system as vfat or some mounts of 9p are: everything but hard links.
     struct WithoutLinks;
@@ -149,7 +150,8 @@ mod tests {
     fn without_hard_links_there_is_no_queue_and_nothing_is_left() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("queue");
-        let Err(error) = init(&root, Arc::new(WithoutLinks), Arc::new(RealClock)) else {
+        let Err(error) = init(&root, Platform { fs: Arc::new(WithoutLinks), ..Platform::real() })
+        else {
             panic!("a queue was made where no claim is possible");
         };
         assert_eq!(error.exit, Exit::Environment);
@@ -157,6 +159,6 @@ mod tests {
         assert!(error.hint.is_some_and(|hint| hint.contains("COORD_DIR")));
         assert_eq!(RealFs.list(&root).unwrap(), [], "something is left behind");
         // The cause removed, the same place serves.
-        assert!(init(&root, Arc::new(RealFs), Arc::new(RealClock)).is_ok());
+        assert!(init(&root, Platform::real()).is_ok());
     }
 }

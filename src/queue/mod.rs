@@ -11,6 +11,7 @@
 pub mod board;
 pub mod claim;
 pub mod control;
+pub mod decide;
 pub mod end;
 pub mod evaluate;
 pub mod events;
@@ -31,12 +32,12 @@ pub mod submit;
 pub mod sweep;
 pub mod tasks;
 
+use std::ops::Deref;
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::sys::clock::Clock;
-use crate::sys::fs::{Entry, Fs, is_absent};
+use crate::sys::fs::{Entry, is_absent};
+use crate::sys::host::Platform;
 
 use layout::{LAYOUT, Layout, LayoutRecord};
 
@@ -45,20 +46,26 @@ use layout::{LAYOUT, Layout, LayoutRecord};
 pub struct Queue {
     /// The paths.
     pub layout: Layout,
-    /// The file operations.
-    pub fs: Arc<dyn Fs>,
-    /// The clocks.
-    pub clock: Arc<dyn Clock>,
+    /// The files, clocks and machine that it works with.
+    pub platform: Platform,
     /// Whether replies of the file system may lie (a network mount): every link is read back.
     pub shared: bool,
 }
 
+/// `queue.fs`, `queue.clock` and `queue.host` are what every transition is made of.
+impl Deref for Queue {
+    type Target = Platform;
+    fn deref(&self) -> &Platform {
+        &self.platform
+    }
+}
+
 impl Queue {
     /// Opens the queue at `root` after looking at its version.
-    pub fn open(root: &Path, fs: Arc<dyn Fs>, clock: Arc<dyn Clock>) -> Result<Queue> {
+    pub fn open(root: &Path, platform: Platform) -> Result<Queue> {
         let layout = Layout::new(root.to_owned());
         let path = layout.layout_record();
-        let bytes = match fs.read(&path, 0, record::RECORD_MAX) {
+        let bytes = match platform.fs.read(&path, 0, record::RECORD_MAX) {
             Ok(bytes) => bytes,
             Err(e) if is_absent(&e) => {
                 return Err(Error::new(Exit::NoQueue, "this is no queue: it has no layout.json")
@@ -79,8 +86,8 @@ impl Queue {
                 .at(root)
                 .hint("use the coord that made it, or a newer one"));
         }
-        let shared = crate::sys::machine::fs_kind(root).blind;
-        Ok(Queue { layout, fs, clock, shared })
+        let shared = platform.host.is_shared(root);
+        Ok(Queue { layout, platform, shared })
     }
 
     /// The wall time as text.

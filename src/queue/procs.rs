@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 use crate::error::{Cannot, Result};
 use crate::step;
 use crate::sys::fs::is_absent;
-use crate::sys::machine;
 
 use super::Queue;
 use super::ids::{Key, random_part};
@@ -82,20 +81,19 @@ impl Proc {
     /// intents, removed by the recovery pass.
     pub fn register(queue: &Queue, identity: &Identity) -> Result<Proc> {
         let wid = format!("{}-{}", identity.name, random_part(queue.clock.random()));
-        let pid = i32::try_from(std::process::id()).unwrap_or(0);
-        let place = machine::place();
+        let (process, place) = (queue.host.me(), queue.host.place());
         let card = Card {
             v: 1,
             wid: wid.clone(),
             card: 0,
             kind: identity.kind,
-            host: machine::host_name(),
-            host_id: place.host_id.clone(),
-            boot: place.boot.clone(),
+            host: queue.host.name(),
+            host_id: place.host_id,
+            boot: place.boot,
             pidns: place.pidns,
-            pid,
-            start: crate::sys::alive::proc_stat(pid).map_or(0, |s| s.start),
-            mark: own_mark(identity.kind),
+            pid: process.pid,
+            start: process.start,
+            mark: own_mark(queue, identity.kind),
             roles: identity.roles.clone(),
             labels: identity.labels.clone(),
             lease_ms: identity.lease_ms,
@@ -252,11 +250,11 @@ impl Proc {
 
 /// The mark of what this process starts. A command has none of its own: inside a job it would carry
 /// the worker's, and its death must not be taken for the worker's.
-fn own_mark(kind: CardKind) -> String {
+fn own_mark(queue: &Queue, kind: CardKind) -> String {
     if kind == CardKind::Cli {
         return String::new();
     }
-    std::env::var(crate::sys::alive::MARK).unwrap_or_default()
+    queue.host.mark()
 }
 
 /// Removes `procs/W` if its `run/` is empty. Never recursive: an intent that a process puts there
@@ -291,8 +289,8 @@ pub fn ring(queue: &Queue, wid: &str) {
 }
 
 /// Whether pids of this card mean something here: same machine, boot and pid namespace.
-pub fn is_here(card: &Card) -> bool {
-    let place = machine::place();
+pub fn is_here(queue: &Queue, card: &Card) -> bool {
+    let place = queue.host.place();
     card.host_id == place.host_id && card.boot == place.boot && card.pidns == place.pidns
 }
 

@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::sys::host::ProcessId;
+
 /// The most bytes that a record may have.
 pub const RECORD_MAX: usize = 1 << 20;
 
@@ -251,6 +253,13 @@ pub struct Card {
     /// When it was made (RFC 3339).
     #[serde(default)]
     pub at: String,
+}
+
+impl Card {
+    /// The process, which means something only on its own machine, boot and pid namespace.
+    pub fn process(&self) -> ProcessId {
+        ProcessId { pid: self.pid, start: self.start }
+    }
 }
 
 /// How an attempt ended.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::error::{Cannot, Result};
 use crate::step;
-use crate::sys::machine;
+use crate::sys::alive::EnvMark;
 
 use super::Queue;
 use super::procs::{self, Proc};
@@ -84,7 +84,7 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
                 let card = tasks::claimer(queue, &task, n);
                 if !named.contains(&key) && card.as_ref().is_none_or(|c| is_orphan(queue, c)) {
                     if let Some(card) = &card
-                        && !end_leftovers(card)
+                        && !end_leftovers(queue, card)
                     {
                         continue;
                     }
@@ -113,21 +113,23 @@ fn is_orphan(queue: &Queue, card: &Card) -> bool {
     if !tasks::has_liveness(card.kind) {
         return false;
     }
-    if procs::is_here(card) {
-        return !crate::sys::alive::is_alive(card.pid, card.start);
+    if procs::is_here(queue, card) {
+        return !queue.host.is_alive(card.process());
     }
     // Elsewhere: only if it is no longer registered, since registration ends after its last claim.
     !queue.fs.exists(&queue.layout.proc(&card.wid))
 }
 
 /// Ends what a dead local process left running, before its attempt is fenced. False: some is left.
-fn end_leftovers(card: &Card) -> bool {
-    if !procs::is_here(card) || card.mark.is_empty() {
+fn end_leftovers(queue: &Queue, card: &Card) -> bool {
+    if !procs::is_here(queue, card) || card.mark.is_empty() {
         return true;
     }
-    let own = i32::try_from(std::process::id()).unwrap_or(0);
     let patience = std::time::Duration::from_secs(10);
-    crate::sys::alive::EnvMark::program(&card.mark).kill_all(&[own], patience).is_empty()
+    {
+        let own = queue.host.me().pid;
+        queue.host.kill_marked(&EnvMark::program(&card.mark), &[own], patience).is_empty()
+    }
 }
 
 /// Age from which on something half made is taken as left by a crash. Whoever still makes it finds
@@ -160,7 +162,7 @@ fn remove_empty(queue: &Queue, id: &str) {
 
 /// Sweeps once a boot: the hints of an earlier one may be incomplete.
 pub fn sweep_once_a_boot(queue: &Queue, me: &mut Proc) -> Result<bool> {
-    let place = machine::place();
+    let place = queue.host.place();
     let mark = queue.layout.boot_mark(&place.host_id, &place.boot);
     if queue.fs.stat(&mark).is_ok() {
         return Ok(false);

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::error::{Cannot, Result};
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::plan::suggest;
 use crate::sys::fs::{Dir, is_absent};
 
 use super::Queue;
@@ -151,6 +152,20 @@ pub fn look(queue: &Queue, id: &str) -> Result<Option<Task>> {
     Ok(Some(task))
 }
 
+/// Reads a task that must exist.
+pub fn existing(queue: &Queue, id: &str) -> Result<Task> {
+    let found = if super::ids::is_task_id(id) { look(queue, id)? } else { None };
+    if let Some(task) = found.filter(|t| t.names.spec) {
+        return Ok(task);
+    }
+    let all = ids(queue)?;
+    let error = Error::new(Exit::NotFound, format!("no task {id:?}"));
+    Err(match suggest::nearest(id, all.iter().map(String::as_str)) {
+        Some(near) => error.hint(format!("did you mean {near}?")),
+        None => error.hint("coord ls shows all of them"),
+    })
+}
+
 fn absent<T>() -> std::result::Result<T, Unreadable> {
     Err(Unreadable("there is no spec.json".to_owned()))
 }
@@ -284,9 +299,8 @@ pub fn ends(queue: &Queue, task: &Task) -> BTreeMap<u32, End> {
 mod tests {
     use super::*;
     use crate::queue::init::init;
-    use crate::sys::clock::RealClock;
     use crate::sys::fs::{Fs, RealFs};
-    use std::sync::Arc;
+    use crate::sys::host::Platform;
 
     /// A task whose registers are written by hand.
     struct ByHand {
@@ -297,7 +311,7 @@ mod tests {
     impl ByHand {
         fn new(spec: &str) -> ByHand {
             let dir = tempfile::tempdir().unwrap();
-            let queue = init(&dir.path().join("q"), Arc::new(RealFs), Arc::new(RealClock)).unwrap();
+            let queue = init(&dir.path().join("q"), Platform::real()).unwrap();
             RealFs.mkdir(&queue.layout.task("T")).unwrap();
             let task = ByHand { _dir: dir, queue };
             task.put("spec.json", spec);

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::queue::Queue;
 use crate::queue::claim::Lease;
 use crate::queue::procs::Proc;
 use crate::queue::record::{End, Spec};
@@ -26,10 +27,10 @@ pub struct Attempt {
     pub pid: i32,
     /// Where it runs.
     pub place: Workplace,
-    /// When its time limit is over.
-    pub deadline: Option<Instant>,
-    /// Why it was asked to end, and when it is killed.
-    pub stopped: Option<(Stopped, Instant)>,
+    /// When its time limit is over, by the monotonic clock.
+    pub deadline_ms: Option<u64>,
+    /// Why it was asked to end, and when it is killed, by the monotonic clock.
+    pub stopped: Option<(Stopped, u64)>,
 }
 
 /// The command of a task; `None` if it has none and no agent is configured.
@@ -63,14 +64,14 @@ pub fn start(
         _ => {}
     }
     let log = out.join("log");
-    let output = child::open_output(&log).cannot("open the log", &log)?;
+    let output = site.queue.host.open_output(&log).cannot("open the log", &log)?;
     let prepared = prepare(site, me, &lease, &out);
     let spawned = prepared.and_then(|(argv, env, place)| {
         let cwd = place.dir.join(&lease.spec.cwd);
         let command = child::Command { argv: &argv, env: &env, cwd: &cwd, output: &output };
         let program = argv.first().map_or("", String::as_str).to_owned();
         step!("run.spawn");
-        match child::spawn(&command) {
+        match site.queue.host.spawn(&command) {
             Ok(pid) => Ok((pid, place)),
             Err(cause) => Err(Error {
                 exit: Exit::Environment,
@@ -83,8 +84,9 @@ pub fn start(
     });
     match spawned {
         Ok((pid, place)) => {
-            let deadline = limit(site, &lease.spec).map(|limit| Instant::now() + limit);
-            Ok(Ok(Attempt { lease, pid, place, deadline, stopped: None }))
+            let now_ms = site.queue.clock.mono_ms();
+            let deadline_ms = limit(site, &lease.spec).map(|limit| now_ms + as_ms(limit));
+            Ok(Ok(Attempt { lease, pid, place, deadline_ms, stopped: None }))
         }
         Err(e) => {
             let why = describe(&e);
@@ -101,6 +103,11 @@ fn describe(error: &Error) -> String {
         Some(cause) => format!("{}: {cause}", error.message),
         None => error.message.clone(),
     }
+}
+
+/// Whole milliseconds of a duration.
+pub fn as_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn limit(site: &Site, spec: &Spec) -> Option<Duration> {
@@ -139,8 +146,7 @@ fn prepare(site: &Site, me: &Proc, lease: &Lease, out: &std::path::Path) -> Resu
     if !spec.prompt.is_empty() {
         files.prompt = Some(write("prompt.md", spec.prompt.as_bytes())?);
     }
-    let deadline_ms = limit(site, spec)
-        .map(|l| site.queue.clock.wall_ms() + u64::try_from(l.as_millis()).unwrap_or(0));
+    let deadline_ms = limit(site, spec).map(|l| site.queue.clock.wall_ms() + as_ms(l));
     let env = environment::build(site, me, lease, &place, &files, deadline_ms);
     let own = spec.argv.is_empty() && spec.sh.is_empty();
     let argv = if own { expand(site, lease, &place, &files, &template)? } else { template };
@@ -173,18 +179,18 @@ fn expand(
 
 impl Attempt {
     /// Asks the command to end; it is killed after the grace time.
-    pub fn stop(&mut self, why: Stopped, grace: Duration) {
+    pub fn stop(&mut self, queue: &Queue, why: Stopped, grace_ms: u64) {
         if self.stopped.is_none() {
-            child::ask_to_end(self.pid);
-            self.stopped = Some((why, Instant::now() + grace));
+            queue.host.ask_to_end(self.pid);
+            self.stopped = Some((why, queue.clock.mono_ms() + grace_ms));
         }
     }
 
     /// When the worker must look at it again by itself.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub fn next_deadline_ms(&self) -> Option<u64> {
         match self.stopped {
-            Some((_, kill_at)) => Some(kill_at),
-            None => self.deadline,
+            Some((_, kill_at_ms)) => Some(kill_at_ms),
+            None => self.deadline_ms,
         }
     }
 }

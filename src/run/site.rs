@@ -7,8 +7,8 @@ use crate::config::{Config, Isolation};
 use crate::error::{Cannot, Result};
 use crate::queue::Queue;
 use crate::sys::child;
-use crate::sys::clock::RealClock;
 use crate::sys::fs::{Fs, RealFs, is_absent};
+use crate::sys::host::Platform;
 
 /// A queue with everything around it.
 #[derive(Clone)]
@@ -26,7 +26,7 @@ pub struct Site {
 impl Site {
     /// Opens the queue at `dir` and reads coord.toml beside it.
     pub fn open(dir: &Path) -> Result<Site> {
-        let queue = Queue::open(dir, Arc::new(RealFs), Arc::new(RealClock))?;
+        let queue = Queue::open(dir, Platform::real())?;
         let root = dir.parent().unwrap_or(dir).to_owned();
         let config = read_config(&root)?;
         let wanted = config.worktree.isolation == Isolation::Worktree;

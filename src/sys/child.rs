@@ -17,6 +17,8 @@ use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
+use super::host::Output as Log;
+
 /// glibc and musl: the child becomes leader of a new session.
 const POSIX_SPAWN_SETSID: i32 = 0x80;
 
@@ -30,7 +32,7 @@ pub struct Command<'a> {
     /// Where it runs.
     pub cwd: &'a Path,
     /// Its standard output and standard error; standard input is /dev/null.
-    pub output: &'a OwnedFd,
+    pub output: &'a Log,
 }
 
 /// How a process ended.
@@ -81,11 +83,14 @@ pub fn spawn(command: &Command<'_>) -> io::Result<i32> {
         .iter()
         .map(|(name, value)| c_string(&format!("{name}={value}")))
         .collect::<io::Result<Vec<_>>>()?;
+    let Some(output) = &command.output.0 else {
+        return Err(io::Error::from_raw_os_error(nix::libc::EBADF));
+    };
     let null = open_null()?;
     let mut actions = PosixSpawnFileActions::init().map_err(io_error)?;
     actions.add_dup2(null.as_raw_fd(), 0).map_err(io_error)?;
-    actions.add_dup2(command.output.as_raw_fd(), 1).map_err(io_error)?;
-    actions.add_dup2(command.output.as_raw_fd(), 2).map_err(io_error)?;
+    actions.add_dup2(output.as_raw_fd(), 1).map_err(io_error)?;
+    actions.add_dup2(output.as_raw_fd(), 2).map_err(io_error)?;
     let mut attr = PosixSpawnAttr::init().map_err(io_error)?;
     let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF
         | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
@@ -255,12 +260,7 @@ pub fn run_while(
 }
 
 /// Starts one of our own programs in a session of its own, detached from this terminal.
-pub fn start_program(
-    program: &Path,
-    args: &[String],
-    cwd: &Path,
-    log: &OwnedFd,
-) -> io::Result<i32> {
+pub fn start_program(program: &Path, args: &[String], cwd: &Path, log: &Log) -> io::Result<i32> {
     let mut argv = vec![program.to_string_lossy().into_owned()];
     argv.extend_from_slice(args);
     // A program that an attempt starts belongs to the queue from then on, not to the attempt.

@@ -55,7 +55,26 @@ pub struct Stat {
 pub struct Dir {
     /// The path it was opened by, for messages.
     pub path: PathBuf,
-    fd: OwnedFd,
+    /// What stands behind it.
+    pub handle: Handle,
+}
+
+/// What an open directory is to the file system that opened it.
+#[derive(Debug)]
+pub enum Handle {
+    /// A descriptor of the kernel.
+    Descriptor(OwnedFd),
+    /// A number of a simulated file system.
+    Number(u64),
+}
+
+impl Dir {
+    fn fd(&self) -> io::Result<&OwnedFd> {
+        match &self.handle {
+            Handle::Descriptor(fd) => Ok(fd),
+            Handle::Number(_) => Err(io::Error::from_raw_os_error(nix::libc::EBADF)),
+        }
+    }
 }
 
 /// The operations. One call is one system call as far as other processes can tell.
@@ -158,7 +177,7 @@ impl Fs for RealFs {
 
     fn link_in(&self, from: &Path, dir: &Dir, name: &str) -> io::Result<()> {
         let flags = nix::fcntl::AtFlags::empty();
-        nix::unistd::linkat(nix::fcntl::AT_FDCWD, from, &dir.fd, name, flags).map_err(io_error)
+        nix::unistd::linkat(nix::fcntl::AT_FDCWD, from, dir.fd()?, name, flags).map_err(io_error)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
@@ -229,7 +248,7 @@ impl Fs for RealFs {
 
     fn read_in(&self, dir: &Dir, name: &str, limit: usize) -> io::Result<Vec<u8>> {
         let mode = nix::sys::stat::Mode::empty();
-        let fd = nix::fcntl::openat(&dir.fd, name, READ_FLAGS, mode).map_err(io_error)?;
+        let fd = nix::fcntl::openat(dir.fd()?, name, READ_FLAGS, mode).map_err(io_error)?;
         read_from(&open_regular(std::fs::File::from(fd))?, limit)
     }
 
@@ -238,13 +257,13 @@ impl Fs for RealFs {
     }
 
     fn list_in(&self, dir: &Dir) -> io::Result<Vec<Entry>> {
-        list_of(rustix::fs::Dir::read_from(&dir.fd)?)
+        list_of(rustix::fs::Dir::read_from(dir.fd()?)?)
     }
 
     fn open_dir(&self, path: &Path) -> io::Result<Dir> {
         let mut options = std::fs::OpenOptions::new();
         options.read(true).custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW);
-        Ok(Dir { path: path.to_owned(), fd: options.open(path)?.into() })
+        Ok(Dir { path: path.to_owned(), handle: Handle::Descriptor(options.open(path)?.into()) })
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {

@@ -7,6 +7,7 @@ pub mod alive;
 pub mod child;
 pub mod clock;
 pub mod fs;
+pub mod host;
 pub mod machine;
 pub mod step;
 pub mod wake;

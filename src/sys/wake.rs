@@ -21,6 +21,10 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use notify::{EventKind, RecursiveMode, Watcher};
 
+use super::alive;
+use super::clock::{Clock, RealClock};
+use super::host::ProcessId;
+
 /// Why a wait ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wake {
@@ -32,6 +36,21 @@ pub enum Wake {
     Signal(i32),
     /// The process registered under this key has died.
     Died(u64),
+}
+
+/// What the parts of a program want to hear of.
+pub trait Watch {
+    /// Reports `Wake::Bell(path)` when the path is rung, or something changes in that directory.
+    /// Watching twice is watching once. Register, then look: what happens in between is reported.
+    fn watch(&mut self, path: &Path);
+    /// Forgets a path, for instance because it was removed and made anew.
+    fn unwatch(&mut self, path: &Path);
+    /// Reports `Wake::Died(key)` when the process ends. False: it is dead already.
+    fn watch_death(&mut self, key: u64, process: ProcessId) -> bool;
+    /// Whether a death is watched under this key.
+    fn watches_death(&self, key: u64) -> bool;
+    /// No longer reports that death.
+    fn unwatch_death(&mut self, key: u64);
 }
 
 /// The wait of one program.
@@ -106,53 +125,6 @@ impl Waiter {
         })
     }
 
-    /// Watches a bell, or a quiet directory for new names. The path must exist. Watching twice is
-    /// watching once. Register, then look: what happens in between is reported.
-    pub fn watch(&mut self, path: &Path) {
-        if self.watched.contains_key(path) {
-            return;
-        }
-        self.watched.insert(path.to_owned(), stamp(path));
-        let Some(watcher) = self.watcher.as_mut() else { return };
-        if let Err(e) = watcher.watch(path, RecursiveMode::NonRecursive)
-            && !matches!(e.kind, notify::ErrorKind::PathNotFound)
-        {
-            self.blind = Some(describe(&e));
-            self.watcher = None;
-        }
-    }
-
-    /// Forgets a path, for instance because it was removed and made anew.
-    pub fn unwatch(&mut self, path: &Path) {
-        if self.watched.remove(path).is_some()
-            && let Some(watcher) = self.watcher.as_mut()
-        {
-            // A watch on a removed file is gone already.
-            drop(watcher.unwatch(path));
-        }
-    }
-
-    /// Reports `Wake::Died(key)` when the process behind the pidfd ends.
-    pub fn watch_death(&mut self, key: u64, pidfd: OwnedFd) {
-        let Some(epoll) = self.death_watch() else { return };
-        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, key);
-        if epoll.add(&pidfd, event).is_ok() {
-            self.pidfds.insert(key, pidfd);
-        }
-    }
-
-    /// Whether a death is watched under this key.
-    pub fn watches_death(&self, key: u64) -> bool {
-        self.pidfds.contains_key(&key)
-    }
-
-    /// No longer reports that death.
-    pub fn unwatch_death(&mut self, key: u64) {
-        if let (Some(fd), Some(epoll)) = (self.pidfds.remove(&key), self.deaths.as_ref()) {
-            let _ = epoll.delete(&fd);
-        }
-    }
-
     fn death_watch(&mut self) -> Option<std::sync::Arc<Epoll>> {
         if self.deaths.is_none() {
             let epoll = std::sync::Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).ok()?);
@@ -215,6 +187,12 @@ impl Waiter {
         }
     }
 
+    /// The same with a deadline of the monotonic clock.
+    pub fn wait_until(&mut self, mono_ms: u64) -> Vec<Wake> {
+        let left = mono_ms.saturating_sub(RealClock.mono_ms());
+        self.wait(Instant::now() + Duration::from_millis(left))
+    }
+
     /// The fall-back: compares the times of all watched paths with those of the last look.
     fn look(&mut self) -> Vec<Wake> {
         let mut wakes = Vec::new();
@@ -226,6 +204,51 @@ impl Waiter {
             }
         }
         wakes
+    }
+}
+
+impl Watch for Waiter {
+    fn watch(&mut self, path: &Path) {
+        if self.watched.contains_key(path) {
+            return;
+        }
+        self.watched.insert(path.to_owned(), stamp(path));
+        let Some(watcher) = self.watcher.as_mut() else { return };
+        if let Err(e) = watcher.watch(path, RecursiveMode::NonRecursive)
+            && !matches!(e.kind, notify::ErrorKind::PathNotFound)
+        {
+            self.blind = Some(describe(&e));
+            self.watcher = None;
+        }
+    }
+
+    fn unwatch(&mut self, path: &Path) {
+        if self.watched.remove(path).is_some()
+            && let Some(watcher) = self.watcher.as_mut()
+        {
+            // A watch on a removed file is gone already.
+            drop(watcher.unwatch(path));
+        }
+    }
+
+    fn watch_death(&mut self, key: u64, process: ProcessId) -> bool {
+        let Some(pidfd) = alive::open(process.pid, process.start) else { return false };
+        let Some(epoll) = self.death_watch() else { return true };
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, key);
+        if epoll.add(&pidfd, event).is_ok() {
+            self.pidfds.insert(key, pidfd);
+        }
+        true
+    }
+
+    fn watches_death(&self, key: u64) -> bool {
+        self.pidfds.contains_key(&key)
+    }
+
+    fn unwatch_death(&mut self, key: u64) {
+        if let (Some(fd), Some(epoll)) = (self.pidfds.remove(&key), self.deaths.as_ref()) {
+            let _ = epoll.delete(&fd);
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use std::fs::{self, File};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coord::queue::Queue;
@@ -20,8 +19,7 @@ use coord::queue::procs::{Identity, Proc};
 use coord::queue::ready::Candidate;
 use coord::queue::record::{Card, CardKind, Spec};
 use coord::queue::submit::submit;
-use coord::sys::clock::RealClock;
-use coord::sys::fs::RealFs;
+use coord::sys::host::Platform;
 
 /// By this variable the test binary knows that it is a racer: number, directory and rounds.
 const RACER: &str = "RACER_OF_TEST";
@@ -31,7 +29,7 @@ const ROUNDS: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn open(dir: &Path) -> Queue {
-    Queue::open(&dir.join(".coord"), Arc::new(RealFs), Arc::new(RealClock)).unwrap()
+    Queue::open(&dir.join(".coord"), Platform::real()).unwrap()
 }
 
 fn register(queue: &Queue, name: &str, kind: CardKind) -> Proc {
@@ -91,7 +89,7 @@ fn of_64_processes_exactly_one_wins_in_each_of_1000_rounds() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = fs::canonicalize(temporary.path()).unwrap();
     let root = dir.join(".coord");
-    let queue = coord::queue::init::init(&root, Arc::new(RealFs), Arc::new(RealClock)).unwrap();
+    let queue = coord::queue::init::init(&root, Platform::real()).unwrap();
     let mut me = register(&queue, "submitter", CardKind::Cli);
     for _ in 0..ROUNDS {
         let spec = Spec { sh: "true".to_owned(), ..Spec::new("race") };

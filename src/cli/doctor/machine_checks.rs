@@ -4,7 +4,7 @@ use crate::queue::ids::random_part;
 use crate::queue::init::probe;
 use crate::sys::clock::{Clock, RealClock, rfc3339};
 use crate::sys::fs::RealFs;
-use crate::sys::wake::Waiter;
+use crate::sys::wake::{Waiter, Watch};
 use crate::sys::{alive, child, machine};
 
 use super::{Check, Place};

@@ -1,6 +1,6 @@
 //! Claiming and starting: from the ready list to a running command.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::queue::claim::{Claimed, Lease, claim};
@@ -8,14 +8,13 @@ use crate::queue::ids::Key;
 use crate::queue::record::{End, Spec, Verdict};
 use crate::queue::tasks;
 use crate::run::attempt;
-use crate::sys::machine;
-use crate::sys::wake::Waiter;
+use crate::sys::wake::Watch;
 
 use super::{Job, LOSSES_MAX, Worker};
 
 impl Worker {
     /// Claims and starts one task. False: there is nothing to claim now.
-    pub(super) fn take_one(&mut self, waiter: &mut Waiter, paused: bool) -> Result<bool> {
+    pub(super) fn take_one(&mut self, waiter: &mut dyn Watch, paused: bool) -> Result<bool> {
         if paused {
             self.say_once("paused: coord resume");
             return Ok(false);
@@ -57,7 +56,7 @@ impl Worker {
 
     /// Too little disk for new work: a small file system keeps a twentieth free, a large one 64 MiB.
     pub(super) fn no_room(&self) -> Option<String> {
-        let (free, total) = machine::disk_space(self.site.queue.layout.root())?;
+        let (free, total) = self.site.queue.host.disk_space(self.site.queue.layout.root())?;
         let least = self.site.config.limits.disk_free_bytes.unwrap_or((total / 20).min(64 << 20));
         (free < least)
             .then(|| format!("no new work: only {} KiB free on the disk of the queue", free / 1024))
@@ -65,7 +64,7 @@ impl Worker {
 
     pub(super) fn start(&mut self, lease: Lease) -> Result<()> {
         let (key, title) = (lease.key.clone(), lease.spec.title.clone());
-        self.next_beat = Instant::now() + self.beat_every(&lease.spec);
+        self.next_beat_ms = self.now_ms() + self.beat_every_ms(&lease.spec);
         // Nothing between the claim and its job may fail the worker: a lost beat is made up for.
         if let Err(e) = self.me.beat(&self.site.queue) {
             tracing::warn!(error = %e, "cannot beat");
@@ -75,7 +74,7 @@ impl Worker {
         self.tell(&format!("{} {} attempt {}", key.task, title, key.n));
         match attempt::start(&self.site, &self.me, lease) {
             Ok(Ok(attempt)) => self.job = Job::Running(Box::new(attempt)),
-            Ok(Err((lease, end))) => self.job = Job::Ending(Box::new((lease, end)), Instant::now()),
+            Ok(Err((lease, end))) => self.job = Job::Ending(Box::new((lease, end)), self.now_ms()),
             Err(e) => {
                 // Not the task's fault (a full disk): hand it back, uncharged, for later.
                 tracing::error!(error = %e, "cannot start an attempt");
@@ -90,7 +89,7 @@ impl Worker {
                     not_before: Some(crate::sys::clock::rfc3339(due)),
                     ..End::new(Verdict::Release, true)
                 };
-                self.job = Job::Ending(Box::new((lease, end)), Instant::now());
+                self.job = Job::Ending(Box::new((lease, end)), self.now_ms());
             }
         }
         self.conclude_ending();
@@ -104,10 +103,10 @@ impl Worker {
         Ok(Some(Lease { key: key.clone(), task, spec, at: self.site.queue.now() }))
     }
 
-    pub(super) fn beat_every(&self, spec: &Spec) -> Duration {
+    pub(super) fn beat_every_ms(&self, spec: &Spec) -> u64 {
         let own = spec.lease_s.filter(|s| s.is_finite() && *s > 0.0);
-        let own = own.map(|s| Duration::from_secs_f64(s / 4.0));
-        let usual = Duration::from_millis(self.site.config.lease.heartbeat_ms);
-        own.map_or(usual, |own| own.min(usual))
+        let own_ms = own.map(|s| attempt::as_ms(Duration::from_secs_f64(s / 4.0)));
+        let usual_ms = self.site.config.lease.heartbeat_ms;
+        own_ms.map_or(usual_ms, |own_ms| own_ms.min(usual_ms))
     }
 }

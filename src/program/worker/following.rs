@@ -1,7 +1,5 @@
 //! Following a running attempt, ending its tree, and recording its end.
 
-use std::time::{Duration, Instant};
-
 use crate::error::Result;
 use crate::queue::end::{self, Ended};
 use crate::queue::events;
@@ -11,39 +9,40 @@ use crate::run::attempt::Attempt;
 use crate::run::outcome::{self, Stopped};
 use crate::run::worktree;
 use crate::sys::child;
-use crate::sys::wake::{Waiter, Wake};
+use crate::sys::wake::{Wake, Watch};
 
-use super::{Job, RETRY_RESULT, TREE_PATIENCE, Worker};
+use super::{Job, RETRY_RESULT_MS, TREE_PATIENCE, Worker};
 
 impl Worker {
     /// Looks at the running attempt: has it ended, must it end, is a heartbeat due?
     pub(super) fn follow(
         &mut self,
-        waiter: &mut Waiter,
+        waiter: &mut dyn Watch,
         wakes: &[Wake],
         ended: &[(i32, child::Exit)],
     ) -> Result<()> {
-        let now = Instant::now();
+        let now_ms = self.now_ms();
         if let Job::Running(attempt) = &mut self.job {
             let exit = ended.iter().find(|(pid, _)| *pid == attempt.pid).map(|(_, exit)| *exit);
             if let Some(exit) = exit {
                 self.finished(exit);
             } else {
-                let grace = Duration::from_millis(self.site.config.workers.grace_ms);
+                let grace_ms = self.site.config.workers.grace_ms;
+                let queue = &self.site.queue;
                 if self.hand_back {
-                    attempt.stop(Stopped::HandBack, grace);
+                    attempt.stop(queue, Stopped::HandBack, grace_ms);
                 }
-                if attempt.deadline.is_some_and(|deadline| now >= deadline) {
-                    attempt.stop(Stopped::TimeLimit, grace);
+                if attempt.deadline_ms.is_some_and(|deadline_ms| now_ms >= deadline_ms) {
+                    attempt.stop(queue, Stopped::TimeLimit, grace_ms);
                 }
                 let rung = wakes.iter().any(|w| matches!(w, Wake::Bell(_) | Wake::Rescan));
-                if rung || now >= self.next_beat {
-                    self.look_at_claim(grace)?;
+                if rung || now_ms >= self.next_beat_ms {
+                    self.look_at_claim(grace_ms)?;
                 }
-                self.kill_when_due(now);
+                self.kill_when_due(now_ms);
             }
         }
-        if now >= self.next_beat && !matches!(self.job, Job::Idle) {
+        if now_ms >= self.next_beat_ms && !matches!(self.job, Job::Idle) {
             self.beat()?;
         }
         self.conclude_ending();
@@ -54,25 +53,25 @@ impl Worker {
     }
 
     /// Was the attempt taken away, or a cancel asked for?
-    pub(super) fn look_at_claim(&mut self, grace: Duration) -> Result<()> {
+    pub(super) fn look_at_claim(&mut self, grace_ms: u64) -> Result<()> {
         let Job::Running(attempt) = &mut self.job else { return Ok(()) };
         let (queue, key) = (&self.site.queue, &attempt.lease.key);
         let register = |kind: &str| {
             queue.fs.stat(&queue.layout.task(&key.task).join(format!("{}.{kind}", key.n))).is_ok()
         };
         if register("end") || self.me.is_declared_dead(queue) {
-            attempt.stop(Stopped::Fenced, grace);
+            attempt.stop(queue, Stopped::Fenced, grace_ms);
         } else if register("cancel") {
-            attempt.stop(Stopped::Cancel, grace);
+            attempt.stop(queue, Stopped::Cancel, grace_ms);
         }
         Ok(())
     }
 
-    pub(super) fn kill_when_due(&mut self, now: Instant) {
+    pub(super) fn kill_when_due(&mut self, now_ms: u64) {
         let Job::Running(attempt) = &self.job else { return };
-        if attempt.stopped.is_some_and(|(_, kill_at)| now >= kill_at) {
+        if attempt.stopped.is_some_and(|(_, kill_at_ms)| now_ms >= kill_at_ms) {
             let pid = attempt.pid;
-            let (ended, _) = child::end_children(&self.options.spare, TREE_PATIENCE);
+            let (ended, _) = self.site.queue.host.end_children(&self.options.spare, TREE_PATIENCE);
             if let Some((_, exit)) = ended.iter().find(|(p, _)| *p == pid) {
                 self.finished(*exit);
             }
@@ -82,7 +81,7 @@ impl Worker {
     /// The command has ended: end the rest of its tree, then judge.
     pub(super) fn finished(&mut self, exit: child::Exit) {
         let Job::Running(attempt) = std::mem::replace(&mut self.job, Job::Idle) else { return };
-        let (_, clean) = child::end_children(&self.options.spare, TREE_PATIENCE);
+        let (_, clean) = self.site.queue.host.end_children(&self.options.spare, TREE_PATIENCE);
         if !clean {
             tracing::error!(task = %attempt.lease.key.task, "some of its processes cannot be ended");
         }
@@ -93,13 +92,13 @@ impl Worker {
         let beat = || drop(self.me.beat(&self.site.queue));
         end.result = worktree::conclude(&self.site, &lease, &place, done, &beat);
         end.result.value = value;
-        self.job = Job::Ending(Box::new((lease, end)), Instant::now());
+        self.job = Job::Ending(Box::new((lease, end)), self.now_ms());
     }
 
     /// Publishes a verdict; keeps trying where the disk does not take it.
     pub(super) fn conclude_ending(&mut self) {
-        let Job::Ending(ending, due) = &self.job else { return };
-        if Instant::now() < *due {
+        let Job::Ending(ending, due_ms) = &self.job else { return };
+        if self.now_ms() < *due_ms {
             return;
         }
         let (lease, end) = (&ending.0, ending.1.clone());
@@ -140,8 +139,9 @@ impl Worker {
                     e.cause.as_ref().map(|c| format!(": {c}")).unwrap_or_default()
                 );
                 self.say_once(&text);
-                if let Job::Ending(_, due) = &mut self.job {
-                    *due = Instant::now() + RETRY_RESULT;
+                let again_ms = self.now_ms() + RETRY_RESULT_MS;
+                if let Job::Ending(_, due_ms) = &mut self.job {
+                    *due_ms = again_ms;
                 }
             }
         }
@@ -193,23 +193,23 @@ impl Worker {
             tracing::warn!(error = %e, "cannot beat");
         }
         self.last_beat_boot_ms = queue.clock.boot_ms();
-        self.next_beat = Instant::now()
+        self.next_beat_ms = self.now_ms()
             + match &self.job {
-                Job::Running(attempt) => self.beat_every(&attempt.lease.spec),
-                Job::Ending(ending, _) => self.beat_every(&ending.0.spec),
-                Job::Idle => self.rescan(),
+                Job::Running(attempt) => self.beat_every_ms(&attempt.lease.spec),
+                Job::Ending(ending, _) => self.beat_every_ms(&ending.0.spec),
+                Job::Idle => self.rescan_ms(),
             };
         Ok(())
     }
 
-    pub(super) fn busy_deadline(&self) -> Instant {
+    pub(super) fn busy_deadline_ms(&self) -> u64 {
         match &self.job {
-            Job::Running(attempt) => match attempt.next_deadline() {
-                Some(deadline) => deadline.min(self.next_beat),
-                None => self.next_beat,
+            Job::Running(attempt) => match attempt.next_deadline_ms() {
+                Some(deadline_ms) => deadline_ms.min(self.next_beat_ms),
+                None => self.next_beat_ms,
             },
-            Job::Ending(_, due) => (*due).min(self.next_beat),
-            Job::Idle => Instant::now(),
+            Job::Ending(_, due_ms) => (*due_ms).min(self.next_beat_ms),
+            Job::Idle => self.now_ms(),
         }
     }
 }

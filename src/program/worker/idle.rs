@@ -1,31 +1,32 @@
 //! Nothing to claim: the keeper's duty where no monitor lives, and whether it is time to leave.
 
-use std::time::{Duration, Instant};
-
 use crate::error::Result;
 use crate::queue::ids::short;
 use crate::queue::ready::Candidate;
 use crate::queue::tasks::Phase;
 use crate::queue::{control, procs, sweep};
 use crate::run::attempt;
-use crate::sys::alive;
-use crate::sys::wake::{Waiter, Wake};
+use crate::sys::wake::{Wake, Watch};
 
 use super::super::keeper::Keeper;
 use super::{Left, MONITOR_KEY, Next, Worker};
 
 impl Worker {
-    pub(super) fn rescan(&self) -> Duration {
-        Duration::from_millis(self.site.config.workers.rescan_ms)
+    pub(super) fn now_ms(&self) -> u64 {
+        self.site.queue.clock.mono_ms()
+    }
+
+    pub(super) fn rescan_ms(&self) -> u64 {
+        self.site.config.workers.rescan_ms
     }
 
     /// Nothing to claim: keeper's duty where no monitor lives, then wait.
-    pub(super) fn idle(&mut self, waiter: &mut Waiter, wakes: &[Wake]) -> Result<Next> {
-        let now = Instant::now();
-        let mut next = self.next_scan;
-        if now >= self.next_scan {
-            self.next_scan = now + self.rescan();
-            next = self.next_scan;
+    pub(super) fn idle(&mut self, waiter: &mut dyn Watch, wakes: &[Wake]) -> Result<Next> {
+        let now_ms = self.now_ms();
+        let mut next_ms = self.next_scan_ms;
+        if now_ms >= self.next_scan_ms {
+            self.next_scan_ms = now_ms + self.rescan_ms();
+            next_ms = self.next_scan_ms;
             self.finder.restart(&self.site.queue)?;
             waiter.unwatch_death(MONITOR_KEY);
         }
@@ -35,19 +36,20 @@ impl Worker {
                 self.watch(waiter);
             }
         } else {
-            let rescan = self.rescan();
-            let keeper = self.keeper.get_or_insert_with(|| Keeper::new(rescan));
-            let due = keeper.tick(&self.site.queue, &mut self.me, waiter, wakes)?;
+            let queue = &self.site.queue;
+            let rescan_ms = self.site.config.workers.rescan_ms;
+            let keeper = self.keeper.get_or_insert_with(|| Keeper::new(queue, rescan_ms));
+            let due_ms = keeper.tick(&self.site.queue, &mut self.me, waiter, wakes)?;
             let report = std::mem::take(&mut keeper.report);
             self.watch(waiter);
             report.iter().for_each(|line| self.tell(line));
-            next = next.min(due);
+            next_ms = next_ms.min(due_ms);
             // What it has just made ready is for itself, too.
             self.finder.rung(&self.site.queue)?;
             if let Some(candidate) = self.finder.next(&self.site.queue)? {
                 self.finder.restart(&self.site.queue)?;
                 if self.is_for_us(&candidate) {
-                    return Ok(Next::Wait(now));
+                    return Ok(Next::Wait(now_ms));
                 }
             }
         }
@@ -61,7 +63,7 @@ impl Worker {
             self.leave();
             return Ok(Next::Leave(Left::Empty { failed }));
         }
-        Ok(Next::Wait(next))
+        Ok(Next::Wait(next_ms))
     }
 
     /// Whether this worker would claim that entry if it tried; asked after its own housekeeping.
@@ -76,7 +78,7 @@ impl Worker {
     }
 
     /// Whether a monitor lives on this machine; its death is watched.
-    pub(super) fn monitor_lives(&mut self, waiter: &mut Waiter) -> Result<bool> {
+    pub(super) fn monitor_lives(&mut self, waiter: &mut dyn Watch) -> Result<bool> {
         if waiter.watches_death(MONITOR_KEY) {
             return Ok(true);
         }
@@ -85,10 +87,9 @@ impl Worker {
                 continue;
             }
             let Some(card) = procs::card(&self.site.queue, &wid) else { continue };
-            if procs::is_here(&card)
-                && let Some(fd) = alive::open(card.pid, card.start)
+            if procs::is_here(&self.site.queue, &card)
+                && waiter.watch_death(MONITOR_KEY, card.process())
             {
-                waiter.watch_death(MONITOR_KEY, fd);
                 return Ok(true);
             }
         }

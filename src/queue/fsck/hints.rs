@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::error::Result;
-use crate::sys::machine;
 
 use super::super::Queue;
 use super::super::evaluate::Readiness;
@@ -135,9 +134,13 @@ fn missing(survey: &mut Survey<'_>, id: &str, present: &BTreeMap<Key, BTreeSet<I
 
 /// Hints are not durable: what was made before this boot counts only after the sweep of this boot.
 fn unverified(queue: &Queue, newest_ms: u64) -> Severity {
-    let place = machine::place();
+    let place = queue.host.place();
     let swept = queue.fs.stat(&queue.layout.boot_mark(&place.host_id, &place.boot)).is_ok();
-    if !swept && newest_ms < machine::booted_at_ms() { Severity::Leftover } else { Severity::Error }
+    if !swept && newest_ms < queue.host.booted_at_ms() {
+        Severity::Leftover
+    } else {
+        Severity::Error
+    }
 }
 
 /// I14: a blocked task is known to everything that it waits for.

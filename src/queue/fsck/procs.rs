@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Result;
 use crate::sys::fs::Kind;
-use crate::sys::{alive, machine};
 
 use super::super::ids::{Key, short};
 use super::super::procs as registered;
@@ -51,11 +50,11 @@ fn look(survey: &mut Survey<'_>, wid: &str) -> Seen {
     let dir = queue.layout.proc(wid);
     let card = registered::card(queue, wid);
     let ended = queue.fs.stat(&dir.join("end")).is_ok();
-    let place = machine::place();
+    let place = queue.host.place();
     let lives = card.as_ref().is_some_and(|card| {
         let same_host = card.host_id == place.host_id;
         if same_host && card.boot == place.boot && card.pidns == place.pidns {
-            return alive::is_alive(card.pid, card.start);
+            return queue.host.is_alive(card.process());
         }
         let earlier_boot = same_host && card.boot != place.boot;
         !(ended || earlier_boot)

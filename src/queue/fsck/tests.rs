@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
 
 use super::*;
 use crate::queue::claim::{Claimed, claim};
@@ -10,8 +9,8 @@ use crate::queue::procs::{Identity, Proc};
 use crate::queue::ready::Finder;
 use crate::queue::record::{self, CardKind, End, Spec, Verdict};
 use crate::queue::{end, init, submit};
-use crate::sys::clock::RealClock;
 use crate::sys::fs::RealFs;
+use crate::sys::host::Platform;
 
 struct Bench {
     _dir: tempfile::TempDir,
@@ -21,7 +20,7 @@ struct Bench {
 fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join(".coord");
-    let queue = init::init(&root, Arc::new(RealFs), Arc::new(RealClock)).unwrap();
+    let queue = init::init(&root, Platform::real()).unwrap();
     Bench { _dir: dir, queue }
 }
 

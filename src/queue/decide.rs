@@ -1,0 +1,263 @@
+//! What people decide about tasks: cancel, hold, release.
+//!
+//! A decision about a pending attempt competes for its claim like any worker, so there is no moment
+//! in which both win. About a running one it is a request (`n.cancel`), or the end itself (forced,
+//! or where no process stands behind the claim).
+
+use std::time::Duration;
+
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::step;
+use crate::sys::alive::EnvMark;
+
+use super::Queue;
+use super::claim::{Claimed, seize};
+use super::end;
+use super::evaluate::{Readiness, readiness};
+use super::events::{self, Event};
+use super::ids::Key;
+use super::procs::{self, Proc};
+use super::record::{self, Card, CardKind, End, Note, Verdict};
+use super::register::{Held, publish};
+use super::tasks::{self, Phase, Task};
+
+/// Tries to do something to a task whose state others change at the same time.
+pub const TRIES: u32 = 20;
+
+/// Time for the killed processes of an attempt to be gone.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A refusal because of the state that the task is in.
+pub fn conflict(what: String) -> Error {
+    Error::new(Exit::Conflict, what)
+}
+
+/// How a running attempt is cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Its worker is asked to end it.
+    Ask,
+    /// Its processes are killed where this machine can reach them, and it is ended here.
+    Force,
+}
+
+/// Cancels a task. `asked` hears of the process that was asked to stop, before it is known whether
+/// that was in time.
+pub fn cancel(
+    queue: &Queue,
+    me: &mut Proc,
+    id: &str,
+    how: How,
+    reason: &str,
+    mut asked: impl FnMut(&Card),
+) -> Result<()> {
+    for _ in 0..TRIES {
+        let task = tasks::existing(queue, id)?;
+        match task.phase {
+            Phase::Cancelled(_) => return Ok(()),
+            Phase::Done(_) | Phase::Failed(_) | Phase::Stage(..) => {
+                let state = super::state::state(queue, &task)?.word();
+                return Err(conflict(format!("{id} is over already: {state}")));
+            }
+            Phase::NoSpec | Phase::Corrupt(_) => {
+                return Err(conflict(format!("{id} cannot be read")).hint("coord fsck"));
+            }
+            Phase::Pending(n) => {
+                if cancel_pending(queue, me, &Key::new(id, n), reason)? {
+                    return Ok(());
+                }
+            }
+            Phase::Claimed(n) => {
+                if cancel_claimed(queue, me, &task, n, how, reason, &mut asked)? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Err(conflict(format!("{id} changes too fast to be cancelled")).hint("try again"))
+}
+
+/// Competes for the attempt. True: it is ours and ended as cancelled.
+fn cancel_pending(queue: &Queue, me: &mut Proc, key: &Key, reason: &str) -> Result<bool> {
+    let Claimed::Won(lease) = seize(queue, me, key, CardKind::Cancel)? else { return Ok(false) };
+    let why = if reason.is_empty() { "cancelled before it ran" } else { reason };
+    let end = End { why: why.to_owned(), ..End::new(Verdict::Cancel, false) };
+    end::record(queue, me, &lease, end)?;
+    end::finish(queue, me, &lease, false)?;
+    Ok(true)
+}
+
+/// Cancels a claimed attempt. False: it ended meanwhile, look again.
+fn cancel_claimed(
+    queue: &Queue,
+    me: &mut Proc,
+    task: &Task,
+    n: u32,
+    how: How,
+    reason: &str,
+    asked: &mut impl FnMut(&Card),
+) -> Result<bool> {
+    let card = tasks::claimer(queue, task, n);
+    let has_process = card.as_ref().is_none_or(|c| tasks::has_liveness(c.kind));
+    if !has_process {
+        return end_as_cancelled(queue, me, task, n, reason);
+    }
+    let note = Note::new(&me.wid, queue.now(), reason);
+    let key = Key::new(&task.id, n);
+    let intent = me.settle_intent(queue, &task.id)?;
+    let tmp = me.run(&format!("_cancel.{key}"));
+    queue.fs.create(&tmp, &record::to_bytes(&note), 0o444).cannot("write a cancel", &tmp)?;
+    step!("cancel.link");
+    publish(queue, &tmp, &task.dir, &format!("{n}.cancel"), |_| true)?;
+    queue.discard(&tmp)?;
+    events::append(queue, me, Event::of("cancel", &key).why(reason));
+    queue.discard(&intent)?;
+    if let Some(card) = &card {
+        procs::ring(queue, &card.wid);
+        if how == How::Ask {
+            asked(card);
+        }
+    }
+    // Acknowledged only if the attempt still runs: who ends it from now on sees the request.
+    if queue.fs.exists(&task.dir.path.join(format!("{n}.end"))) {
+        return Ok(false);
+    }
+    if how == How::Ask {
+        return Ok(true);
+    }
+    // Its processes end before the fence, where this machine can reach them.
+    if let Some(card) = &card
+        && procs::is_here(queue, card)
+    {
+        let token = EnvMark::attempt(&format!("{key}@{}", card.wid));
+        let left = queue.host.kill_marked(&token, &[], KILL_PATIENCE);
+        if !left.is_empty() {
+            return Err(conflict(format!("cannot end the processes {left:?} of {key}")));
+        }
+    }
+    end_as_cancelled(queue, me, task, n, reason)
+}
+
+/// Links `n.end` = cancel for a claim of somebody else. False: it ended meanwhile.
+fn end_as_cancelled(
+    queue: &Queue,
+    me: &mut Proc,
+    task: &Task,
+    n: u32,
+    reason: &str,
+) -> Result<bool> {
+    let why = if reason.is_empty() { "cancelled" } else { reason };
+    let end = End { why: why.to_owned(), ..End::new(Verdict::Cancel, false) };
+    end_for_another(queue, me, task, n, end)
+}
+
+/// Ends an attempt whose claim is not this process's. False: it ended otherwise meanwhile.
+fn end_for_another(
+    queue: &Queue,
+    me: &mut Proc,
+    task: &Task,
+    n: u32,
+    mut end: End,
+) -> Result<bool> {
+    let key = Key::new(&task.id, n);
+    let intent = me.settle_intent(queue, &task.id)?;
+    end.by.clone_from(&me.wid);
+    end.ended = queue.now();
+    end.charged = tasks::end_before(queue, task, n).map_or(0, |e| e.charged);
+    end.holder = tasks::claimer(queue, task, n).map(|c| c.wid).unwrap_or_default();
+    let bytes = record::to_bytes(&end);
+    let tmp = me.run(&format!("_end.{key}"));
+    queue.fs.create(&tmp, &bytes, 0o444).cannot("write a record", &tmp)?;
+    step!("decide.end");
+    let held = publish(queue, &tmp, &task.dir, &format!("{n}.end"), |b| b == bytes)?;
+    queue.discard(&tmp)?;
+    end::announce(queue, me, &key, false)?;
+    queue.discard(&intent)?;
+    if let Some(card) = tasks::claimer(queue, task, n) {
+        procs::ring(queue, &card.wid);
+    }
+    Ok(held == Held::Ours)
+}
+
+/// Holds a pending task: nobody gets it until it is released.
+pub fn hold(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
+    for _ in 0..TRIES {
+        let task = tasks::existing(queue, id)?;
+        match task.phase {
+            Phase::Pending(n) => {
+                let key = Key::new(id, n);
+                if let Readiness::Held = readiness(queue, &task, n)? {
+                    return Ok(());
+                }
+                if let Claimed::Won(_) = seize(queue, me, &key, CardKind::Hold)? {
+                    events::append(queue, me, Event::of("hold", &key));
+                    step!("hold.drop_intent");
+                    // A hold has no process behind it: the claim stands by itself.
+                    return queue.discard(&me.intent(&key));
+                }
+            }
+            Phase::Claimed(n) => {
+                let kind = tasks::claimer(queue, &task, n).map(|c| c.kind);
+                if kind == Some(CardKind::Hold) {
+                    return Ok(());
+                }
+                return Err(
+                    conflict(format!("{id} runs already")).hint(format!("coord cancel {id}"))
+                );
+            }
+            _ => return Err(conflict(format!("{id} is over already"))),
+        }
+    }
+    Err(conflict(format!("{id} changes too fast to be held")).hint("try again"))
+}
+
+/// Releases a held task.
+pub fn release(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
+    for _ in 0..TRIES {
+        let task = tasks::existing(queue, id)?;
+        let n = match task.phase {
+            // Added with --hold: the hold becomes a claim, and its end is the release.
+            Phase::Pending(n) => {
+                if readiness(queue, &task, n)? != Readiness::Held {
+                    return Err(conflict(format!("{id} is not held")));
+                }
+                let key = Key::new(id, n);
+                let Claimed::Won(lease) = seize(queue, me, &key, CardKind::Hold)? else {
+                    continue;
+                };
+                let end = End { why: "released".to_owned(), ..End::new(Verdict::Release, true) };
+                end::record(queue, me, &lease, end)?;
+                return end::finish(queue, me, &lease, false);
+            }
+            Phase::Claimed(n) => n,
+            _ => return Err(conflict(format!("{id} is not held"))),
+        };
+        let kind = tasks::claimer(queue, &task, n).map(|c| c.kind);
+        if kind != Some(CardKind::Hold) {
+            return Err(conflict(format!("{id} is not held: it runs")));
+        }
+        let end = End { why: "released".to_owned(), ..End::new(Verdict::Release, true) };
+        if end_for_another(queue, me, &task, n, end)? {
+            return Ok(());
+        }
+    }
+    Err(conflict(format!("{id} changes too fast to be released")).hint("try again"))
+}
+
+/// Permits one more attempt of a task that is over, or an attempt that waits for its time at once.
+pub fn retry(queue: &Queue, me: &mut Proc, id: &str, reason: &str) -> Result<()> {
+    let task = tasks::existing(queue, id)?;
+    let n = match task.phase {
+        Phase::Failed(n) | Phase::Cancelled(n) => Some(n),
+        // It waits for its next attempt: not any longer.
+        Phase::Pending(n) if n > 1 => {
+            matches!(readiness(queue, &task, n)?, Readiness::Delayed(_)).then_some(n - 1)
+        }
+        _ => None,
+    };
+    let Some(n) = n else {
+        return Err(conflict(format!("{id} has not failed")).hint(format!("coord why {id}")));
+    };
+    let note = Note::new(&me.wid, queue.now(), reason);
+    end::reopen(queue, me, &task, n, &note).map(drop)
+}

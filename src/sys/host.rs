@@ -1,0 +1,132 @@
+//! The machine that a program runs on, as far as the protocol asks it: who is where, who lives, and
+//! ending those who must not go on. Behind a trait, so that a simulation can supply its own.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::alive::{self, EnvMark};
+use super::child::{self, Command, Exit};
+use super::clock::{Clock, RealClock};
+use super::fs::{Fs, RealFs};
+use super::machine::{self, Place};
+
+/// A process: a pid alone says nothing, since it is used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessId {
+    /// The pid.
+    pub pid: i32,
+    /// Clock ticks between boot and its start.
+    pub start: u64,
+}
+
+/// Where the output of a command goes. Only a real host has a file behind it.
+#[derive(Debug)]
+pub struct Output(pub Option<OwnedFd>);
+
+/// What the programs ask of their machine.
+pub trait Host: Send + Sync {
+    /// Its name, for people.
+    fn name(&self) -> String;
+    /// Which machine, boot and pid namespace this is.
+    fn place(&self) -> Place;
+    /// Wall time of this boot, milliseconds since 1970; 0 where unknown.
+    fn booted_at_ms(&self) -> u64;
+    /// This process.
+    fn me(&self) -> ProcessId;
+    /// The mark that this process and all that it starts carry; empty if it has none.
+    fn mark(&self) -> String;
+    /// Whether changes made elsewhere are not reported on the file system of `path`, and its replies
+    /// may lie: a network mount.
+    fn is_shared(&self, path: &Path) -> bool;
+    /// Free and total bytes of the file system that holds `path`.
+    fn disk_space(&self, path: &Path) -> Option<(u64, u64)>;
+    /// Whether a process of this machine, boot and pid namespace lives.
+    fn is_alive(&self, process: ProcessId) -> bool;
+    /// Ends a process with SIGKILL and waits for its death; false if it is still there afterwards.
+    fn kill(&self, process: ProcessId, patience: Duration) -> bool;
+    /// Ends every process that carries the mark, except `spare`. Returns those that are left.
+    fn kill_marked(&self, mark: &EnvMark, spare: &[i32], patience: Duration) -> Vec<i32>;
+    /// Opens the file that a command's output is appended to.
+    fn open_output(&self, path: &Path) -> io::Result<Output>;
+    /// Starts a command in a session of its own.
+    fn spawn(&self, command: &Command<'_>) -> io::Result<i32>;
+    /// Asks the session of a command to end.
+    fn ask_to_end(&self, leader: i32);
+    /// Ends every process below this one, except the trees of `spare`. Returns the ends it saw, and
+    /// whether nothing is left.
+    fn end_children(&self, spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, bool);
+}
+
+/// The machine itself.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RealHost;
+
+impl Host for RealHost {
+    fn name(&self) -> String {
+        machine::host_name()
+    }
+    fn place(&self) -> Place {
+        machine::place().clone()
+    }
+    fn booted_at_ms(&self) -> u64 {
+        machine::booted_at_ms()
+    }
+    fn me(&self) -> ProcessId {
+        let pid = i32::try_from(std::process::id()).unwrap_or(0);
+        ProcessId { pid, start: alive::proc_stat(pid).map_or(0, |s| s.start) }
+    }
+    fn mark(&self) -> String {
+        std::env::var(alive::MARK).unwrap_or_default()
+    }
+    fn is_shared(&self, path: &Path) -> bool {
+        machine::fs_kind(path).blind
+    }
+    fn disk_space(&self, path: &Path) -> Option<(u64, u64)> {
+        machine::disk_space(path)
+    }
+    fn is_alive(&self, process: ProcessId) -> bool {
+        alive::is_alive(process.pid, process.start)
+    }
+    fn kill(&self, process: ProcessId, patience: Duration) -> bool {
+        match alive::open(process.pid, process.start) {
+            None => true,
+            Some(fd) => alive::kill(&fd) && alive::wait_dead(&fd, patience),
+        }
+    }
+    fn kill_marked(&self, mark: &EnvMark, spare: &[i32], patience: Duration) -> Vec<i32> {
+        mark.kill_all(spare, patience)
+    }
+    fn open_output(&self, path: &Path) -> io::Result<Output> {
+        child::open_output(path).map(|fd| Output(Some(fd)))
+    }
+    fn spawn(&self, command: &Command<'_>) -> io::Result<i32> {
+        child::spawn(command)
+    }
+    fn ask_to_end(&self, leader: i32) {
+        child::ask_to_end(leader);
+    }
+    fn end_children(&self, spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, bool) {
+        child::end_children(spare, patience)
+    }
+}
+
+/// Everything below the queue: files, clocks, and the machine.
+#[derive(Clone)]
+pub struct Platform {
+    /// The file operations.
+    pub fs: Arc<dyn Fs>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// The machine.
+    pub host: Arc<dyn Host>,
+}
+
+impl Platform {
+    /// The real one.
+    pub fn real() -> Platform {
+        Platform { fs: Arc::new(RealFs), clock: Arc::new(RealClock), host: Arc::new(RealHost) }
+    }
+}
