@@ -144,6 +144,15 @@ mod tests {
         fn touch(&self, path: &Path) -> io::Result<()> {
             RealFs.touch(path)
         }
+        fn sync_file(&self, path: &Path) -> io::Result<()> {
+            RealFs.sync_file(path)
+        }
+        fn sync_dir(&self, path: &Path) -> io::Result<()> {
+            RealFs.sync_dir(path)
+        }
+        fn sync_in(&self, dir: &Dir) -> io::Result<()> {
+            RealFs.sync_in(dir)
+        }
     }
 
     #[test]

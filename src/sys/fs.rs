@@ -111,6 +111,13 @@ pub trait Fs: Send + Sync {
     /// Sets the file's times to now; makes an empty file where there is none.
     fn touch(&self, path: &Path) -> io::Result<()>;
 
+    /// Makes the content of a file durable (`fdatasync`).
+    fn sync_file(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable (`fsync`).
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// The same of an open directory.
+    fn sync_in(&self, dir: &Dir) -> io::Result<()>;
+
     /// Whether the name exists. An error counts as "exists": callers use this for monotone looks
     /// where assuming too much costs time and assuming too little could cost work.
     fn exists(&self, path: &Path) -> bool {
@@ -298,6 +305,17 @@ impl Fs for RealFs {
             }
             other => other.map_err(io_error),
         }
+    }
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        std::fs::File::open(path)?.sync_data()
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::File::open(path)?.sync_all()
+    }
+
+    fn sync_in(&self, dir: &Dir) -> io::Result<()> {
+        nix::unistd::fsync(dir.fd()?).map_err(io_error)
     }
 }
 
