@@ -22,7 +22,7 @@ use crate::queue::evaluate::{Readiness, readiness};
 use crate::queue::ids::{Key, short};
 use crate::queue::procs::{self, Proc};
 use crate::queue::record::{self, Card, CardKind, Note};
-use crate::queue::recover::{Death, recover};
+use crate::queue::recover::{self, Death, recover};
 use crate::queue::settle::settle;
 use crate::queue::tasks::{self, Phase};
 use crate::queue::{Queue, events, incoming, sweep};
@@ -66,6 +66,8 @@ pub struct Keeper {
     incoming_due_ms: Option<u64>,
     started: bool,
     busy: bool,
+    /// A look failed half-way: intents of this process may be left behind.
+    stumbled: bool,
     /// Attempts taken back, and tasks accepted from incoming/, for whoever reports.
     pub report: Vec<String>,
 }
@@ -87,6 +89,7 @@ impl Keeper {
             incoming_due_ms: None,
             started: false,
             busy: false,
+            stumbled: false,
             report: Vec::new(),
         }
     }
@@ -109,8 +112,25 @@ impl Keeper {
         *self = Keeper::new(queue, self.rescan_ms);
     }
 
-    /// One look at everything that may need a keeper. Returns when to look again at the latest.
+    /// One look at everything that may need a keeper. Returns when to look again at the latest, in
+    /// milliseconds of the monotonic clock. The process around it runs no attempt meanwhile.
     pub fn tick(
+        &mut self,
+        queue: &Queue,
+        me: &mut Proc,
+        waiter: &mut dyn Watch,
+        wakes: &[Wake],
+    ) -> Result<u64> {
+        if self.stumbled {
+            recover::own_intents(queue, me)?;
+            self.stumbled = false;
+        }
+        let looked = self.look(queue, me, waiter, wakes);
+        self.stumbled = looked.is_err();
+        looked
+    }
+
+    fn look(
         &mut self,
         queue: &Queue,
         me: &mut Proc,
@@ -247,10 +267,11 @@ impl Keeper {
             let same_host = card.host_id == place.host_id;
             let local = same_host && card.boot == place.boot && card.pidns == place.pidns;
             let beat = self.heartbeat(queue, wid);
-            if same_host
-                && card.boot != place.boot
-                && beat.0 / 1_000_000 < queue.host.booted_at_ms()
-            {
+            // A disk of this machine cannot be another's at the same time. On a shared one a clone may
+            // carry this machine's id: there the heartbeat must be older than this boot.
+            let earlier = same_host && card.boot != place.boot;
+            let older = || beat.0 / 1_000_000 < queue.host.booted_at_ms();
+            if earlier && (!queue.shared || older()) {
                 return Ok(Some(Death::Boot));
             }
             self.next_key += 1;

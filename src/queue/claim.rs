@@ -35,6 +35,20 @@ pub struct Lease {
     pub spec: Spec,
     /// When it was claimed (RFC 3339).
     pub at: String,
+    /// The end of the attempt before, which says what was charged so far.
+    pub before: Option<End>,
+}
+
+impl Lease {
+    /// The lease on attempt `key` of a task that was read before or after the claim.
+    pub fn new(queue: &Queue, key: Key, task: Task, spec: Spec) -> Result<Lease> {
+        let before = if task.names.last() < key.n {
+            task.last_end.clone()
+        } else {
+            tasks::end_before(queue, &task, key.n)?
+        };
+        Ok(Lease { key, task, spec, at: queue.now(), before })
+    }
 }
 
 /// How an attempt to claim went.
@@ -192,7 +206,7 @@ fn take(
         return Ok(Claimed::Lost);
     }
     me.won.insert(key.clone());
-    let lease = Lease { key: key.clone(), task, spec, at: queue.now() };
+    let lease = Lease::new(queue, key.clone(), task, spec)?;
     if me.is_declared_dead(queue) {
         let end = End { why: "declared dead".to_owned(), ..End::new(Verdict::Release, true) };
         end::record(queue, me, &lease, end)?;

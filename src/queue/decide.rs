@@ -97,7 +97,7 @@ fn cancel_claimed(
     reason: &str,
     asked: &mut impl FnMut(&Card),
 ) -> Result<bool> {
-    let card = tasks::claimer(queue, task, n);
+    let card = tasks::claimer(queue, task, n)?;
     let has_process = card.as_ref().is_none_or(|c| tasks::has_liveness(c.kind));
     if !has_process {
         return end_as_cancelled(queue, me, task, n, reason);
@@ -163,8 +163,8 @@ fn end_for_another(
     let intent = me.settle_intent(queue, &task.id)?;
     end.by.clone_from(&me.wid);
     end.ended = queue.now();
-    end.charged = tasks::end_before(queue, task, n).map_or(0, |e| e.charged);
-    end.holder = tasks::claimer(queue, task, n).map(|c| c.wid).unwrap_or_default();
+    end.charged = tasks::end_before(queue, task, n)?.map_or(0, |e| e.charged);
+    end.holder = tasks::claimer(queue, task, n)?.map(|c| c.wid).unwrap_or_default();
     let bytes = record::to_bytes(&end);
     let tmp = me.run(&format!("_end.{key}"));
     queue.fs.create(&tmp, &bytes, 0o444).cannot("write a record", &tmp)?;
@@ -173,7 +173,7 @@ fn end_for_another(
     queue.discard(&tmp)?;
     end::announce(queue, me, &key, false)?;
     queue.discard(&intent)?;
-    if let Some(card) = tasks::claimer(queue, task, n) {
+    if let Some(card) = tasks::claimer(queue, task, n)? {
         procs::ring(queue, &card.wid);
     }
     Ok(held == Held::Ours)
@@ -197,7 +197,7 @@ pub fn hold(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
                 }
             }
             Phase::Claimed(n) => {
-                let kind = tasks::claimer(queue, &task, n).map(|c| c.kind);
+                let kind = tasks::claimer(queue, &task, n)?.map(|c| c.kind);
                 if kind == Some(CardKind::Hold) {
                     return Ok(());
                 }
@@ -232,7 +232,7 @@ pub fn release(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
             Phase::Claimed(n) => n,
             _ => return Err(conflict(format!("{id} is not held"))),
         };
-        let kind = tasks::claimer(queue, &task, n).map(|c| c.kind);
+        let kind = tasks::claimer(queue, &task, n)?.map(|c| c.kind);
         if kind != Some(CardKind::Hold) {
             return Err(conflict(format!("{id} is not held: it runs")));
         }

@@ -71,7 +71,7 @@ pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
             None => Because::Unknown,
             Some(other) => match other.phase.clone() {
                 Phase::Done(_) => continue,
-                _ if pass && tasks::passed(queue, &other) => continue,
+                _ if pass && tasks::passed(queue, &other)? => continue,
                 Phase::NoSpec => Because::Unknown,
                 dead @ (Phase::Failed(_) | Phase::Cancelled(_)) => match spec.on_dep_dead {
                     OnDepDead::Run => continue,

@@ -126,10 +126,13 @@ pub fn own_intents(queue: &Queue, me: &mut Proc) -> Result<()> {
     for key in names.iter().filter(|n| !n.starts_with('_')).filter_map(|n| Key::parse(n)) {
         let wid = me.wid.clone();
         let Some(task) = tasks::look(queue, &key.task)? else { continue };
-        let mine = tasks::claimer(queue, &task, key.n).is_some_and(|card| card.wid == wid);
+        // A claim of another kind (to cancel) ends as that kind does, below.
+        let kind = me.card.kind;
+        let claimer = tasks::claimer(queue, &task, key.n)?;
+        let mine = claimer.is_some_and(|card| card.wid == wid && card.kind == kind);
         if mine && !task.names.ends.contains(&key.n) && !me.intent_is_staged(queue, &key) {
             let Ok(spec) = task.spec.clone() else { continue };
-            let lease = super::claim::Lease { key: key.clone(), task, spec, at: queue.now() };
+            let lease = super::claim::Lease::new(queue, key.clone(), task, spec)?;
             let why = "a step of its worker failed".to_owned();
             end::record(queue, me, &lease, End { why, ..End::new(Verdict::Release, true) })?;
         }
@@ -180,7 +183,7 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
         }
         return Ok(false);
     }
-    let claimer = tasks::claimer(queue, &task, key.n);
+    let claimer = tasks::claimer(queue, &task, key.n)?;
     let own = claimer.as_ref().is_none_or(|card| card.wid == wid);
     // A hold stands by itself; it ends only with the verdict that its process had staged.
     let stands = claimer.as_ref().is_some_and(|card| card.kind == CardKind::Hold);
@@ -221,7 +224,7 @@ fn decide(
     if task.names.ends.contains(&key.n) {
         return Ok((false, false));
     }
-    let end = verdict_for(queue, me, task, key, claimer, death);
+    let end = verdict_for(queue, me, task, key, claimer, death)?;
     let bytes = record::to_bytes(&end);
     let tmp = me.run(&format!("_end.{key}"));
     step!("recover.stage");
@@ -240,8 +243,8 @@ fn verdict_for(
     key: &Key,
     claimer: Option<&Card>,
     death: Death,
-) -> End {
-    let before = tasks::end_before(queue, task, key.n);
+) -> Result<End> {
+    let before = tasks::end_before(queue, task, key.n)?;
     let (charged, boots) = before.as_ref().map_or((0, 0), |e| (e.charged, e.boots));
     let max = task.spec.as_ref().map_or(u32::MAX, |s| s.max_attempts);
     let base = End {
@@ -253,20 +256,20 @@ fn verdict_for(
     };
     match claimer.map(|c| c.kind) {
         Some(CardKind::Cancel) => {
-            return End { verdict: Verdict::Cancel, retry: false, charged, boots, ..base };
+            return Ok(End { verdict: Verdict::Cancel, retry: false, charged, boots, ..base });
         }
         // A person's command died before it had staged what the person decided.
         Some(CardKind::Human | CardKind::Hold) => {
-            return End { verdict: Verdict::Release, charged, boots, ..base };
+            return Ok(End { verdict: Verdict::Release, charged, boots, ..base });
         }
         _ => {}
     }
     if death == Death::Boot {
         let (boots, charged, retry) = retry::after_boot(boots, charged, max);
-        return End { retry, charged, boots, ..base };
+        return Ok(End { retry, charged, boots, ..base });
     }
     let (charged, retry) = retry::after_failure(charged, max, false);
-    End { retry, charged, boots, ..base }
+    Ok(End { retry, charged, boots, ..base })
 }
 
 fn drop_intent(queue: &Queue, intent: &Path, staged: &Path) -> Result<()> {
@@ -280,7 +283,7 @@ fn drop_intent(queue: &Queue, intent: &Path, staged: &Path) -> Result<()> {
 /// knows that its process is dead.
 pub fn expire_orphan(queue: &Queue, me: &mut Proc, task: &Task, n: u32) -> Result<()> {
     let key = Key::new(&task.id, n);
-    let claimer = tasks::claimer(queue, task, n);
+    let claimer = tasks::claimer(queue, task, n)?;
     let intent = me.settle_intent(queue, &task.id)?;
     let none = me.run("_none");
     decide(queue, me, task, &key, claimer.as_ref(), Death::Gone, &none)?;

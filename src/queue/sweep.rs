@@ -10,6 +10,7 @@ use crate::step;
 use crate::sys::alive::EnvMark;
 
 use super::Queue;
+use super::ids::Key;
 use super::procs::{self, Proc};
 use super::record::Card;
 use super::settle::settle;
@@ -73,39 +74,58 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
     for wid in procs::all(queue)? {
         named.extend(procs::claims(queue, &wid));
     }
+    let mut failed = None;
     for id in tasks::ids(queue)? {
-        let Some(task) = tasks::look(queue, &id)? else { continue };
-        match task.phase {
-            Phase::Pending(_) => {
-                settle(queue, me, &id)?;
-            }
-            Phase::Claimed(n) => {
-                let key = super::ids::Key::new(&id, n);
-                let card = tasks::claimer(queue, &task, n);
-                if !named.contains(&key) && card.as_ref().is_none_or(|c| is_orphan(queue, c)) {
-                    if let Some(card) = &card
-                        && !end_leftovers(queue, card)
-                    {
-                        continue;
-                    }
-                    step!("sweep.orphan");
-                    recover::expire_orphan(queue, me, &task, n)?;
-                    swept.orphans += 1;
-                } else if card.is_some_and(|c| tasks::has_liveness(c.kind)) {
-                    swept.running += 1;
-                }
-            }
-            Phase::NoSpec => remove_empty(queue, &id),
-            Phase::Done(_) | Phase::Failed(_) | Phase::Cancelled(_) => {
-                swept.failed += usize::from(matches!(task.phase, Phase::Failed(_)));
-                if queue.fs.exists(&queue.layout.waiters(&id)) {
-                    settle(queue, me, &id)?;
-                }
-            }
-            Phase::Stage(..) | Phase::Corrupt(_) => {}
+        // One that cannot be read now must not keep the others from it.
+        if let Err(e) = one(queue, me, &id, &named, &mut swept) {
+            failed = failed.or(Some(e));
         }
     }
-    Ok(swept)
+    match failed {
+        Some(e) => Err(e),
+        None => Ok(swept),
+    }
+}
+
+/// Looks at one task.
+fn one(
+    queue: &Queue,
+    me: &mut Proc,
+    id: &str,
+    named: &BTreeSet<Key>,
+    swept: &mut Swept,
+) -> Result<()> {
+    let Some(task) = tasks::look(queue, id)? else { return Ok(()) };
+    match task.phase {
+        Phase::Pending(_) => {
+            settle(queue, me, id)?;
+        }
+        Phase::Claimed(n) => {
+            let key = Key::new(id, n);
+            let card = tasks::claimer(queue, &task, n)?;
+            if !named.contains(&key) && card.as_ref().is_none_or(|c| is_orphan(queue, c)) {
+                if let Some(card) = &card
+                    && !end_leftovers(queue, card)
+                {
+                    return Ok(());
+                }
+                step!("sweep.orphan");
+                recover::expire_orphan(queue, me, &task, n)?;
+                swept.orphans += 1;
+            } else if card.is_some_and(|c| tasks::has_liveness(c.kind)) {
+                swept.running += 1;
+            }
+        }
+        Phase::NoSpec => remove_empty(queue, id),
+        Phase::Done(_) | Phase::Failed(_) | Phase::Cancelled(_) => {
+            swept.failed += usize::from(matches!(task.phase, Phase::Failed(_)));
+            if queue.fs.exists(&queue.layout.waiters(id)) {
+                settle(queue, me, id)?;
+            }
+        }
+        Phase::Stage(..) | Phase::Corrupt(_) => {}
+    }
+    Ok(())
 }
 
 /// Whether the process of a claim that no intent names is certainly dead.

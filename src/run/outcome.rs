@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use crate::plan::retry;
 use crate::queue::claim::Lease;
 use crate::queue::record::{Backoff, End, ExitStatus, Verdict};
-use crate::queue::tasks;
 use crate::sys::child::Exit;
 use crate::sys::clock::rfc3339;
 
@@ -85,8 +84,7 @@ fn because(verdict: Verdict, retry: bool, why: &str) -> End {
 
 /// A failed attempt: charged, and delayed unless it was the last.
 pub fn failed(site: &Site, lease: &Lease, permanent: bool, why: &str) -> End {
-    let before = tasks::end_before(&site.queue, &lease.task, lease.key.n);
-    let charged = before.map_or(0, |e| e.charged);
+    let charged = lease.before.as_ref().map_or(0, |e| e.charged);
     let (charged, retry) = retry::after_failure(charged, lease.spec.max_attempts, permanent);
     let mut end = because(Verdict::Fail, retry, why);
     end.charged = charged;

@@ -102,7 +102,7 @@ pub fn signal(pid: i32, signal: nix::sys::signal::Signal) -> bool {
 }
 
 /// A condition on a process's environment: `NAME=value`, compared as bytes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvMark(Vec<u8>);
 
 impl EnvMark {

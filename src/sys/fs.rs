@@ -130,6 +130,16 @@ pub fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENOTDIR))
 }
 
+/// Whether an error says that the name stands for something that can never be read: a directory, a
+/// symbolic link, a socket.
+pub fn is_no_file(error: &io::Error) -> bool {
+    match error.raw_os_error() {
+        Some(code) => matches!(code, nix::libc::ELOOP | nix::libc::ENXIO | nix::libc::EISDIR),
+        // What `open_regular` says.
+        None => error.kind() == io::ErrorKind::InvalidInput,
+    }
+}
+
 /// The real thing.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct RealFs;

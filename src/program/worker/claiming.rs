@@ -100,7 +100,7 @@ impl Worker {
     pub(super) fn held(&self, key: &Key) -> Result<Option<Lease>> {
         let Some(task) = tasks::look(&self.site.queue, &key.task)? else { return Ok(None) };
         let Ok(spec) = task.spec.clone() else { return Ok(None) };
-        Ok(Some(Lease { key: key.clone(), task, spec, at: self.site.queue.now() }))
+        Lease::new(&self.site.queue, key.clone(), task, spec).map(Some)
     }
 
     pub(super) fn beat_every_ms(&self, spec: &Spec) -> u64 {

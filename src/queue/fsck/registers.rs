@@ -19,25 +19,26 @@ use super::{Facts, Severity, Survey};
 pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
     let queue = survey.queue;
     for id in tasks::ids(queue)? {
-        match tasks::look(queue, &id) {
-            Ok(Some(task)) => one(survey, &task),
+        let looked = tasks::look(queue, &id).and_then(|task| match task {
+            Some(task) => one(survey, &task),
             // Not a directory: the walk names it.
-            Ok(None) => {}
-            Err(e) => {
-                let hint = "check owner and mode of the directory";
-                let what = format!("the task cannot be read: {}", e.message);
-                survey.add(Severity::Error, "format", &queue.layout.task(&id), what, hint);
-            }
+            None => Ok(()),
+        });
+        if let Err(e) = looked {
+            let path = e.at.clone().unwrap_or_else(|| queue.layout.task(&id));
+            let hint = "check owner and mode of the directory, and the disk";
+            let what = format!("the task cannot be read: {}", e.one_line());
+            survey.add(Severity::Error, "format", &path, what, hint);
         }
     }
     cycles(survey);
     Ok(())
 }
 
-fn one(survey: &mut Survey<'_>, task: &Task) {
+fn one(survey: &mut Survey<'_>, task: &Task) -> Result<()> {
     let queue = survey.queue;
-    readable(survey, task);
-    permitted(survey, task);
+    readable(survey, task)?;
+    permitted(survey, task)?;
     let after = task.spec.as_ref().map(|s| s.after.as_slice()).unwrap_or_default();
     let judged = match task.phase {
         Phase::Pending(n) => readiness(queue, task, n).ok(),
@@ -52,6 +53,7 @@ fn one(survey: &mut Survey<'_>, task: &Task) {
         newest_ms: newest_ms(queue, &task.dir.path),
     };
     survey.tasks.insert(task.id.clone(), facts);
+    Ok(())
 }
 
 fn newest_ms(queue: &Queue, path: &Path) -> u64 {
@@ -60,11 +62,11 @@ fn newest_ms(queue: &Queue, path: &Path) -> u64 {
 }
 
 /// All registers that are there can be read.
-fn readable(survey: &mut Survey<'_>, task: &Task) {
+fn readable(survey: &mut Survey<'_>, task: &Task) -> Result<()> {
     let queue = survey.queue;
     let names = &task.names;
     if names.spec
-        && let Some(why) = unreadable::<Spec>(queue, task, "spec.json")
+        && let Some(why) = unreadable::<Spec>(queue, task, "spec.json")?
     {
         let path = task.dir.path.join("spec.json");
         let what = format!("{} never runs, its spec cannot be read: {why}", task.id);
@@ -86,17 +88,22 @@ fn readable(survey: &mut Survey<'_>, task: &Task) {
     for (numbers, kind, reading) in read_as {
         for n in numbers {
             let name = format!("{n}.{kind}");
-            let Some(why) = reading(queue, task, &name) else { continue };
+            let Some(why) = reading(queue, task, &name)? else { continue };
             let what = format!("the register cannot be read: {why}");
             survey.add(Severity::Error, "format", &task.dir.path.join(&name), what, taken_as(kind));
         }
     }
+    Ok(())
 }
 
-type Reading = fn(&Queue, &Task, &str) -> Option<String>;
+type Reading = fn(&Queue, &Task, &str) -> Result<Option<String>>;
 
-fn unreadable<T: DeserializeOwned>(queue: &Queue, task: &Task, name: &str) -> Option<String> {
-    tasks::read::<T>(queue, &task.dir, name).err().map(|why| why.to_string())
+fn unreadable<T: DeserializeOwned>(
+    queue: &Queue,
+    task: &Task,
+    name: &str,
+) -> Result<Option<String>> {
+    Ok(tasks::read::<T>(queue, &task.dir, name)?.err().map(|why| why.to_string()))
 }
 
 /// What everyone takes an unreadable register for.
@@ -112,7 +119,7 @@ fn taken_as(kind: &str) -> &'static str {
 }
 
 /// Every register is allowed by those below it.
-fn permitted(survey: &mut Survey<'_>, task: &Task) {
+fn permitted(survey: &mut Survey<'_>, task: &Task) -> Result<()> {
     let queue = survey.queue;
     let names = &task.names;
     let at = |n: u32, kind: &str| task.dir.path.join(format!("{n}.{kind}"));
@@ -120,7 +127,7 @@ fn permitted(survey: &mut Survey<'_>, task: &Task) {
     for &n in &names.claims {
         let what = if !names.spec {
             "a claim of a task without a spec.json".to_owned()
-        } else if n > 1 && !follows(queue, task, n - 1) {
+        } else if n > 1 && !follows(queue, task, n - 1)? {
             let below = n - 1;
             format!("attempt {n} was claimed, but attempt {below} permits no further one")
         } else {
@@ -141,9 +148,14 @@ fn permitted(survey: &mut Survey<'_>, task: &Task) {
             survey.add(Severity::Error, "I3", &at(n, kind), what, kept);
         }
     }
-    let passed: Vec<u32> = names.ends.iter().copied().filter(|&n| passed(queue, task, n)).collect();
-    let Some(&first) = passed.first() else { return };
-    if let Some(&second) = passed.get(1) {
+    let mut good = Vec::new();
+    for &n in &names.ends {
+        if passed(queue, task, n)? {
+            good.push(n);
+        }
+    }
+    let Some(&first) = good.first() else { return Ok(()) };
+    if let Some(&second) = good.get(1) {
         let what = format!("attempts {first} and {second} were both done");
         survey.add(Severity::Error, "I4", &at(second, "end"), what, kept);
     }
@@ -151,38 +163,49 @@ fn permitted(survey: &mut Survey<'_>, task: &Task) {
         let what = format!("attempt {above} was claimed although attempt {first} was done");
         survey.add(Severity::Error, "I4", &at(above, "claim"), what, kept);
     }
+    Ok(())
 }
 
 /// Whether attempt k permits attempt k+1: by its end, a reopen or a stage that sent it back.
-fn follows(queue: &Queue, task: &Task, k: u32) -> bool {
+fn follows(queue: &Queue, task: &Task, k: u32) -> Result<bool> {
     let names = &task.names;
     if !names.claims.contains(&k) || !names.ends.contains(&k) {
-        return false;
+        return Ok(false);
     }
-    let reopened = names.reopens.contains(&k)
-        && tasks::read::<Note>(queue, &task.dir, &format!("{k}.reopen"))
-            .map_or(true, |note| !note.closed);
-    let bounced =
-        [("review", &names.reviews), ("merge", &names.merges)].iter().any(|(kind, set)| {
-            set.contains(&k)
-                && tasks::read::<Stage>(queue, &task.dir, &format!("{k}.{kind}"))
-                    .map_or(true, |stage| stage.verdict == StageVerdict::Bounce && stage.retry)
-        });
-    let end = tasks::end_of(queue, task, k);
-    reopened || bounced || (end.retry && end.verdict != Verdict::Done)
+    // What cannot be read permits.
+    if names.reopens.contains(&k) {
+        let note = tasks::read::<Note>(queue, &task.dir, &format!("{k}.reopen"))?;
+        if note.map_or(true, |note| !note.closed) {
+            return Ok(true);
+        }
+    }
+    for (kind, set) in [("review", &names.reviews), ("merge", &names.merges)] {
+        if set.contains(&k) {
+            let stage = tasks::read::<Stage>(queue, &task.dir, &format!("{k}.{kind}"))?;
+            if stage.map_or(true, |stage| stage.verdict == StageVerdict::Bounce && stage.retry) {
+                return Ok(true);
+            }
+        }
+    }
+    let end = tasks::end_of(queue, task, k)?;
+    Ok(end.retry && end.verdict != Verdict::Done)
 }
 
 /// Whether attempt n succeeded and passed every wanted stage.
-fn passed(queue: &Queue, task: &Task, n: u32) -> bool {
-    let Ok(spec) = &task.spec else { return false };
-    let pass = |wanted: bool, kind: &str| {
-        !wanted
-            || tasks::read::<Stage>(queue, &task.dir, &format!("{n}.{kind}"))
-                .is_ok_and(|stage| stage.verdict == StageVerdict::Pass)
-    };
-    tasks::end_of(queue, task, n).verdict == record::Verdict::Done
-        && pass(spec.review, "review")
-        && pass(spec.merge, "merge")
+fn passed(queue: &Queue, task: &Task, n: u32) -> Result<bool> {
+    let Ok(spec) = &task.spec else { return Ok(false) };
+    if tasks::end_of(queue, task, n)?.verdict != record::Verdict::Done {
+        return Ok(false);
+    }
+    for (wanted, kind) in [(spec.review, "review"), (spec.merge, "merge")] {
+        if wanted {
+            let stage = tasks::read::<Stage>(queue, &task.dir, &format!("{n}.{kind}"))?;
+            if !stage.is_ok_and(|stage| stage.verdict == StageVerdict::Pass) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Pending tasks that wait for each other in a circle never run.

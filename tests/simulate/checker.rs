@@ -1,0 +1,403 @@
+//! The invariants (queue-layout.md section 5, numbers of the design), checked after each step from
+//! the names and bytes on the disk alone. Nothing here calls the code that it judges.
+//!
+//! At the call: I1, I2, I3, I4, I10, I13, I22. After the call: I7, I14, I15. By the jobs: I5, I6 and
+//! "kill before fence". At the end of a run: I16, I17, I19, I20 and everything again by `fsck`.
+//! I8 and I9 have no check of their own: a hint that is trusted, or an intent that goes too early,
+//! breaks one of the others. I11, I12, I18 and I21 are about scopes, messages and the archive, which
+//! are not built yet. I23 is that no process panics.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::disk::{Disk, Ino};
+use crate::platform::{Call, Op};
+use crate::registers::{Next, Tasks};
+use crate::world::{Job, ROOT, State, World};
+
+/// What the checker remembers.
+#[derive(Default)]
+pub struct Checker {
+    /// Which process has which id.
+    pub owners: BTreeMap<String, usize>,
+    /// Registers with their first content.
+    registers: BTreeMap<String, (Ino, Arc<Vec<u8>>)>,
+    /// Lines of the event stream: kind, task, attempt.
+    events: BTreeSet<(String, String, u64)>,
+    /// Attempts whose job was started, with the holder.
+    started: BTreeMap<(String, u32), String>,
+    /// How their jobs ended.
+    ended: BTreeMap<(String, u32), Result<i32, i32>>,
+    /// Jobs that run.
+    running: BTreeSet<(String, u32)>,
+    /// Follow-ups may be missing: hints were taken away, or a listing lagged.
+    pub unverified: bool,
+    /// Events may be missing: a write of one failed.
+    pub deaf: bool,
+    /// An attempt may be ended by force, behind its worker's back.
+    pub forced: bool,
+    /// What submitters were told: id and uid.
+    pub acknowledged: Vec<(String, String)>,
+    /// Parsed records, by inode: their content never changes.
+    parsed: crate::registers::Parsed,
+}
+
+/// A broken rule.
+pub type Broken = Result<(), String>;
+
+fn relative(path: &Path) -> Vec<&str> {
+    let path = path.strip_prefix(ROOT).unwrap_or(path);
+    path.iter().filter_map(|part| part.to_str()).collect()
+}
+
+/// `3.claim` → (3, "claim").
+fn register(name: &str) -> Option<(u32, &str)> {
+    let (n, kind) = name.split_once('.')?;
+    let known = ["claim", "end", "cancel", "reopen", "review", "merge", "late"];
+    known.contains(&kind).then_some(())?;
+    Some((n.parse().ok()?, kind))
+}
+
+impl Checker {
+    /// Looks at what a step has changed.
+    pub fn after(&mut self, world: &World, me: usize, op: &Op) -> Broken {
+        let disk = world.fs.disk();
+        let (from, to) = (relative(&op.path), relative(&op.to));
+        self.access(world, &disk, me, op, &from, &to)?;
+        if let (Call::Link, ["tasks", task, name]) = (op.call, to.as_slice()) {
+            self.published(world, &disk, me, task, name)?;
+        }
+        let follows = match op.call {
+            Call::Link | Call::Rename => true,
+            Call::Unlink => matches!(
+                from.first(),
+                Some(&"procs" | &"ready" | &"delayed" | &"blocked" | &"waiters")
+            ),
+            _ => false,
+        };
+        if follows && !matches!(to.first(), Some(&"stats" | &"events")) {
+            self.follow_ups(world, &disk)?;
+        }
+        Ok(())
+    }
+
+    /// I1, I10, I22: who may change what.
+    fn access(
+        &mut self,
+        world: &World,
+        disk: &Disk,
+        me: usize,
+        op: &Op,
+        from: &[&str],
+        to: &[&str],
+    ) -> Broken {
+        let target = if to.is_empty() { from } else { to };
+        match (op.call, target) {
+            (Call::Link, ["tasks", task, name]) => {
+                let path = format!("{task}/{name}");
+                let dir = disk.find(op.to.parent().unwrap_or(Path::new("/")));
+                let ino = dir.and_then(|dir| disk.find_in(dir, name)).map_err(|e| e.to_string())?;
+                let content = disk.content(ino).map_err(|e| e.to_string())?;
+                if self.registers.insert(path.clone(), (ino, content)).is_some() {
+                    return Err(format!("I1: {path} was published twice"));
+                }
+            }
+            (Call::Mkdir | Call::Rmdir, ["tasks", _] | ["tasks", _, _]) => {}
+            (_, ["tasks", task, name]) if *name == "spec.json" || register(name).is_some() => {
+                return Err(format!("I1: {op} touches the register {task}/{name}"));
+            }
+            (_, ["tasks", _, name, ..]) if !name.ends_with(".out") => {
+                return Err(format!("I22: {op} in a task's directory"));
+            }
+            (Call::Rename, ["procs", wid]) => {
+                self.owners.insert((*wid).to_owned(), me);
+            }
+            (_, ["procs", wid, rest @ ..]) if !wid.starts_with(".new-") => {
+                self.in_process(world, disk, me, op, wid, rest)?;
+            }
+            (_, ["events", name]) if *name != "bell" => {
+                let wid = name.split('.').next().unwrap_or_default();
+                let own = wid.starts_with("cli@") || self.owners.get(wid) == Some(&me);
+                if !own {
+                    return Err(format!("I22: {op} by a process that is not {wid}"));
+                }
+            }
+            _ => {}
+        }
+        // What a rename takes away counts too.
+        if op.call == Call::Rename
+            && let ["procs", wid, rest @ ..] = from
+            && !wid.starts_with(".new-")
+        {
+            self.in_process(world, disk, me, op, wid, rest)?;
+        }
+        Ok(())
+    }
+
+    /// A change below `procs/W`.
+    fn in_process(
+        &self,
+        world: &World,
+        disk: &Disk,
+        me: usize,
+        op: &Op,
+        wid: &str,
+        rest: &[&str],
+    ) -> Broken {
+        let owner = self.owners.get(wid).copied();
+        let Some(owner) = owner.filter(|owner| *owner != me) else { return Ok(()) };
+        match (op.call, rest) {
+            (Call::Link, ["end"]) | (Call::Touch, ["bell"]) => return Ok(()),
+            _ => {}
+        }
+        if world.processes[owner].state == State::Dead {
+            return Ok(());
+        }
+        // Without run/ it was leaving, and has nothing left to remember.
+        let dir = Path::new(ROOT).join("procs").join(wid);
+        if disk.find(&dir.join("run")).is_err() {
+            return Ok(());
+        }
+        if disk.find(&dir.join("end")).is_err() {
+            return Err(format!("I10: {op} by another process, while {wid} lives"));
+        }
+        // Declared dead and alive: a zombie. Its unclaimed intents must stay (fault 13), unless it
+        // said itself that it left.
+        if let (Call::Unlink, ["run", name]) = (op.call, rest)
+            && let Some((task, n)) = name.rsplit_once('.')
+            && n.parse::<u32>().is_ok()
+            && !name.starts_with('_')
+        {
+            let claim = Path::new(ROOT).join("tasks").join(task).join(format!("{n}.claim"));
+            if disk.find(&claim).is_err() && !self.left(disk, wid) {
+                return Err(format!(
+                    "I10: the unclaimed intent {name} of the living {wid} was dropped"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn left(&self, disk: &Disk, wid: &str) -> bool {
+        let path = Path::new(ROOT).join("procs").join(wid).join("end");
+        let why = disk.find(&path).and_then(|ino| disk.content(ino));
+        let note: Value =
+            why.ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+        note["why"] == "left"
+    }
+
+    /// I2, I3, I4, I13, and kill before fence: a register was published.
+    fn published(
+        &mut self,
+        world: &World,
+        disk: &Disk,
+        me: usize,
+        task: &str,
+        name: &str,
+    ) -> Broken {
+        let tasks = Tasks::read(disk, &mut self.parsed);
+        let Some(this) = tasks.get(task) else {
+            return Err(format!("I2: {task} has no spec.json"));
+        };
+        let Some((n, kind)) = register(name) else { return Ok(()) };
+        match kind {
+            "claim" => {
+                if !this.permits(n) {
+                    return Err(format!("I2: {task}.{n} was claimed, and nothing permits it"));
+                }
+                if let Some(done) = this.done_attempts().first() {
+                    return Err(format!(
+                        "I4: {task}.{n} was claimed above the done attempt {done}"
+                    ));
+                }
+                if this.claim_kind(n) == "worker" {
+                    let open = tasks.unmet(task);
+                    if !open.is_empty() {
+                        return Err(format!(
+                            "I13: {task}.{n} was claimed before {}",
+                            open.join(" ")
+                        ));
+                    }
+                }
+            }
+            "end" => {
+                if this.claim(n).is_none() {
+                    return Err(format!("I3: {task}.{n} ended without a claim"));
+                }
+                if this.done_attempts().len() > 1 {
+                    return Err(format!("I4: {task} was done twice"));
+                }
+                self.ended_rightly(world, me, task, n, &this.end(n))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn ended_rightly(&self, world: &World, me: usize, task: &str, n: u32, end: &Value) -> Broken {
+        let key = (task.to_owned(), n);
+        let holder = end["holder"].as_str().unwrap_or_default();
+        let verdict = end["verdict"].as_str().unwrap_or_default();
+        if verdict == "done" && self.ended.get(&key) != Some(&Ok(0)) {
+            return Err(format!("I20: {task}.{n} was ended as done, and its job did not succeed"));
+        }
+        if verdict != "expired" {
+            return Ok(());
+        }
+        // Kill before fence: on its own machine nothing of the attempt may be left.
+        if let Some(owner) = self.owners.get(holder).copied()
+            && world.processes[owner].machine == world.processes[me].machine
+            && owner != me
+        {
+            if world.processes[owner].state != State::Dead && !self.left(&world.fs.disk(), holder) {
+                return Err(format!("R5: {task}.{n} was expired while {holder} lives here"));
+            }
+            if self.running.contains(&key) {
+                return Err(format!("R5: {task}.{n} was expired while its job runs here"));
+            }
+        }
+        Ok(())
+    }
+
+    /// I7, I14, I15: what must follow is there, or somebody has noted it.
+    fn follow_ups(&mut self, world: &World, disk: &Disk) -> Broken {
+        let tasks = Tasks::read(disk, &mut self.parsed);
+        let hints = crate::registers::Hints::read(disk);
+        for (id, task) in tasks.iter() {
+            let noted = hints.noted(id) || tasks.after(id).iter().any(|on| hints.noted(on));
+            if noted {
+                continue;
+            }
+            if !self.unverified {
+                match tasks.next(id, world.wall_ms(0)) {
+                    Next::Ready(m) | Next::Delayed(m) if !hints.leads_to(id, m) => {
+                        return Err(format!(
+                            "I7/I14: {id}.{m} can run, no hint leads to it and no intent names it"
+                        ));
+                    }
+                    Next::Blocked(m) if !hints.leads_to(id, m) && !hints.blocked(id, m) => {
+                        return Err(format!("I7: {id}.{m} is blocked, and nothing remembers it"));
+                    }
+                    Next::CancelDue(m) => {
+                        return Err(format!(
+                            "I14: {id}.{m} must be cancelled, and nothing remembers it"
+                        ));
+                    }
+                    _ => {}
+                }
+            }
+            if !self.deaf {
+                for (kind, n) in task.told() {
+                    let alias = if kind == "claim" { "hold" } else { kind };
+                    let told = |k: &str| {
+                        self.events.contains(&(k.to_owned(), id.to_owned(), u64::from(n)))
+                    };
+                    if !told(kind) && !told(alias) {
+                        return Err(format!(
+                            "I15: no event and no intent tells of {id}/{n}.{kind}"
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes were appended to a file.
+    pub fn appended(&mut self, path: &Path, bytes: &[u8]) {
+        if relative(path).first() != Some(&"events") {
+            return;
+        }
+        for line in bytes.split(|b| *b == b'\n') {
+            let Ok(event) = serde_json::from_slice::<Value>(line) else { continue };
+            let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+            self.events.insert((text("k"), text("id"), event["n"].as_u64().unwrap_or(0)));
+        }
+    }
+
+    /// I5, I6: a job is started.
+    pub fn spawned(&mut self, world: &World, job: &Job) -> Broken {
+        let key = (job.task.clone(), job.n);
+        let holder = job.token.rsplit('@').next().unwrap_or_default().to_owned();
+        if let Some(other) = self.started.insert(key.clone(), holder.clone()) {
+            return Err(format!(
+                "I5: {}.{} was started by {other} and by {holder}",
+                job.task, job.n
+            ));
+        }
+        let machine = world.processes[job.owner].machine;
+        let rival = world.jobs.iter().find(|other| {
+            other.alive && other.task == job.task && world.processes[other.owner].machine == machine
+        });
+        if let Some(rival) = rival {
+            return Err(format!(
+                "I6: {}.{} starts while {}.{} runs here",
+                job.task, job.n, job.task, rival.n
+            ));
+        }
+        let disk = world.fs.disk();
+        let tasks = Tasks::read(&disk, &mut self.parsed);
+        let Some(task) = tasks.get(&job.task) else {
+            return Err(format!("I2: {} has no spec", job.task));
+        };
+        if task.claim(job.n).is_none_or(|card| card["wid"] != holder) {
+            return Err(format!("I5: {}.{} runs, and its claim is another's", job.task, job.n));
+        }
+        let zombie = disk.find(&Path::new(ROOT).join("procs").join(&holder).join("end")).is_ok()
+            || disk.find(&Path::new(ROOT).join("procs").join(&holder)).is_err();
+        if task.has_end(job.n) && !zombie && !self.forced {
+            return Err(format!("I6: {}.{} starts after its end", job.task, job.n));
+        }
+        self.running.insert(key);
+        Ok(())
+    }
+
+    /// A job has ended.
+    pub fn job_ended(&mut self, job: &Job, exit: Result<i32, i32>) {
+        let key = (job.task.clone(), job.n);
+        self.running.remove(&key);
+        self.ended.insert(key, exit);
+    }
+
+    /// I17, I19 and the promise itself, when nobody works any more.
+    pub fn at_rest(&mut self, world: &World) -> Broken {
+        let disk = world.fs.disk();
+        let tasks = Tasks::read(&disk, &mut self.parsed);
+        for (id, uid) in &self.acknowledged {
+            match tasks.get(id) {
+                Some(task) if task.uid() == *uid => {}
+                _ => return Err(format!("I19: the accepted submission {id} is lost")),
+            }
+        }
+        for (id, task) in tasks.iter() {
+            match tasks.next(id, u64::MAX) {
+                Next::Over | Next::Kept => {}
+                Next::Blocked(_) if tasks.waits_for_ever(id) => {}
+                Next::Running(n) => return Err(format!("I17: {id}.{n} is still claimed")),
+                other => return Err(format!("lost: nobody will run {id} any more ({other:?})")),
+            }
+            let done = task.done_attempts();
+            let good = self.ended.iter().filter(|((of, _), exit)| of == id && **exit == Ok(0));
+            if done.is_empty() && task.ended_well() {
+                return Err(format!("I4: {id} is over without a done attempt"));
+            }
+            if done.len() > 1 {
+                return Err(format!(
+                    "I4: {id} was done {} times, {} jobs succeeded",
+                    done.len(),
+                    good.count()
+                ));
+            }
+        }
+        if self.registers.iter().any(|(path, (ino, bytes))| {
+            let path = Path::new(ROOT).join("tasks").join(path);
+            disk.find(&path).ok() != Some(*ino) || disk.content(*ino).ok().as_ref() != Some(bytes)
+        }) {
+            return Err("I1: a register was lost or changed".to_owned());
+        }
+        Ok(())
+    }
+}

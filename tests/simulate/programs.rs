@@ -1,0 +1,190 @@
+//! What the simulated processes do: the loops of the real programs around their real ticks, and
+//! the commands of people.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use coord::config::Config;
+use coord::program::keeper::Keeper;
+use coord::program::worker::{Next, Options, Worker};
+use coord::queue::decide::{self, How};
+use coord::queue::procs::{Identity, Proc};
+use coord::queue::record::{CardKind, Spec};
+use coord::queue::submit::submit;
+use coord::queue::{Queue, init, sweep};
+use coord::run::site::Site;
+use coord::sys::wake::Wake;
+use nix::libc;
+
+use crate::platform::Seat;
+use crate::runner::Body;
+use crate::world::ROOT;
+
+/// A lease short enough to run out in a run, and everything else as by default.
+fn config(lease_ms: u64) -> Config {
+    let mut config = Config::default();
+    config.lease.expire_ms = lease_ms;
+    config.lease.heartbeat_ms = lease_ms / 4;
+    config
+}
+
+fn open(seat: &Seat) -> Option<Queue> {
+    for _ in 0..20 {
+        if let Ok(queue) = Queue::open(Path::new(ROOT), seat.platform()) {
+            return Some(queue);
+        }
+        seat.wait(queue_time(seat) + 1000);
+    }
+    None
+}
+
+fn queue_time(seat: &Seat) -> u64 {
+    seat.platform().clock.mono_ms()
+}
+
+/// Makes the queue.
+pub fn initialise() -> Body {
+    Box::new(|seat| {
+        init::init(Path::new(ROOT), seat.platform()).expect("a queue on a sound disk");
+    })
+}
+
+/// `coord-worker`: the loop of `program::start::work`.
+pub fn worker(name: &str, until_empty: bool, lease_ms: u64) -> Body {
+    let options = Options { name: name.to_owned(), until_empty, ..Options::default() };
+    Box::new(move |mut seat| {
+        let Some(queue) = open(&seat) else { return };
+        let site = Site {
+            queue,
+            config: Arc::new(config(lease_ms)),
+            root: Path::new("/q").to_owned(),
+            repo: None,
+        };
+        let clock = site.queue.platform.clock.clone();
+        let Ok(missing) = sweep::restore_directories(&site.queue) else { return };
+        let Ok(mut worker) = Worker::new(&site, options, &mut seat) else { return };
+        let mut wakes = if missing { vec![Wake::Rescan] } else { Vec::new() };
+        loop {
+            let ended = seat.reap();
+            match worker.tick(&mut seat, &wakes, &ended) {
+                Ok(Next::Wait(until_ms)) => wakes = seat.wait(until_ms),
+                Ok(Next::Leave(_)) => return,
+                Err(_) => wakes = seat.wait(clock.mono_ms() + 1000),
+            }
+        }
+    })
+}
+
+/// `coord-monitor`: the loop of `program::monitor::run`.
+pub fn monitor() -> Body {
+    Box::new(|mut seat| {
+        let Some(queue) = open(&seat) else { return };
+        let identity = Identity::plain("monitor", CardKind::Monitor);
+        let Ok(mut me) = Proc::register(&queue, &identity) else { return };
+        let mut keeper = Keeper::new(&queue, Config::default().workers.rescan_ms);
+        let mut wakes: Vec<Wake> = Vec::new();
+        loop {
+            if wakes.contains(&Wake::Signal(libc::SIGTERM)) {
+                me.leave(&queue);
+                return;
+            }
+            let next_ms = match keeper.tick(&queue, &mut me, &mut seat, &wakes) {
+                Ok(next_ms) => next_ms,
+                Err(_) => queue.clock.mono_ms() + 1000,
+            };
+            if me.is_declared_dead(&queue) {
+                match Proc::register(&queue, &identity) {
+                    Ok(anew) => me = anew,
+                    Err(_) => return,
+                }
+            }
+            wakes = seat.wait(next_ms);
+        }
+    })
+}
+
+/// One command: registers, acts, leaves. What fails is simply not done, as for a person.
+fn command(act: impl FnOnce(&Seat, &Queue, &mut Proc) + Send + 'static) -> Body {
+    Box::new(move |seat| {
+        let Some(queue) = open(&seat) else { return };
+        let Ok(mut me) = Proc::register(&queue, &Identity::plain("cli", CardKind::Cli)) else {
+            return;
+        };
+        act(&seat, &queue, &mut me);
+        me.leave(&queue);
+    })
+}
+
+/// `coord add` for each of these, in order.
+pub fn add(specs: Vec<(Option<String>, Spec)>) -> Body {
+    command(move |seat, queue, me| {
+        for (id, spec) in specs {
+            let mut spec = spec;
+            spec.uid = format!("uid{:x}", queue.clock.random());
+            let uid = spec.uid.clone();
+            if let Ok(submitted) = submit(queue, me, id.as_deref(), spec) {
+                let id = submitted.id().to_owned();
+                if matches!(submitted, coord::queue::submit::Submitted::New(_)) {
+                    seat.world().checker.acknowledged.push((id, uid));
+                }
+            }
+        }
+    })
+}
+
+/// What a person decides.
+#[derive(Debug, Clone, Copy)]
+pub enum Decision {
+    Cancel,
+    Force,
+    Hold,
+    Release,
+    Retry,
+}
+
+/// `coord cancel`, `hold`, `release` or `retry` of a task.
+pub fn decision(what: Decision, id: String) -> Body {
+    command(move |seat, queue, me| {
+        if matches!(what, Decision::Force) {
+            seat.world().checker.forced = true;
+        }
+        // Refusals are answers too.
+        let _ = match what {
+            Decision::Cancel => decide::cancel(queue, me, &id, How::Ask, "asked", |_| {}),
+            Decision::Force => decide::cancel(queue, me, &id, How::Force, "forced", |_| {}),
+            Decision::Hold => decide::hold(queue, me, &id),
+            Decision::Release => decide::release(queue, me, &id),
+            Decision::Retry => decide::retry(queue, me, &id, "once more"),
+        };
+    })
+}
+
+/// `coord fsck --strict`, when everybody has left.
+pub fn inspect() -> Body {
+    Box::new(|seat| {
+        let Some(queue) = open(&seat) else {
+            seat.world().violate("the queue cannot be opened at the end".to_owned());
+            return;
+        };
+        let found = match coord::queue::fsck::check(&queue, true) {
+            Ok(findings) => {
+                let bad = findings.into_iter().filter(|f| f.counts(true));
+                bad.map(|f| format!("{}: {}", f.invariant, f.what)).collect::<Vec<_>>()
+            }
+            Err(e) => vec![e.one_line()],
+        };
+        let (deaf, hints) = {
+            let world = seat.world();
+            (world.checker.deaf, world.injected.contains_key("stale hint"))
+        };
+        // Events that a full disk swallowed are not told again: the registers are the audit. A hint
+        // for a later attempt, dropped in by hand, may stay: nobody can be misled by it.
+        let counts = |what: &String| {
+            !(deaf && (what.starts_with("I15") || what.starts_with("I16"))
+                || hints && what.starts_with("stale"))
+        };
+        if let Some(first) = found.into_iter().find(counts) {
+            seat.world().violate(format!("fsck --strict at the end: {first}"));
+        }
+    })
+}

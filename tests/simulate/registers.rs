@@ -1,0 +1,293 @@
+//! What the names and bytes of a queue mean, read a second time and independently of `src/queue`:
+//! sections 2 and 3 of queue-layout.md, as small as possible.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::disk::{Disk, Ino};
+use crate::world::ROOT;
+
+/// Parsed records by inode.
+pub type Parsed = BTreeMap<Ino, Value>;
+
+/// What comes next for a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: done, failed or cancelled.
+    Over,
+    /// A person decides: held, manual, corrupt, in a stage.
+    Kept,
+    /// Attempt n is claimed.
+    Running(u32),
+    /// Attempt m may run now.
+    Ready(u32),
+    /// Attempt m may run later.
+    Delayed(u32),
+    /// Attempt m waits for other tasks.
+    Blocked(u32),
+    /// Attempt m has to be taken and ended as cancelled.
+    CancelDue(u32),
+}
+
+/// The registers of one task.
+pub struct Registers {
+    names: BTreeMap<String, Value>,
+}
+
+/// All tasks.
+pub struct Tasks(BTreeMap<String, Registers>);
+
+fn parse(disk: &Disk, ino: Ino, parsed: &mut Parsed) -> Value {
+    parsed
+        .entry(ino)
+        .or_insert_with(|| {
+            let bytes = disk.content(ino).unwrap_or_default();
+            serde_json::from_slice(&bytes).unwrap_or_default()
+        })
+        .clone()
+}
+
+impl Registers {
+    fn attempts(&self, kind: &str) -> impl Iterator<Item = u32> {
+        let numbers = self.names.keys().filter_map(|name| {
+            let (n, k) = name.split_once('.')?;
+            (k == kind).then_some(())?;
+            n.parse().ok()
+        });
+        numbers.collect::<BTreeSet<u32>>().into_iter()
+    }
+    fn get(&self, n: u32, kind: &str) -> Option<&Value> {
+        self.names.get(&format!("{n}.{kind}"))
+    }
+    fn last(&self) -> u32 {
+        self.attempts("claim").last().unwrap_or(0)
+    }
+    /// The identity of the submission.
+    pub fn uid(&self) -> String {
+        self.names["spec.json"]["uid"].as_str().unwrap_or_default().to_owned()
+    }
+    /// The card behind a claim.
+    pub fn claim(&self, n: u32) -> Option<&Value> {
+        self.get(n, "claim")
+    }
+    /// What kind of claim it is.
+    pub fn claim_kind(&self, n: u32) -> String {
+        self.claim(n).and_then(|c| c["kind"].as_str()).unwrap_or_default().to_owned()
+    }
+    /// Whether attempt n has ended.
+    pub fn has_end(&self, n: u32) -> bool {
+        self.get(n, "end").is_some()
+    }
+    /// What the end of attempt n says.
+    pub fn end(&self, n: u32) -> Value {
+        self.get(n, "end").cloned().unwrap_or_default()
+    }
+    /// Attempts that ended as done.
+    pub fn done_attempts(&self) -> Vec<u32> {
+        self.attempts("end").filter(|n| self.end(*n)["verdict"] == "done").collect()
+    }
+    /// Whether the last end says neither failed nor cancelled.
+    pub fn ended_well(&self) -> bool {
+        let end = self.end(self.last());
+        end["verdict"] == "done"
+    }
+    fn retries(&self, n: u32) -> bool {
+        let end = self.end(n);
+        end["retry"] == true || matches!(end["verdict"].as_str(), Some("release") | None)
+    }
+    fn reopened(&self, n: u32) -> bool {
+        self.get(n, "reopen").is_some_and(|note| note["closed"] != true)
+    }
+    /// Whether attempt n may be claimed, by the registers of n-1.
+    pub fn permits(&self, n: u32) -> bool {
+        let before = n - 1;
+        n == 1 || (self.has_end(before) && (self.retries(before) || self.reopened(before)))
+    }
+    /// Registers that an event must tell of.
+    pub fn told(&self) -> Vec<(&'static str, u32)> {
+        let mut all = Vec::new();
+        for kind in ["claim", "end"] {
+            // A claim that only served to cancel or to release is told by its end.
+            let counts = |n: &u32| {
+                kind == "end" || matches!(self.claim_kind(*n).as_str(), "worker" | "hold")
+            };
+            let own = |n: &u32| kind == "end" || !self.has_end(*n);
+            all.extend(self.attempts(kind).filter(counts).filter(own).map(|n| (kind, n)));
+        }
+        all
+    }
+}
+
+impl Tasks {
+    /// Reads all tasks that have a spec.
+    pub fn read(disk: &Disk, parsed: &mut Parsed) -> Tasks {
+        let mut all = BTreeMap::new();
+        let root = disk.find(&Path::new(ROOT).join("tasks"));
+        let Ok(dirs) = root.and_then(|ino| disk.names(ino)) else { return Tasks(all) };
+        for (id, dir) in dirs {
+            let Ok(names) = disk.names(*dir) else { continue };
+            if !names.contains_key("spec.json") {
+                continue;
+            }
+            let files = names.iter().filter(|(name, _)| !name.ends_with(".out"));
+            let names =
+                files.map(|(name, ino)| (name.clone(), parse(disk, *ino, parsed))).collect();
+            all.insert(id.clone(), Registers { names });
+        }
+        Tasks(all)
+    }
+    /// One task.
+    pub fn get(&self, id: &str) -> Option<&Registers> {
+        self.0.get(id)
+    }
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Registers)> {
+        self.0.iter().map(|(id, task)| (id.as_str(), task))
+    }
+    /// What a task comes after.
+    pub fn after(&self, id: &str) -> Vec<String> {
+        let Some(task) = self.get(id) else { return Vec::new() };
+        let after = task.names["spec.json"]["after"].as_array().cloned().unwrap_or_default();
+        let ids = after.iter().filter_map(|on| on.as_str());
+        let mut all: Vec<String> =
+            ids.map(|on| on.split('@').next().unwrap_or(on).to_owned()).collect();
+        for on in all.clone() {
+            all.extend(self.after(&on));
+        }
+        all
+    }
+    fn direct(&self, id: &str) -> Vec<String> {
+        let Some(task) = self.get(id) else { return Vec::new() };
+        let after = task.names["spec.json"]["after"].as_array().cloned().unwrap_or_default();
+        after.iter().filter_map(|on| on.as_str()).map(str::to_owned).collect()
+    }
+    fn over(&self, id: &str) -> bool {
+        self.phase(id) == Next::Over
+    }
+    fn is_done(&self, id: &str) -> bool {
+        self.get(id).is_some_and(|task| !task.done_attempts().is_empty())
+    }
+    /// Dependencies that are not met.
+    pub fn unmet(&self, id: &str) -> Vec<String> {
+        let Some(task) = self.get(id) else { return Vec::new() };
+        let run = task.names["spec.json"]["on_dep_dead"] == "run";
+        let open = self.direct(id).into_iter().filter(|on| {
+            let on = on.split('@').next().unwrap_or(on);
+            !(self.is_done(on) || (run && self.over(on)))
+        });
+        open.collect()
+    }
+    /// Whether a blocked task waits for something that will never be done.
+    pub fn waits_for_ever(&self, id: &str) -> bool {
+        self.unmet(id).iter().any(|on| {
+            let on = on.split('@').next().unwrap_or(on);
+            match self.get(on) {
+                None => true,
+                Some(_) => {
+                    self.over(on)
+                        || self.next(on, u64::MAX) == Next::Kept
+                        || self.waits_for_ever(on)
+                }
+            }
+        })
+    }
+    /// What the registers say, without readiness: `Ready(m)` means that attempt m is permitted.
+    fn phase(&self, id: &str) -> Next {
+        let Some(task) = self.get(id) else { return Next::Kept };
+        let n = task.last();
+        if n == 0 {
+            return Next::Ready(1);
+        }
+        if !task.has_end(n) {
+            let kept = matches!(task.claim_kind(n).as_str(), "hold" | "human");
+            return if kept { Next::Kept } else { Next::Running(n) };
+        }
+        let end = task.end(n);
+        let permitted = end["verdict"] != "done" && (task.retries(n) || task.reopened(n));
+        if permitted { Next::Ready(n + 1) } else { Next::Over }
+    }
+    /// What comes next for a task at that time.
+    pub fn next(&self, id: &str, now_ms: u64) -> Next {
+        let m = match self.phase(id) {
+            Next::Ready(m) => m,
+            other => return other,
+        };
+        let Some(task) = self.get(id) else { return Next::Kept };
+        let spec = &task.names["spec.json"];
+        let before = task.end(m - 1);
+        if task.get(m - 1, "cancel").is_some()
+            && before["verdict"] != "cancel"
+            && task.get(m - 1, "reopen").is_none()
+        {
+            return Next::CancelDue(m);
+        }
+        if spec["hold"] == true && m == 1 {
+            return Next::Kept;
+        }
+        let unmet = self.unmet(id);
+        if !unmet.is_empty() {
+            let dead = unmet.iter().any(|on| self.over(on) && !self.is_done(on));
+            let cancels = spec["on_dep_dead"] == "cancel";
+            return if dead && cancels { Next::CancelDue(m) } else { Next::Blocked(m) };
+        }
+        if spec["manual"] == true {
+            return Next::Kept;
+        }
+        let time = if m == 1 { &spec["not_before"] } else { &before["not_before"] };
+        let due = time.as_str().and_then(coord::sys::clock::parse_rfc3339);
+        match due {
+            Some(due) if due > now_ms && task.get(m - 1, "reopen").is_none() => Next::Delayed(m),
+            _ => Next::Ready(m),
+        }
+    }
+}
+
+/// Hints and intents.
+pub struct Hints {
+    leading: BTreeSet<String>,
+    blocked: BTreeSet<String>,
+    noted: BTreeSet<String>,
+}
+
+impl Hints {
+    /// Reads all of them.
+    pub fn read(disk: &Disk) -> Hints {
+        let files = |below: &str| {
+            let all = disk.walk(&Path::new(ROOT).join(below));
+            all.into_iter()
+                .filter(|(_, ino)| disk.names(*ino).is_err())
+                .filter_map(|(path, _)| Some(path.file_name()?.to_str()?.to_owned()))
+                .collect::<BTreeSet<String>>()
+        };
+        let mut leading = files("ready");
+        leading.append(&mut files("delayed"));
+        let mut noted = BTreeSet::new();
+        let procs = disk.find(&Path::new(ROOT).join("procs"));
+        for (_, dir) in procs.and_then(|ino| disk.names(ino)).into_iter().flatten() {
+            let run = disk.find_in(*dir, "run").and_then(|ino| disk.names(ino));
+            for name in run.into_iter().flatten().map(|(name, _)| name) {
+                let id = match name.strip_prefix('_') {
+                    Some(own) if name.ends_with(".tmp") || own.starts_with("in.") => continue,
+                    Some(own) => own.strip_prefix("settle.").or(own.strip_prefix("submit.")),
+                    None => name.strip_suffix(".end").unwrap_or(name).rsplit_once('.').map(|k| k.0),
+                };
+                noted.extend(id.map(str::to_owned));
+            }
+        }
+        Hints { leading, blocked: files("blocked"), noted }
+    }
+    /// Whether a hint in ready/ or delayed/ leads to the attempt.
+    pub fn leads_to(&self, id: &str, m: u32) -> bool {
+        self.leading.contains(&format!("{id}.{m}"))
+    }
+    /// Whether blocked/ has it.
+    pub fn blocked(&self, id: &str, m: u32) -> bool {
+        self.blocked.contains(&format!("{id}.{m}"))
+    }
+    /// Whether an intent of any process names the task.
+    pub fn noted(&self, id: &str) -> bool {
+        self.noted.contains(id)
+    }
+}
