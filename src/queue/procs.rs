@@ -70,6 +70,10 @@ pub struct Proc {
     pub seq: u64,
     /// Its last event may be torn.
     pub torn: bool,
+    /// A submission failed half-way: its staged file may still be there.
+    pub stumbled: bool,
+    /// Attempts that this process has told to wait for a person.
+    pub told: BTreeSet<Key>,
     /// Submissions so far, which spread over lanes of the ready index.
     pub published: u64,
 }
@@ -145,6 +149,8 @@ impl Proc {
             won: BTreeSet::new(),
             seq: 0,
             torn: false,
+            stumbled: false,
+            told: BTreeSet::new(),
             published: 0,
         })
     }

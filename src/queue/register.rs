@@ -13,7 +13,7 @@
 use std::path::Path;
 
 use crate::error::{Cannot, Result};
-use crate::sys::fs::{Dir, is_absent};
+use crate::sys::fs::{Dir, is_absent, is_no_file};
 
 use super::Queue;
 use super::record::RECORD_MAX;
@@ -50,7 +50,8 @@ pub fn publish(
             Ok(()) => Err(e).cannot("find the register just linked", &path),
         },
         // There but no readable file: somebody else's, by the rule for unreadable registers.
-        Err(_) if queue.fs.stat(&path).is_ok() => Ok(Held::Theirs(Vec::new())),
+        Err(e) if is_no_file(&e) => Ok(Held::Theirs(Vec::new())),
+        // Undecided: nothing may be concluded, and the caller's intent has to stay.
         Err(e) => Err(e).cannot("read a register back", &path),
     }
 }

@@ -137,8 +137,14 @@ fn publish(
             }
             queue.ring(&queue.layout.delayed_bell());
         }
-        Readiness::Held => events::append(queue, me, Event::of("held", key)),
-        Readiness::Manual => events::append(queue, me, Event::of("manual", key)),
+        // There is no hint that would show whether it was told before: once a process is enough.
+        Readiness::Held if me.told.insert(key.clone()) => {
+            events::append(queue, me, Event::of("held", key));
+        }
+        Readiness::Manual if me.told.insert(key.clone()) => {
+            events::append(queue, me, Event::of("manual", key));
+        }
+        Readiness::Held | Readiness::Manual => {}
         Readiness::CancelDue(why, on) => {
             if let Some(on) = &on {
                 // Registered first: if the dependency is reopened, this task is revived with it.

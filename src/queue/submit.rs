@@ -23,6 +23,7 @@ use super::events::{self, Event};
 use super::ids::{Key, is_number, random_part};
 use super::procs::Proc;
 use super::record::{self, RECORD_MAX, Spec};
+use super::recover;
 use super::register::{Held, publish};
 use super::settle::settle;
 use super::tasks;
@@ -82,6 +83,13 @@ fn stage_and_place(
     spec: &Spec,
     taken: Option<&Path>,
 ) -> Result<Submitted> {
+    if std::mem::take(&mut me.stumbled) {
+        // The one before failed half-way. It may be accepted all the same, and this one must not
+        // take its name in run/.
+        let finished = recover::own_intents(queue, me);
+        me.stumbled = finished.is_err();
+        finished?;
+    }
     let first = match id {
         Some(id) => id.to_owned(),
         None => first_number(queue)?.to_string(),
@@ -93,6 +101,7 @@ fn stage_and_place(
         queue.discard(taken)?;
     }
     let submitted = place(queue, me, id.is_some(), first, staged, spec);
+    me.stumbled = submitted.as_ref().is_err_and(|e| e.exit != Exit::Conflict);
     if submitted.is_ok() && id.is_none() {
         remember_number(queue, submitted.as_ref().map_or("", Submitted::id));
     }

@@ -281,7 +281,8 @@ impl Checker {
                     Next::Blocked(m) if !hints.leads_to(id, m) && !hints.blocked(id, m) => {
                         return Err(format!("I7: {id}.{m} is blocked, and nothing remembers it"));
                     }
-                    Next::CancelDue(m) => {
+                    // Whoever follows a hint to it, cancels it.
+                    Next::CancelDue(m) if !hints.leads_to(id, m) && !hints.blocked(id, m) => {
                         return Err(format!(
                             "I14: {id}.{m} must be cancelled, and nothing remembers it"
                         ));

@@ -227,7 +227,7 @@ fn reboot(runner: &mut Runner, machine: usize) {
     }
     for job in 0..world.jobs.len() {
         let owner = world.jobs[job].owner;
-        if world.processes[owner].machine == machine {
+        if world.jobs[job].alive && world.processes[owner].machine == machine {
             world.jobs[job].alive = false;
             let job = &world.jobs[job];
             let (task, n) = (job.task.clone(), job.n);

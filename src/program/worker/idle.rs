@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::queue::ids::short;
 use crate::queue::ready::Candidate;
 use crate::queue::tasks::Phase;
-use crate::queue::{control, procs, sweep};
+use crate::queue::{board, control, procs, sweep};
 use crate::run::attempt;
 use crate::sys::wake::{Wake, Watch};
 
@@ -97,10 +97,12 @@ impl Worker {
     }
 
     /// Whether nothing can become ready any more without a person: nobody works, nothing waits for
-    /// a time, nothing lies in incoming/, and a sweep over all tasks finds nothing to claim. Returns
-    /// the number of failed tasks then.
+    /// a time, nothing lies in incoming/, and a sweep over all tasks finds nothing to claim; and no
+    /// event was written meanwhile, since somebody may have claimed behind one of these looks and
+    /// failed before the next. Returns the number of failed tasks then.
     pub(super) fn nothing_left(&mut self) -> Result<Option<usize>> {
         let queue = &self.site.queue;
+        let written = board::size_of_events(queue)?;
         for wid in procs::all(queue)? {
             let run = queue.layout.proc(&wid).join("run");
             if wid != self.me.wid && !queue.list(&run)?.is_empty() {
@@ -120,7 +122,9 @@ impl Worker {
             }
         }
         let delayed = self.site.queue.list(&self.site.queue.layout.delayed())?;
-        let again = swept.running > 0 || delayed.iter().any(|e| e.name != "bell");
+        let again = swept.running > 0
+            || delayed.iter().any(|e| e.name != "bell")
+            || board::size_of_events(&self.site.queue)? != written;
         Ok((!again).then_some(swept.failed))
     }
 }
