@@ -177,7 +177,10 @@ pub fn end_of(queue: &Queue, task: &Task, k: u32) -> End {
             }
             end
         }
-        Err(_) => End { charged: charged_before(queue, task, k) + 1, ..End::lost() },
+        Err(_) => {
+            let charged = charged_before(queue, task, k).saturating_add(1);
+            End { charged, ..End::lost() }
+        }
     }
 }
 
@@ -191,7 +194,7 @@ fn charged_before(queue: &Queue, task: &Task, n: u32) -> u32 {
     let mut unreadable = 0;
     for &k in task.names.ends.range(..n).rev() {
         match read::<End>(queue, &task.dir, &format!("{k}.end")) {
-            Ok(end) => return end.charged + unreadable,
+            Ok(end) => return end.charged.saturating_add(unreadable),
             Err(_) => unreadable += 1,
         }
     }
@@ -226,12 +229,17 @@ fn phase(queue: &Queue, task: &Task) -> Phase {
         return stages(queue, task, spec, n);
     }
     match reopened(queue, task, n) {
-        Some(false) => return Phase::Pending(n + 1),
+        Some(false) => return after(n),
         Some(true) => {}
-        None if end.retry => return Phase::Pending(n + 1),
+        None if end.retry => return after(n),
         None => {}
     }
     if end.verdict == Verdict::Cancel { Phase::Cancelled(n) } else { Phase::Failed(n) }
+}
+
+/// The attempt after n. Behind the last number that there is nothing comes.
+fn after(n: u32) -> Phase {
+    n.checked_add(1).map_or(Phase::Failed(n), Phase::Pending)
 }
 
 /// What comes after a successful attempt: the wanted stages, in order.
@@ -250,7 +258,7 @@ fn stages(queue: &Queue, task: &Task, spec: &Spec, n: u32) -> Phase {
                 return Phase::Failed(n);
             }
             // A bounce with retry, or a register that cannot be read: once more.
-            _ => return Phase::Pending(n + 1),
+            _ => return after(n),
         }
     }
     Phase::Done(n)
@@ -363,6 +371,21 @@ mod tests {
         assert_eq!(task.phase(), Phase::Cancelled(3), "closed for ever");
         task.put("notes.txt", "a person's");
         assert_eq!(task.phase(), Phase::Cancelled(3));
+    }
+
+    #[test]
+    fn the_largest_numbers_do_not_turn_over() {
+        let task = ByHand::new(r#"{"v":1}"#);
+        task.put("1.claim", "{}");
+        task.put("1.end", r#"{"v":1,"verdict":"fail","retry":true,"charged":4294967295}"#);
+        task.put("2.claim", "{}");
+        task.put("2.end", "");
+        let read = look(&task.queue, "T").unwrap().unwrap();
+        assert_eq!(read.last_end.unwrap().charged, u32::MAX);
+        assert_eq!(read.phase, Phase::Pending(3));
+        task.put("4294967295.claim", "{}");
+        task.put("4294967295.end", r#"{"v":1,"verdict":"release"}"#);
+        assert_eq!(task.phase(), Phase::Failed(u32::MAX), "there is no attempt after the last");
     }
 
     #[test]
