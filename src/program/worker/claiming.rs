@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::queue::claim::{Claimed, Lease, claim};
 use crate::queue::ids::Key;
-use crate::queue::record::{End, Spec, Verdict};
+use crate::queue::record::{End, Spec, Verdict, duration};
 use crate::queue::tasks;
 use crate::run::attempt;
 use crate::sys::machine;
@@ -105,8 +105,7 @@ impl Worker {
     }
 
     pub(super) fn beat_every(&self, spec: &Spec) -> Duration {
-        let own = spec.lease_s.filter(|s| s.is_finite() && *s > 0.0);
-        let own = own.map(|s| Duration::from_secs_f64(s / 4.0));
+        let own = duration(spec.lease_s).map(|lease| lease / 4);
         let usual = Duration::from_millis(self.site.config.lease.heartbeat_ms);
         own.map_or(usual, |own| own.min(usual))
     }
