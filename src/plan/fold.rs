@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::queue::events::Event;
-use crate::queue::ids::natural_cmp;
+use crate::queue::ids::{is_task_id, natural_cmp};
 use crate::sys::clock::parse_rfc3339;
 
 use super::base::Base;
@@ -212,6 +212,10 @@ impl Board {
             self.notice(at_ms, &event.why);
             return;
         }
+        // Whatever stands in such a line, it is not about a task.
+        if !is_task_id(&event.id) {
+            return;
+        }
         if event.k == "progress" {
             let report = Report { n: event.n, at_ms, pct: event.pct, words: event.why.clone() };
             let last = self.progress.get(&event.id).map_or((0, 0), |r| (r.n, r.at_ms));
@@ -230,7 +234,9 @@ impl Board {
         if event.k == "end" && self.progress.get(&event.id).is_some_and(|r| r.n <= event.n) {
             self.progress.remove(&event.id);
         }
-        let by = if event.k == "claim" { event.by.clone() } else { String::new() };
+        // It becomes a field of a line of the checkpoint.
+        let by = Some(&event.by).filter(|by| event.k == "claim" && !by.contains(['\t', '\n']));
+        let by = by.cloned().unwrap_or_default();
         self.set(&event.id, Item { place, state, by, since_ms: at_ms });
     }
 
@@ -240,12 +246,15 @@ impl Board {
             if old.place >= item.place {
                 return;
             }
-            self.counts[index(old.state)] -= 1;
+            // A checkpoint that somebody damaged may have counted fewer.
+            let count = &mut self.counts[index(old.state)];
+            *count = count.saturating_sub(1);
             if let Some(ids) = self.some.get_mut(&old.state) {
                 ids.remove(id);
             }
         }
-        self.counts[index(item.state)] += 1;
+        let count = &mut self.counts[index(item.state)];
+        *count = count.saturating_add(1);
         let ids = self.some.entry(item.state).or_default();
         if ids.len() < SOME {
             ids.insert(id.to_owned());
@@ -282,7 +291,7 @@ fn place_of(event: &Event) -> Option<((u32, u8), State)> {
         "ready" => ((n, 3), State::Ready),
         "claim" => ((n, CLAIMED), State::Running),
         "hold" => ((n, CLAIMED), State::Held),
-        "end" if event.retry == Some(true) => ((n + 1, 0), State::Blocked),
+        "end" if event.retry == Some(true) => ((n.saturating_add(1), 0), State::Blocked),
         "end" => (
             (n, 6),
             match event.verdict.as_str() {
@@ -291,7 +300,7 @@ fn place_of(event: &Event) -> Option<((u32, u8), State)> {
                 _ => State::Failed,
             },
         ),
-        "reopen" => ((n + 1, 0), State::Blocked),
+        "reopen" => ((n.saturating_add(1), 0), State::Blocked),
         _ => return None,
     })
 }
@@ -343,6 +352,30 @@ mod tests {
         );
         assert_eq!(board.count(Done), 1);
         assert_eq!(board.count(Running), 0);
+    }
+
+    #[test]
+    fn what_is_no_task_and_what_is_no_name_is_not_put_into_lines() {
+        let mut board = Board::default();
+        for id in ["", "a\tb", "a\nb\t1\t0\tready\t0\t", "../x"] {
+            board.fold(&Event { id: id.to_owned(), ..event("submit", 0, "", None) });
+            board.fold(&Event { id: id.to_owned(), ..event("progress", 1, "", None) });
+        }
+        assert_eq!((board.ids().len(), board.progress.len()), (0, 0));
+        board.fold(&Event { by: "w1\nb\t1".to_owned(), ..event("claim", 1, "", None) });
+        assert_eq!(board.to_base().items().count(), 1);
+        assert_eq!(board.to_base().find("a"), board.get("a"));
+    }
+
+    #[test]
+    fn the_last_attempt_and_wrong_counts_do_no_harm() {
+        let mut board = Board::default();
+        board.fold(&event("end", u32::MAX, "fail", Some(true)));
+        board.fold(&event("reopen", u32::MAX, "", None));
+        assert_eq!(board.get("a").unwrap().place, (u32::MAX, 0));
+        let mut damaged = Board::of(board.to_base(), &BTreeMap::new());
+        damaged.fold(&event("claim", u32::MAX, "", None));
+        assert_eq!((damaged.count(State::Blocked), damaged.count(State::Running)), (0, 1));
     }
 
     proptest! {

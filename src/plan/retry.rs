@@ -1,6 +1,6 @@
 //! Whether there is a next attempt, what it is charged, and how long it rests.
 
-use crate::queue::record::Backoff;
+use crate::queue::record::{Backoff, SECONDS_MAX};
 
 /// Deaths by reboot that a task is forgiven. A machine that goes down twice while the same task
 /// runs may be bad luck; at the third time the task may be what brings it down.
@@ -14,10 +14,10 @@ pub fn backoff_ms(backoff: &Backoff, charged: u32, random: u64) -> u64 {
     let further = f64::from(charged.saturating_sub(1));
     let rest_s = backoff.base_s.max(0.0) * backoff.factor.max(0.0).powf(further);
     // `0 * inf` is no number; `min` takes the other side then.
-    let rest_s = rest_s.min(backoff.max_s.max(0.0));
+    let rest_s = rest_s.min(backoff.max_s.max(0.0)).min(SECONDS_MAX);
     // 53 bits are what a float holds exactly.
     let jitter = 0.5 + 0.5 * ((random >> 11) as f64) / (((1u64 << 53) - 1) as f64);
-    // Saturates; deadlines are far below.
+    // At most a century, so that a time from now on can be written.
     (rest_s * 1000.0 * jitter).round() as u64
 }
 
@@ -58,6 +58,8 @@ mod tests {
         assert_eq!(backoff_ms(&odd(0.0, f64::INFINITY, 600.0), 9, 7), 300_000);
         assert_eq!(backoff_ms(&odd(-1.0, 2.0, 600.0), 9, 7), 0);
         assert_eq!(backoff_ms(&odd(1.0, 2.0, f64::NAN), 9, 7), 0);
+        let century = (SECONDS_MAX * 1000.0) as u64;
+        assert_eq!(backoff_ms(&odd(1e300, 1.0, 1e300), 1, u64::MAX), century);
     }
 
     #[test]

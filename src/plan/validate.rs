@@ -3,11 +3,15 @@
 //! Each message names the field, says what is wrong with it and what would be right.
 
 use crate::queue::ids::{is_number, is_role, is_task_id};
-use crate::queue::record::{Backoff, Spec};
+use crate::queue::record::{Backoff, RECORD_MAX, SECONDS_MAX, Spec, to_bytes};
 use crate::sys::clock::parse_rfc3339;
 
 /// The longest title, in characters.
 pub const TITLE_MAX: usize = 500;
+
+/// The longest record of a task: what the queue adds (the submission's id, sender and time) must fit
+/// below the limit of every reader, too.
+pub const SPEC_MAX: usize = RECORD_MAX - 1024;
 
 /// Whether a task may be accepted; `id` is the one that the submitter chose, if any.
 ///
@@ -39,6 +43,12 @@ pub fn validate(id: Option<&str>, spec: &Spec) -> Result<(), String> {
     check_times(spec)?;
     if spec.review || spec.merge {
         return Err("review and merge are not available in this version: leave both out".to_owned());
+    }
+    // As it is written: with the defaults, and numbers in full.
+    if to_bytes(spec).len() > SPEC_MAX {
+        return Err(
+            "the task is longer than 1 MiB: put long texts into files of the project".into()
+        );
     }
     Ok(())
 }
@@ -154,9 +164,11 @@ fn check_environment(spec: &Spec) -> Result<(), String> {
 fn check_times(spec: &Spec) -> Result<(), String> {
     for (name, value) in [("lease_s", spec.lease_s), ("time_limit_s", spec.time_limit_s)] {
         if let Some(value) = value
-            && !(value.is_finite() && value > 0.0)
+            && !(value > 0.0 && value <= SECONDS_MAX)
         {
-            return Err(format!("{name} is {value}: a number of seconds above 0 is needed"));
+            return Err(format!(
+                "{name} is {value}: a number of seconds above 0 is needed, a century at most"
+            ));
         }
     }
     if let Some(Backoff { base_s, factor, max_s }) = spec.backoff {
@@ -240,6 +252,11 @@ mod tests {
             let message = validate(Some("W-9"), &with(change.clone())).unwrap_err();
             assert!(message.contains(says), "{change}: {message}");
         }
+        let many = |count| Spec { labels: vec!["a".to_owned(); count], ..Spec::new("t") };
+        assert_eq!(validate(None, &many(250_000)), Ok(()));
+        assert!(validate(None, &many(262_000)).unwrap_err().contains("longer than 1 MiB"));
+        let long = Spec { time_limit_s: Some(1e300), ..Spec::new("t") };
+        assert!(validate(None, &long).unwrap_err().contains("a century at most"));
         let endless = Spec { time_limit_s: Some(f64::INFINITY), ..Spec::new("t") };
         assert!(validate(None, &endless).unwrap_err().contains("time_limit_s"));
     }

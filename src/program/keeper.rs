@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::queue::evaluate::{Readiness, readiness};
 use crate::queue::ids::{Key, short};
+use crate::queue::layout::due_of;
 use crate::queue::procs::{self, Proc};
 use crate::queue::record::{self, Card, CardKind, Note};
 use crate::queue::recover::{self, Death, recover};
@@ -436,7 +437,7 @@ impl Keeper {
         let mut buckets: Vec<(u64, String)> = queue
             .list(&queue.layout.delayed())?
             .into_iter()
-            .filter_map(|e| Some((u64::from_str_radix(&e.name, 16).ok()?, e.name)))
+            .filter_map(|e| Some((due_of(&e.name)?, e.name)))
             .collect();
         buckets.sort();
         for (due_s, name) in buckets {
@@ -494,8 +495,5 @@ fn lease_ms(queue: &Queue, key: &Key, card: &Card) -> u64 {
     let path = queue.layout.task(&key.task).join("spec.json");
     let bytes = queue.fs.read(&path, 0, record::RECORD_MAX).unwrap_or_default();
     let own = record::parse::<record::Spec>(&bytes).ok().and_then(|s| s.lease_s);
-    match own.filter(|s| s.is_finite() && *s > 0.0) {
-        Some(s) => crate::run::attempt::as_ms(Duration::from_secs_f64(s)),
-        None => card.lease_ms,
-    }
+    record::duration(own).map_or(card.lease_ms, crate::run::attempt::as_ms)
 }

@@ -51,6 +51,9 @@ pub fn withdraw(queue: &Queue, file: &str) -> Result<bool> {
     }
 }
 
+/// The most workers of one queue, whatever the file says: what coord.toml allows, too.
+pub const WORKERS_MAX: usize = 10_000;
+
 /// `control/workers.json`: how many workers are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -64,13 +67,13 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// The workers' names with the role that each serves.
+    /// The workers' names with the role that each serves; at most `WORKERS_MAX`.
     pub fn slots(&self) -> Vec<(String, Option<String>)> {
         let general = (1..=self.general).map(|i| (format!("w{i}"), None));
         let roles = self.roles.iter().flat_map(|(role, count)| {
             (1..=*count).map(move |i| (format!("{role}{i}"), Some(role.clone())))
         });
-        general.chain(roles).collect()
+        general.chain(roles).take(WORKERS_MAX).collect()
     }
 }
 
@@ -83,4 +86,19 @@ pub fn wanted(queue: &Queue) -> Option<Wanted> {
 /// Says what is wanted.
 pub fn want(queue: &Queue, wanted: &Wanted) -> Result<()> {
     queue.replace(&queue.layout.control().join("workers.json"), &record::to_bytes(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_pen_does_not_start_four_billion_workers() {
+        let roles = BTreeMap::from([("tester".to_owned(), u32::MAX)]);
+        for general in [1, u32::MAX] {
+            let wanted = Wanted { general, roles: roles.clone(), until_empty: false };
+            assert_eq!(wanted.slots().len(), WORKERS_MAX);
+        }
+        assert!(Wanted::default().slots().is_empty());
+    }
 }

@@ -45,6 +45,7 @@ pub fn record(queue: &Queue, me: &mut Proc, lease: &Lease, mut end: End) -> Resu
         end.started.clone_from(&lease.at);
     }
     end.ended = queue.now();
+    let end = end.fitting();
     let staged = stage(queue, me, &lease.key, &end)?;
     step!("end.link");
     decide(queue, &lease.task, lease.key.n, &staged, &record::to_bytes(&end))

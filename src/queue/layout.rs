@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::ids::Key;
+use crate::sys::clock::LAST_MS;
 
 /// The layout that this program writes.
 pub const LAYOUT: u32 = 1;
@@ -26,6 +27,13 @@ pub struct LayoutRecord {
     /// The lowest layout number that a writer must know.
     #[serde(default)]
     pub min_writer: u32,
+}
+
+/// The unix seconds that a name in `delayed/` stands for; `None` if it is none of ours.
+pub fn due_of(name: &str) -> Option<u64> {
+    let due_s = u64::from_str_radix(name, 16).ok()?;
+    // The last year that can be written as a time is 9999: a larger number was made by a hand.
+    (due_s <= LAST_MS / 1000 + 1 && name == format!("{due_s:08x}")).then_some(due_s)
 }
 
 /// The directories that `init` makes; `layout.rs` and queue-layout.md list the same ones.
@@ -112,7 +120,7 @@ impl Layout {
     pub fn delayed_bell(&self) -> PathBuf {
         self.at("delayed/bell")
     }
-    /// `delayed/DUE`: DUE is unix seconds in eight hexadecimal digits.
+    /// `delayed/DUE`: DUE is unix seconds in eight hexadecimal digits, nine after the year 2106.
     pub fn delayed_at(&self, due_s: u64) -> PathBuf {
         self.delayed().join(format!("{due_s:08x}"))
     }
@@ -169,5 +177,22 @@ impl Layout {
         let part = |s: &str| s.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
         let (host, boot): (String, String) = (part(host_id), part(boot));
         self.at("control/boot").join(format!("{host}.{boot}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_names_are_times() {
+        for due_s in [0, 1_700_000_000, 4_294_967_296, LAST_MS / 1000] {
+            let path = Layout::new("/q".into()).delayed_at(due_s);
+            assert_eq!(due_of(path.file_name().unwrap().to_str().unwrap()), Some(due_s));
+        }
+        // The last of them is one whose milliseconds do not fit.
+        for name in ["", "bell", "6553F100", "+0000005", "5", "006553f100", "ffffffffffffffff"] {
+            assert_eq!(due_of(name), None, "{name}");
+        }
     }
 }

@@ -44,6 +44,12 @@ pub fn publish(queue: &Queue, me: &mut Proc, task: &Task, key: &Key) -> Result<b
     Ok(new)
 }
 
+/// The priority that a name in `ready/ROLE/` stands for; `None` if it is none of ours.
+pub fn priority_of(name: &str) -> Option<u8> {
+    let is_ours = name.len() == 2 && name.bytes().all(|b| b.is_ascii_digit());
+    is_ours.then(|| name.parse().ok()).flatten()
+}
+
 /// An entry that may be worth a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
@@ -172,9 +178,7 @@ impl Finder {
         };
         for role in roles {
             for entry in queue.list(&queue.layout.ready_role(&role))? {
-                let priority =
-                    Some(&entry.name).filter(|n| n.len() == 2).and_then(|n| n.parse().ok());
-                if let Some(priority) = priority {
+                if let Some(priority) = priority_of(&entry.name) {
                     levels.entry(priority).or_default().push(role.clone());
                 }
             }
@@ -246,4 +250,17 @@ pub fn remove_hints(queue: &Queue, task: &Task, key: &Key) -> Result<()> {
     let created_s = parse_rfc3339(&spec.at).unwrap_or(0) / 1000;
     let bucket = level.join(format!("{:08x}-00", created_s >> 6));
     remove(queue, &bucket.join(key.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_two_digits_are_a_priority() {
+        assert_eq!((priority_of("07"), priority_of("99")), (Some(7), Some(99)));
+        for name in ["+7", "7", "007", "7a", "bell", "²", ""] {
+            assert_eq!(priority_of(name), None, "{name}");
+        }
+    }
 }

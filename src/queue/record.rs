@@ -4,37 +4,28 @@
 //! that cannot be read as its record is an `Unreadable`, which has a defined meaning (section
 //! "Unreadable records" of queue-layout.md), never a reason to stop.
 
-use serde::de::DeserializeOwned;
+mod bytes;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::sys::host::ProcessId;
 
-/// The most bytes that a record may have.
-pub const RECORD_MAX: usize = 1 << 20;
+pub use self::bytes::{RECORD_MAX, Unreadable, parse, to_bytes};
 
-/// Why a file is not the record it should be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unreadable(pub String);
+/// The longest time that a record can ask for, in seconds: a century. Deadlines are sums, which so
+/// cannot overflow.
+pub const SECONDS_MAX: f64 = 36_525.0 * 86_400.0;
 
-/// Reads a record from the bytes of a file.
-pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
-    if bytes.is_empty() {
-        return Err(Unreadable("the file is empty".to_owned()));
-    }
-    if bytes.len() >= RECORD_MAX {
-        return Err(Unreadable("longer than 1 MiB".to_owned()));
-    }
-    serde_json::from_slice(bytes).map_err(|e| Unreadable(format!("not a record: {e}")))
-}
-
-/// The bytes of a record: one field a line, so that `cat` and `diff` serve people.
-pub fn to_bytes<T: Serialize>(record: &T) -> Vec<u8> {
-    // Serialising plain structs into memory cannot fail; an empty file would be named by fsck.
-    let mut bytes = serde_json::to_vec_pretty(record).unwrap_or_default();
-    bytes.push(b'\n');
-    bytes
+/// A number of seconds of a record as a time; `None` where it is none, or not above 0.
+pub fn duration(seconds: Option<f64>) -> Option<Duration> {
+    let seconds = seconds.filter(|s| s.is_finite() && *s > 0.0)?;
+    let duration = Duration::from_secs_f64(seconds.min(SECONDS_MAX));
+    Some(duration.max(Duration::from_millis(1)))
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -401,6 +392,19 @@ impl End {
         }
     }
 
+    /// Leaves out what would make the record too long to be read: it would mean `lost`, and what was
+    /// done would be done once more. The result stays in the attempt's `n.out/`.
+    #[must_use]
+    pub fn fitting(mut self) -> End {
+        if to_bytes(&self).len() >= RECORD_MAX {
+            self.result.value = Value::Null;
+            self.context.clear();
+            self.why = self.why.chars().take(1000).collect();
+            self.why.push_str(" (the rest is too long to be recorded)");
+        }
+        self
+    }
+
     /// What an unreadable end register means, to everyone.
     pub fn lost() -> End {
         End { why: "the register cannot be read".to_owned(), ..End::new(Verdict::Lost, true) }
@@ -460,37 +464,4 @@ pub enum StageVerdict {
     Pass,
     /// Send it back.
     Bounce,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unknown_fields_survive() {
-        let text = br#"{"v":1,"title":"x","priority":5,"max_attempts":1,"later":{"a":[1]}}"#;
-        let spec: Spec = parse(text).unwrap();
-        let again: Spec = parse(&to_bytes(&spec)).unwrap();
-        assert_eq!(spec, again);
-        assert_eq!(again.more["later"]["a"][0], 1);
-    }
-
-    #[test]
-    fn any_bytes_are_read() {
-        for bytes in [&b""[..], b"\0\0", b"[]", b"{}", b"{\"v\":", b"\xff\xfe", b"null", b"7"] {
-            let _spec: Result<Spec, _> = parse(bytes);
-            let _card: Result<Card, _> = parse(bytes);
-            let _end: Result<End, _> = parse(bytes);
-            assert!(parse::<Card>(bytes).is_err());
-            assert!(parse::<End>(bytes).is_err());
-        }
-    }
-
-    #[test]
-    fn meaning_ignores_the_sender() {
-        let a = Spec { uid: "1".into(), by: "anna".into(), ..Spec::new("t") };
-        let b = Spec { uid: "2".into(), by: "bob".into(), ..Spec::new("t") };
-        assert!(a.same_meaning(&b));
-        assert!(!a.same_meaning(&Spec { priority: 1, ..b }));
-    }
 }

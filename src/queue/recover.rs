@@ -12,7 +12,8 @@ use crate::sys::fs::is_absent;
 
 use super::Queue;
 use super::end::{self, Ended};
-use super::ids::Key;
+use super::events::{self, Event};
+use super::ids::{Key, is_task_id};
 use super::procs::{self, Proc};
 use super::record::{self, Card, CardKind, End, Note, RECORD_MAX, Verdict};
 use super::register::publish;
@@ -73,11 +74,17 @@ pub fn recover(queue: &Queue, me: &mut Proc, wid: &str, death: Death) -> Result<
         procs::dissolve(queue, wid);
     } else {
         // It may go on after this look: what it wants to be settled is settled, and stays noted.
-        for id in names.iter().filter_map(|name| name.strip_prefix("_settle.")) {
+        for id in names.iter().filter_map(|name| task_after("_settle.", name)) {
             settle(queue, me, id)?;
         }
     }
     Ok(back)
+}
+
+/// The task that an intent is about. A name that some hand made may say `..`, and must not lead out
+/// of tasks/.
+fn task_after<'a>(prefix: &str, name: &'a str) -> Option<&'a str> {
+    name.strip_prefix(prefix).filter(|id| is_task_id(id))
 }
 
 /// The redo records of a process that is certainly dead. Another keeper may be at the same: what is
@@ -98,13 +105,13 @@ fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()
         if name.ends_with(".tmp") {
             step!("recover.tmp");
             queue.discard(&path)?;
-        } else if let Some(id) = name.strip_prefix("_submit.") {
+        } else if let Some(id) = task_after("_submit.", name) {
             step!("recover.submit");
             submit::resume(queue, me, &path, id)?;
         } else if let Some(uid) = name.strip_prefix("_in.") {
             step!("recover.incoming");
             incoming::resume(queue, me, &path, uid)?;
-        } else if let Some(id) = name.strip_prefix("_settle.") {
+        } else if let Some(id) = task_after("_settle.", name) {
             step!("recover.settle");
             settle(queue, me, id)?;
             end::retell(queue, me, id)?;
@@ -191,6 +198,10 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
     let ended = task.names.ends.contains(&key.n);
     let mut late = task.names.lates.contains(&key.n);
     let mut back = false;
+    if own && stands && !ended {
+        // It may have died before it told of it, and no end will.
+        events::append(queue, me, Event { by: wid.to_owned(), ..Event::of("hold", key) });
+    }
     if own && endable && (!ended || queue.fs.exists(&staged)) {
         (late, back) = decide(queue, me, &task, key, claimer.as_ref(), death, &staged)?;
     }
@@ -289,4 +300,30 @@ pub fn expire_orphan(queue: &Queue, me: &mut Proc, task: &Task, n: u32) -> Resul
     decide(queue, me, task, &key, claimer.as_ref(), Death::Gone, &none)?;
     end::announce(queue, me, &key, false)?;
     queue.discard(&intent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::procs::Identity;
+    use crate::sys::fs::{Fs, RealFs};
+    use crate::sys::host::Platform;
+
+    #[test]
+    fn intents_that_name_no_task_do_not_lead_out_of_tasks() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("q");
+        let queue = crate::queue::init::init(&root, Platform::real()).unwrap();
+        let mut me = Proc::register(&queue, &Identity::plain("m", CardKind::Monitor)).unwrap();
+        let dead = Proc::register(&queue, &Identity::plain("w", CardKind::Worker)).unwrap();
+        for name in ["_submit...", "_submit.", "_settle..."] {
+            RealFs.create(&dead.run(name), br#"{"v":1,"uid":"x"}"#, 0o444).unwrap();
+        }
+        recover(&queue, &mut me, &dead.wid, Death::Gone).unwrap();
+        assert!(
+            !queue.fs.exists(&root.join("spec.json"))
+                && !queue.fs.exists(&root.join("tasks/spec.json"))
+        );
+        assert!(!queue.fs.exists(dead.dir()), "nothing of them stays");
+    }
 }

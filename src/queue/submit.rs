@@ -243,20 +243,24 @@ fn link_spec(queue: &Queue, id: &str, staged: &Path, spec: &Spec) -> Result<Link
     }
 }
 
+/// The largest number that the counter starts behind. A hint or a directory that says more was made
+/// by a hand, and to count on from it would leave no numbers.
+const NUMBER_MAX: u64 = 1_000_000_000_000;
+
 /// Where the counter starts: the hint, or behind the largest number there is.
 fn first_number(queue: &Queue) -> Result<u64> {
     let hint = queue.fs.read(&queue.layout.next_id(), 0, 32).ok();
     let hint = hint.and_then(|b| String::from_utf8(b).ok()?.trim().parse().ok());
-    if let Some(next) = hint {
+    if let Some(next) = hint.filter(|next| (1..=NUMBER_MAX).contains(next)) {
         return Ok(next);
     }
     let numbers = tasks::ids(queue)?;
-    let largest = numbers.iter().filter(|id| is_number(id)).filter_map(|id| id.parse().ok()).max();
-    Ok(largest.unwrap_or(0) + 1)
+    let numbers = numbers.iter().filter(|id| is_number(id)).filter_map(|id| id.parse().ok());
+    Ok(numbers.filter(|number| *number < NUMBER_MAX).max().unwrap_or(0) + 1)
 }
 
 fn next_number(id: &str) -> String {
-    (id.parse::<u64>().unwrap_or(0) + 1).to_string()
+    id.parse::<u64>().unwrap_or(0).saturating_add(1).to_string()
 }
 
 /// Only a hint: a stale one costs failed links, none at all one listing.
@@ -291,5 +295,29 @@ pub fn resume(queue: &Queue, me: &mut Proc, staged: &Path, id: &str) -> Result<(
         // Its id was given to another task meanwhile; nobody was told that it was accepted.
         Err(e) if e.exit == Exit::Conflict => Ok(()),
         other => other.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_go_on_from_what_programs_gave_out() {
+        use crate::sys::fs::{Fs, RealFs};
+        use crate::sys::host::Platform;
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("q");
+        let queue = crate::queue::init::init(&root, Platform::real()).unwrap();
+        RealFs.mkdir(&queue.layout.task("18446744073709551615")).unwrap();
+        RealFs.mkdir(&queue.layout.task("7")).unwrap();
+        assert_eq!(first_number(&queue).unwrap(), 8);
+        for hint in ["18446744073709551615", "0", "x"] {
+            RealFs.create(&queue.layout.next_id(), hint.as_bytes(), 0o644).unwrap();
+            assert_eq!(first_number(&queue).unwrap(), 8, "{hint}");
+        }
+        RealFs.create(&queue.layout.next_id(), b"12\n", 0o644).unwrap();
+        assert_eq!(first_number(&queue).unwrap(), 12);
+        assert_eq!(next_number("18446744073709551615"), "18446744073709551615");
     }
 }

@@ -81,10 +81,25 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
             failed = failed.or(Some(e));
         }
     }
+    remove_unblocked(queue)?;
     match failed {
         Some(e) => Err(e),
         None => Ok(swept),
     }
+}
+
+/// Entries of blocked/ whose attempt is not pending any more: made by a slow settle behind a faster
+/// one. Nothing would ever look for them.
+fn remove_unblocked(queue: &Queue) -> Result<()> {
+    for entry in queue.list(&queue.layout.blocked())? {
+        let Some(key) = Key::parse(&entry.name) else { continue };
+        let Some(task) = tasks::look(queue, &key.task)? else { continue };
+        if task.phase.is_over() || task.names.claims.contains(&key.n) {
+            step!("sweep.unblock");
+            queue.discard(&queue.layout.blocked_entry(&key))?;
+        }
+    }
+    Ok(())
 }
 
 /// Looks at one task.

@@ -197,7 +197,10 @@ pub fn end_of(queue: &Queue, task: &Task, k: u32) -> Result<End> {
             }
             end
         }
-        Err(_) => End { charged: charged_before(queue, task, k)? + 1, ..End::lost() },
+        Err(_) => {
+            let charged = charged_before(queue, task, k)?.saturating_add(1);
+            End { charged, ..End::lost() }
+        }
     })
 }
 
@@ -211,7 +214,7 @@ fn charged_before(queue: &Queue, task: &Task, n: u32) -> Result<u32> {
     let mut unreadable = 0;
     for &k in task.names.ends.range(..n).rev() {
         match read::<End>(queue, &task.dir, &format!("{k}.end"))? {
-            Ok(end) => return Ok(end.charged + unreadable),
+            Ok(end) => return Ok(end.charged.saturating_add(unreadable)),
             Err(_) => unreadable += 1,
         }
     }
@@ -248,12 +251,17 @@ fn phase(queue: &Queue, task: &Task) -> Result<Phase> {
         return stages(queue, task, spec, n);
     }
     match reopened(queue, task, n)? {
-        Some(false) => return Ok(Phase::Pending(n + 1)),
+        Some(false) => return Ok(after(n)),
         Some(true) => {}
-        None if end.retry => return Ok(Phase::Pending(n + 1)),
+        None if end.retry => return Ok(after(n)),
         None => {}
     }
     Ok(if end.verdict == Verdict::Cancel { Phase::Cancelled(n) } else { Phase::Failed(n) })
+}
+
+/// The attempt after n. Behind the last number that there is nothing comes.
+fn after(n: u32) -> Phase {
+    n.checked_add(1).map_or(Phase::Failed(n), Phase::Pending)
 }
 
 /// What comes after a successful attempt: the wanted stages, in order.
@@ -272,7 +280,7 @@ fn stages(queue: &Queue, task: &Task, spec: &Spec, n: u32) -> Result<Phase> {
                 return Ok(Phase::Failed(n));
             }
             // A bounce with retry, or a register that cannot be read: once more.
-            _ => return Ok(Phase::Pending(n + 1)),
+            _ => return Ok(after(n)),
         }
     }
     Ok(Phase::Done(n))
@@ -384,6 +392,21 @@ mod tests {
         assert_eq!(task.phase(), Phase::Cancelled(3), "closed for ever");
         task.put("notes.txt", "a person's");
         assert_eq!(task.phase(), Phase::Cancelled(3));
+    }
+
+    #[test]
+    fn the_largest_numbers_do_not_turn_over() {
+        let task = ByHand::new(r#"{"v":1}"#);
+        task.put("1.claim", "{}");
+        task.put("1.end", r#"{"v":1,"verdict":"fail","retry":true,"charged":4294967295}"#);
+        task.put("2.claim", "{}");
+        task.put("2.end", "");
+        let read = look(&task.queue, "T").unwrap().unwrap();
+        assert_eq!(read.last_end.unwrap().charged, u32::MAX);
+        assert_eq!(read.phase, Phase::Pending(3));
+        task.put("4294967295.claim", "{}");
+        task.put("4294967295.end", r#"{"v":1,"verdict":"release"}"#);
+        assert_eq!(task.phase(), Phase::Failed(u32::MAX), "there is no attempt after the last");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::queue::Queue;
 use crate::queue::claim::Lease;
 use crate::queue::procs::Proc;
-use crate::queue::record::{End, Spec};
+use crate::queue::record::{End, Spec, duration};
 use crate::step;
 use crate::sys::child;
 
@@ -111,8 +111,7 @@ pub fn as_ms(time: Duration) -> u64 {
 }
 
 fn limit(site: &Site, spec: &Spec) -> Option<Duration> {
-    let own = spec.time_limit_s.filter(|s| s.is_finite() && *s > 0.0).map(Duration::from_secs_f64);
-    own.or(site.config.limits.timeout_ms.map(Duration::from_millis))
+    duration(spec.time_limit_s).or(site.config.limits.timeout_ms.map(Duration::from_millis))
 }
 
 type Prepared = (Vec<String>, BTreeMap<String, String>, Workplace);

@@ -53,13 +53,17 @@ impl Clock for RealClock {
     }
 }
 
-/// A time for people and files: RFC 3339, UTC, milliseconds.
+/// The last millisecond that RFC 3339 can say: it has years of four digits.
+pub const LAST_MS: u64 = 253_402_300_799_999;
+
+/// A time for people and files: RFC 3339, UTC, milliseconds. What is later is told as the last.
 pub fn rfc3339(ms: u64) -> String {
+    let ms = ms.min(LAST_MS);
     let secs = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
     let nanos = u32::try_from(ms % 1000).unwrap_or(0) * 1_000_000;
     match chrono::DateTime::<chrono::Utc>::from_timestamp(secs, nanos) {
         Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-        None => "9999-12-31T23:59:59.000Z".to_owned(),
+        None => "9999-12-31T23:59:59.999Z".to_owned(),
     }
 }
 
@@ -75,5 +79,19 @@ pub fn local_hms(ms: u64) -> String {
     match chrono::DateTime::<chrono::Utc>::from_timestamp(secs, 0) {
         Some(time) => time.with_timezone(&chrono::Local).format("%H:%M:%S").to_string(),
         None => "?".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_that_is_written_can_be_read() {
+        for ms in [0, 1, 1_700_000_000_123, LAST_MS] {
+            assert_eq!(parse_rfc3339(&rfc3339(ms)), Some(ms));
+        }
+        assert_eq!(rfc3339(LAST_MS + 1), "9999-12-31T23:59:59.999Z");
+        assert_eq!(rfc3339(u64::MAX), rfc3339(LAST_MS));
     }
 }

@@ -241,6 +241,7 @@ const APART: &[&str] = &[
     "submit.rekey",
     "sweep.orphan",
     "sweep.rmdir",
+    "sweep.unblock",
 ];
 
 #[test]

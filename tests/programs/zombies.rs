@@ -245,6 +245,19 @@ fn killed_while_a_stale_hint_is_removed() {
 }
 
 #[test]
+fn killed_while_a_stale_entry_of_blocked_is_removed() {
+    let s = Sandbox::new();
+    let id = s.add(&["--id", "A"], "true");
+    s.work().ok();
+    // As after a boot: the sweep is the first to look.
+    s.sh("touch .coord/blocked/A.1 && rm .coord/control/boot/*");
+    s.coord(&["fsck", "--strict"]).exits(1);
+    killed(planned(&s, "sweep.unblock:crash", &["work", "--until-empty"]));
+    heals(&s);
+    assert_eq!(s.state(&id), "done");
+}
+
+#[test]
 fn an_empty_directory_of_a_task_goes_when_it_is_old() {
     let s = Sandbox::new();
     s.sh("mkdir .coord/tasks/gone && touch -d '2 hours ago' .coord/tasks/gone");

@@ -2,8 +2,6 @@
 //! clocks and machines in memory. Every call is a point at which another process may go first, the
 //! process may die, stop or get an error. See docs/correctness.md.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 mod checker;
 mod choices;
 mod disk;

@@ -175,7 +175,11 @@ impl Tasks {
         let run = task.names["spec.json"]["on_dep_dead"] == "run";
         let open = self.direct(id).into_iter().filter(|on| {
             let on = on.split('@').next().unwrap_or(on);
-            !(self.is_done(on) || (run && self.over(on)))
+            // With `run`, a dead one counts; it may be reopened behind that look.
+            let dead = || {
+                self.over(on) || self.get(on).is_some_and(|t| t.attempts("reopen").next().is_some())
+            };
+            !(self.is_done(on) || (run && dead()))
         });
         open.collect()
     }

@@ -304,52 +304,25 @@ fn settle(runner: &mut Runner) {
         world.fs.disk().links_max = 65_000;
         world.machines.len()
     };
-    for machine in 0..machines {
-        let name = format!("last{machine}");
-        runner.start(&name, machine, programs::worker(&name, true, 60_000));
-    }
-    let finished = |runner: &Runner| {
-        let world = runner.world();
-        let last = world.processes.iter().filter(|p| p.name.starts_with("last"));
-        last.clone().all(|p| p.state == crate::world::State::Dead)
-    };
-    let mut rounds = 0;
-    while !finished(runner) && rounds < REST.0 / 100 {
-        runner.run(100, REST.1, |_| {});
-        if runner.world().violation.is_some() {
-            return;
-        }
-        rounds += 1;
-    }
-    if !finished(runner) {
-        let mut world = runner.world();
-        let mut checker = std::mem::take(&mut world.checker);
-        let why = checker.at_rest(&world).err().unwrap_or_default();
-        world.checker = checker;
-        world.violate(format!("it does not come to rest: {why}"));
+    if !finish(runner, machines, "last") {
         return;
     }
-    // Everybody leaves.
-    runner.alone(
-        "drain",
-        0,
-        Box::new(|seat| {
-            let path = Path::new(ROOT).join("control/drain");
-            seat.platform().fs.touch(&path).expect("a sound disk");
-        }),
-    );
+    // Everybody leaves; what they leave behind is for the next to look.
+    let drain = Path::new(ROOT).join("control/drain");
     {
         let mut world = runner.world();
+        let touched = world.fs.disk().create(&drain, 1);
+        touched.expect("a sound disk");
         for process in &mut world.processes {
             process.wakes.push(Wake::Signal(libc::SIGTERM));
         }
     }
     let rest = runner.run(REST.0, REST.1, |_| {});
-    if runner.world().violation.is_some() {
-        return;
-    }
     if !rest {
         runner.world().violate("the programs do not leave".to_owned());
+    }
+    runner.world().fs.disk().unlink(&drain, 1).expect("a sound disk");
+    if runner.world().violation.is_some() || !finish(runner, machines, "plain") {
         return;
     }
     let verdict = {
@@ -364,4 +337,32 @@ fn settle(runner: &mut Runner) {
         return;
     }
     runner.alone("fsck", 0, programs::inspect());
+}
+
+/// `coord work --until-empty` on each machine. False: a rule was broken, or it does not come to rest.
+fn finish(runner: &mut Runner, machines: usize, name: &str) -> bool {
+    for machine in 0..machines {
+        let name = format!("{name}{machine}");
+        runner.start(&name, machine, programs::worker(&name, true, 60_000));
+    }
+    let finished = |runner: &Runner| {
+        let world = runner.world();
+        let mut own = world.processes.iter().filter(|p| p.name.starts_with(name));
+        own.all(|p| p.state == crate::world::State::Dead)
+    };
+    for _ in 0..REST.0 / 100 {
+        runner.run(100, REST.1, |_| {});
+        if runner.world().violation.is_some() {
+            return false;
+        }
+        if finished(runner) {
+            return true;
+        }
+    }
+    let mut world = runner.world();
+    let mut checker = std::mem::take(&mut world.checker);
+    let why = checker.at_rest(&world).err().unwrap_or_default();
+    world.checker = checker;
+    world.violate(format!("it does not come to rest: {why}"));
+    false
 }

@@ -1,11 +1,9 @@
 //! Claiming and starting: from the ready list to a running command.
 
-use std::time::Duration;
-
 use crate::error::Result;
 use crate::queue::claim::{Claimed, Lease, claim};
 use crate::queue::ids::Key;
-use crate::queue::record::{End, Spec, Verdict};
+use crate::queue::record::{End, Spec, Verdict, duration};
 use crate::queue::tasks;
 use crate::run::attempt;
 use crate::sys::wake::Watch;
@@ -104,8 +102,7 @@ impl Worker {
     }
 
     pub(super) fn beat_every_ms(&self, spec: &Spec) -> u64 {
-        let own = spec.lease_s.filter(|s| s.is_finite() && *s > 0.0);
-        let own_ms = own.map(|s| attempt::as_ms(Duration::from_secs_f64(s / 4.0)));
+        let own_ms = duration(spec.lease_s).map(|lease| attempt::as_ms(lease / 4));
         let usual_ms = self.site.config.lease.heartbeat_ms;
         own_ms.map_or(usual_ms, |own_ms| own_ms.min(usual_ms))
     }

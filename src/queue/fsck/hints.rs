@@ -9,6 +9,7 @@ use crate::error::Result;
 use super::super::Queue;
 use super::super::evaluate::Readiness;
 use super::super::ids::{Key, is_role};
+use super::super::layout::due_of;
 use super::super::tasks::Phase;
 use super::{Severity, Survey};
 
@@ -49,7 +50,7 @@ pub(super) fn all(queue: &Queue) -> Result<Vec<Hint>> {
         }
     }
     for bucket in names(queue, &queue.layout.delayed())? {
-        if let Ok(due_s) = u64::from_str_radix(&bucket, 16) {
+        if let Some(due_s) = due_of(&bucket) {
             take(Index::Delayed(due_s), queue.layout.delayed().join(bucket))?;
         }
     }

@@ -1,6 +1,7 @@
 //! `tasks/`: every register must be readable, and allowed by those below it (I2, I3, I4).
 
 use std::collections::{BTreeSet, HashSet};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -159,7 +160,7 @@ fn permitted(survey: &mut Survey<'_>, task: &Task) -> Result<()> {
         let what = format!("attempts {first} and {second} were both done");
         survey.add(Severity::Error, "I4", &at(second, "end"), what, kept);
     }
-    if let Some(&above) = names.claims.range(first + 1..).next() {
+    if let Some(&above) = names.claims.range((Excluded(first), Unbounded)).next() {
         let what = format!("attempt {above} was claimed although attempt {first} was done");
         survey.add(Severity::Error, "I4", &at(above, "claim"), what, kept);
     }

@@ -357,3 +357,13 @@ fn a_missing_directory_or_bell() {
     bench.write("layout.json", b"");
     bench.finds(Severity::Error, "layout", "layout.json");
 }
+
+#[test]
+fn a_time_after_the_year_2106_is_in_order() {
+    let bench = bench();
+    let not_before = Some("9999-12-31T23:59:59Z".to_owned());
+    let spec = Spec { sh: "true".to_owned(), not_before, ..Spec::new("t") };
+    bench.act(|me| submit::submit(&bench.queue, me, Some("W-1"), spec).unwrap());
+    assert!(bench.path("delayed/3afff4417f/W-1.1").exists());
+    assert_eq!(bench.check(true), []);
+}

@@ -5,7 +5,8 @@ use std::path::Path;
 use walkdir::{DirEntry, WalkDir};
 
 use super::super::ids::{Key, is_role, is_task_id};
-use super::super::layout::{DIRECTORIES, LAYOUT, LayoutRecord};
+use super::super::layout::{DIRECTORIES, LAYOUT, LayoutRecord, due_of};
+use super::super::ready::priority_of;
 use super::super::tasks::Names;
 use super::super::{record, sweep};
 use super::{Severity, Survey, procs};
@@ -159,7 +160,7 @@ fn class(parts: &[&str]) -> Class {
         ["blocked", name] if Key::parse(name).is_some() => Class::File,
         ["ready" | "delayed" | "procs", "bell"] => Class::File,
         ["ready", rest @ ..] => ready(rest),
-        ["delayed", due] if is_hex(due, 8) => Class::Dir,
+        ["delayed", due] if due_of(due).is_some() => Class::Dir,
         ["delayed", _, name] if Key::parse(name).is_some() => Class::File,
         ["procs", _] => Class::Dir,
         ["procs", _, rest @ ..] => process(rest),
@@ -199,7 +200,7 @@ fn ready(rest: &[&str]) -> Class {
     match rest {
         [role] if is_role(role) => Class::Dir,
         [_, "bell"] => Class::File,
-        [_, level] if level.len() == 2 && level.parse::<u8>().is_ok() => Class::Dir,
+        [_, level] if priority_of(level).is_some() => Class::Dir,
         [_, _, bucket] => match bucket.split_once('-') {
             Some((time, lane)) if is_hex(time, 8) && is_hex(lane, 2) => Class::Dir,
             _ => Class::Foreign,
