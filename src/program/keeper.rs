@@ -27,6 +27,7 @@ use crate::queue::recover::{self, Death, recover};
 use crate::queue::settle::settle;
 use crate::queue::tasks::{self, Phase};
 use crate::queue::{Queue, events, incoming, sweep};
+use crate::rule;
 use crate::step;
 use crate::sys::alive::EnvMark;
 use crate::sys::wake::{Wake, Watch};
@@ -67,6 +68,8 @@ pub struct Keeper {
     incoming_due_ms: Option<u64>,
     started: bool,
     busy: bool,
+    /// Of the mutation `R5.order` only: attempts that a process had not claimed when it lived.
+    unclaimed: Vec<Key>,
     /// A look failed half-way: intents of this process may be left behind.
     stumbled: bool,
     /// Attempts taken back, and tasks accepted from incoming/, for whoever reports.
@@ -90,6 +93,7 @@ impl Keeper {
             incoming_due_ms: None,
             started: false,
             busy: false,
+            unclaimed: Vec::new(),
             stumbled: false,
             report: Vec::new(),
         }
@@ -283,8 +287,15 @@ impl Keeper {
                 return Ok(Some(Death::Gone));
             }
         }
+        if !rule!("R5.order") {
+            // What is seen of its claims before its death counts afterwards.
+            self.unclaimed = recover::unclaimed(queue, wid)?;
+        }
         let Some(watched) = self.watched.get(wid) else { return Ok(None) };
         if watched.local && !queue.host.is_alive(watched.card.process()) {
+            for key in std::mem::take(&mut self.unclaimed) {
+                queue.discard(&dir.join("run").join(key.to_string()))?;
+            }
             return Ok(Some(Death::Gone));
         }
         if let Ok(bytes) = queue.fs.read(&dir.join("end"), 0, record::RECORD_MAX) {

@@ -10,6 +10,7 @@
 //! 7. append the event.
 
 use crate::error::Result;
+use crate::rule;
 use crate::step;
 
 use super::Queue;
@@ -80,7 +81,7 @@ pub fn claim(
         return Ok(Claimed::Stale);
     };
     let Ok(spec) = task.spec.clone() else { return Ok(Claimed::Unsuited) };
-    if task.phase != Phase::Pending(key.n) || me.won.contains(key) {
+    if task.phase != Phase::Pending(key.n) || (me.won.contains(key) && rule!("R2.own")) {
         // Only what is certain: a listing that lags behind (shared file systems) may not show yet
         // that the attempt before has ended.
         let past = match task.phase {
@@ -198,9 +199,11 @@ fn take(
     };
     // "Ours" alone is not a win: it may be an old claim of ours whose attempt has ended (R2).
     let over = queue.fs.exists(&task.dir.path.join(format!("{}.end", key.n)));
-    if held != Held::Ours || over {
+    if held != Held::Ours || (over && rule!("R2.own")) {
         step!("claim.help");
-        settle(queue, me, &key.task)?;
+        if rule!("R4.loser") {
+            settle(queue, me, &key.task)?;
+        }
         step!("claim.drop_intent");
         queue.discard(&intent)?;
         return Ok(Claimed::Lost);

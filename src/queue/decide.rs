@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::rule;
 use crate::step;
 use crate::sys::alive::EnvMark;
 
@@ -119,7 +120,7 @@ fn cancel_claimed(
         }
     }
     // Acknowledged only if the attempt still runs: who ends it from now on sees the request.
-    if queue.fs.exists(&task.dir.path.join(format!("{n}.end"))) {
+    if rule!("R6.cancel") && queue.fs.exists(&task.dir.path.join(format!("{n}.end"))) {
         return Ok(false);
     }
     if how == How::Ask {

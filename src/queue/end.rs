@@ -9,6 +9,7 @@
 //! 4. event, then drop the staged verdict and the intent.
 
 use crate::error::{Cannot, Result};
+use crate::rule;
 use crate::step;
 
 use super::Queue;
@@ -91,7 +92,14 @@ pub fn decide(
 /// Follow-ups, event, and the end of the intent. Steps 3 and 4. `late`: our verdict came too late.
 pub fn finish(queue: &Queue, me: &mut Proc, lease: &Lease, late: bool) -> Result<()> {
     let key = lease.key.clone();
-    announce(queue, me, &key, late)?;
+    if !rule!("R4.owner") {
+        // Dropped before its follow-ups exist.
+        queue.discard(&me.run(&format!("{key}.end")))?;
+        queue.discard(&me.intent(&key))?;
+    }
+    if rule!("R4.fenced") || !late {
+        announce(queue, me, &key, late)?;
+    }
     step!("end.unstage");
     queue.discard(&me.run(&format!("{key}.end")))?;
     step!("end.drop_intent");

@@ -3,10 +3,12 @@
 //! The order is what makes it safe (R5): first the death is observed, then the registers are read,
 //! and only then is an intent dropped. What was read before the death licenses nothing.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::error::{Cannot, Result};
 use crate::plan::retry;
+use crate::rule;
 use crate::step;
 use crate::sys::fs::is_absent;
 
@@ -49,7 +51,7 @@ impl Death {
     }
     /// Whether it is certain that the process claims nothing any more.
     fn is_certain(self) -> bool {
-        self != Death::Lease
+        self != Death::Lease || !rule!("R5.lease")
     }
 }
 
@@ -62,11 +64,15 @@ pub fn recover(queue: &Queue, me: &mut Proc, wid: &str, death: Death) -> Result<
     let run = queue.layout.proc(wid).join("run");
     let names: Vec<String> = queue.list(&run)?.into_iter().map(|e| e.name).collect();
     let mut back = Vec::new();
-    for name in names.iter().filter(|n| !n.starts_with('_') && !n.ends_with(".tmp")) {
-        if let Some(key) = Key::parse(name)
-            && claim_of_dead(queue, me, wid, &key, death)?
-        {
+    for key in attempts(&names) {
+        if claim_of_dead(queue, me, wid, &key, death)? {
             back.push(key);
+        }
+    }
+    if !rule!("R3") {
+        // `rm run/*`: whatever it is by now.
+        for entry in queue.list(&run)? {
+            queue.discard(&run.join(entry.name))?;
         }
     }
     if death.is_certain() {
@@ -85,6 +91,25 @@ pub fn recover(queue: &Queue, me: &mut Proc, wid: &str, death: Death) -> Result<
 /// of tasks/.
 fn task_after<'a>(prefix: &str, name: &'a str) -> Option<&'a str> {
     name.strip_prefix(prefix).filter(|id| is_task_id(id))
+}
+
+/// The attempts that intents name. A staged end counts by itself: a process that repeats the last
+/// steps of an end may die when its intent has gone already.
+fn attempts(names: &[String]) -> BTreeSet<Key> {
+    let own = names.iter().filter(|name| !name.starts_with('_'));
+    own.filter_map(|name| Key::parse(name.strip_suffix(".end").unwrap_or(name))).collect()
+}
+
+/// The attempts that a process wants and has not claimed. For the mutation `R5.order`.
+pub fn unclaimed(queue: &Queue, wid: &str) -> Result<Vec<Key>> {
+    let mut all = Vec::new();
+    for key in procs::claims(queue, wid) {
+        let task = tasks::look(queue, &key.task)?;
+        if !task.is_some_and(|task| task.names.claims.contains(&key.n)) {
+            all.push(key);
+        }
+    }
+    Ok(all)
 }
 
 /// The redo records of a process that is certainly dead. Another keeper may be at the same: what is
@@ -130,7 +155,7 @@ fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()
 pub fn own_intents(queue: &Queue, me: &mut Proc) -> Result<()> {
     let run = me.run("");
     let names: Vec<String> = queue.list(&run)?.into_iter().map(|e| e.name).collect();
-    for key in names.iter().filter(|n| !n.starts_with('_')).filter_map(|n| Key::parse(n)) {
+    for key in attempts(&names) {
         let wid = me.wid.clone();
         let Some(task) = tasks::look(queue, &key.task)? else { continue };
         // A claim of another kind (to cancel) ends as that kind does, below.
@@ -206,7 +231,9 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
         (late, back) = decide(queue, me, &task, key, claimer.as_ref(), death, &staged)?;
     }
     // Follow-ups whatever the register says and whoever wrote it (R4); then the intent may go.
-    end::announce(queue, me, key, late)?;
+    if rule!("R4.recoverer") || !ended {
+        end::announce(queue, me, key, late)?;
+    }
     if own {
         super::ready::remove_hints(queue, &task, key)?;
     }

@@ -13,6 +13,7 @@
 use std::path::Path;
 
 use crate::error::{Cannot, Result};
+use crate::rule;
 use crate::sys::fs::{Dir, is_absent, is_no_file};
 
 use super::Queue;
@@ -36,7 +37,16 @@ pub fn publish(
     name: &str,
     ours: impl Fn(&[u8]) -> bool,
 ) -> Result<Held> {
+    if !rule!("R1") {
+        // A rename replaces: whoever comes last has it.
+        queue.fs.rename(file, &dir.path.join(name)).cannot("rename", file)?;
+        return Ok(Held::Ours);
+    }
     let answer = queue.fs.link_in(file, dir, name);
+    if !rule!("R2.readback") && !answer.as_ref().is_err_and(is_absent) {
+        // The answer of the call is believed.
+        return Ok(if answer.is_ok() { Held::Ours } else { Held::Theirs(Vec::new()) });
+    }
     if answer.is_ok() && !queue.shared {
         return Ok(Held::Ours);
     }

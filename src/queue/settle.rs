@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::rule;
 use crate::step;
 use crate::sys::fs::is_absent;
 
@@ -93,7 +94,12 @@ fn wait_for_dependencies(
         step!("settle.wait");
         link_hint(queue, task, &dir.join(&task.id))?;
     }
-    match readiness(queue, task, key.n)? {
+    let again = if rule!("R6.wait") {
+        readiness(queue, task, key.n)?
+    } else {
+        Readiness::Blocked(blockers)
+    };
+    match again {
         Readiness::Blocked(blockers) => {
             if new {
                 let on: Vec<&str> = blockers.iter().map(|b| b.on.as_str()).collect();

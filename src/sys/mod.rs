@@ -9,5 +9,6 @@ pub mod clock;
 pub mod fs;
 pub mod host;
 pub mod machine;
+pub mod rule;
 pub mod step;
 pub mod wake;

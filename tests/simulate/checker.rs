@@ -147,6 +147,9 @@ impl Checker {
         wid: &str,
         rest: &[&str],
     ) -> Broken {
+        if let (Call::Unlink, ["run", name]) = (op.call, rest) {
+            self.dropped(disk, wid, name)?;
+        }
         let owner = self.owners.get(wid).copied();
         let Some(owner) = owner.filter(|owner| *owner != me) else { return Ok(()) };
         match (op.call, rest) {
@@ -177,6 +180,23 @@ impl Checker {
                     "I10: the unclaimed intent {name} of the living {wid} was dropped"
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// I9: the intent of a claim stays until its attempt has ended.
+    fn dropped(&self, disk: &Disk, wid: &str, name: &str) -> Broken {
+        let Some((task, n)) = name.rsplit_once('.') else { return Ok(()) };
+        let dir = Path::new(ROOT).join("tasks").join(task);
+        if name.starts_with('_') || disk.find(&dir.join(format!("{n}.end"))).is_ok() {
+            return Ok(());
+        }
+        let claim = disk.find(&dir.join(format!("{n}.claim"))).and_then(|ino| disk.content(ino));
+        let card: Value =
+            claim.ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+        // A hold stands by itself.
+        if card["wid"] == wid && card["kind"] != "hold" {
+            return Err(format!("I9: the intent of {name} went before its end"));
         }
         Ok(())
     }
@@ -214,7 +234,7 @@ impl Checker {
                     ));
                 }
                 if this.claim_kind(n) == "worker" {
-                    let open = tasks.unmet(task);
+                    let open = tasks.never_met(task);
                     if !open.is_empty() {
                         return Err(format!(
                             "I13: {task}.{n} was claimed before {}",

@@ -6,6 +6,7 @@ mod checker;
 mod choices;
 mod disk;
 mod memory;
+mod mutants;
 mod platform;
 mod policy;
 mod programs;
@@ -70,4 +71,14 @@ fn replay() {
     let outcome = scenario::run(seed.parse().unwrap(), Some(script), true);
     println!("{}", outcome.trace.join("\n"));
     println!("{:?}", outcome.violation);
+}
+
+#[test]
+fn search() {
+    if std::env::var_os("COORD_SEARCH").is_none() {
+        return;
+    }
+    for (rule, _, _) in mutants::RULES {
+        println!("{rule}: {:?}", mutants::catch(rule, 1, mutants::WITHIN));
+    }
 }

@@ -171,15 +171,21 @@ impl Tasks {
     }
     /// Dependencies that are not met.
     pub fn unmet(&self, id: &str) -> Vec<String> {
+        self.unmet_unless(id, |on| self.over(on))
+    }
+    /// Dependencies that were not met at any time. With `run` a dead one counts, and it may be
+    /// reopened behind the look of a claimer.
+    pub fn never_met(&self, id: &str) -> Vec<String> {
+        let reopened =
+            |on: &str| self.get(on).is_some_and(|t| t.attempts("reopen").next().is_some());
+        self.unmet_unless(id, |on| self.over(on) || reopened(on))
+    }
+    fn unmet_unless(&self, id: &str, dead: impl Fn(&str) -> bool) -> Vec<String> {
         let Some(task) = self.get(id) else { return Vec::new() };
         let run = task.names["spec.json"]["on_dep_dead"] == "run";
         let open = self.direct(id).into_iter().filter(|on| {
             let on = on.split('@').next().unwrap_or(on);
-            // With `run`, a dead one counts; it may be reopened behind that look.
-            let dead = || {
-                self.over(on) || self.get(on).is_some_and(|t| t.attempts("reopen").next().is_some())
-            };
-            !(self.is_done(on) || (run && dead()))
+            !(self.is_done(on) || (run && dead(on)))
         });
         open.collect()
     }
