@@ -6,11 +6,9 @@
 
    NO_LOOK         the canceller promises without looking for n.end after it has linked n.cancel
    NO_CANCEL_DUE   settle and the claimer's first look do not care for n.cancel
-   NO_CANCEL_CAME  the claimer does not look for (n-1).cancel after its claim
    NO_HOLD_LOOK    whoever holds attempt n does not look for (n-1).cancel after his claim
    NO_KIND         recovery ends a hold like a dead worker's claim
    NO_CANCEL_KIND  recovery ends a dead canceller's claim as expired, so that the task runs again
-   NO_EVALUATE     a release publishes the next attempt itself and does not ask what else speaks against it
    NO_INTENT       a release is made without run/_settle.T
    NO_HELP         R4: recovery does not settle an attempt that had an end already
 
@@ -127,12 +125,10 @@ end_idle:
   :: won
   fi;
   ready=ready & ~BIT(n); CRASH;
-#ifndef NO_CANCEL_CAME
-  if
+  if                                    /* the look after the claim: was a cancel linked meanwhile? */
   :: n>0 && (asked & BIT(n-1)) && endr[n-1]!=CANCEL -> v=CANCEL; goto finish
   :: else
   fi;
-#endif
   d_step {                              /* the command runs */
     ran_after_cancel=(told || (promised && promised_at<n));
     ran_blocked=!d_done;
@@ -225,11 +221,7 @@ end_waits:
   noted[me]=1; CRASH;
 #endif
   END(RELEASE); CRASH;                  /* decide.end */
-#ifndef NO_EVALUATE
   settle();
-#else
-  if :: n<NA-1 -> ready=ready | BIT(n+1); CRASH :: else fi;
-#endif
   noted[me]=0;
   goto stop;
 died: skip;

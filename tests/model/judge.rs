@@ -49,7 +49,9 @@ pub fn judge(report: &str, expect: &Expect) -> Result<u64, String> {
 #[test]
 fn only_a_complete_search_passes_and_only_the_right_error_fails() {
     let said = |first: &str, errors: u8| {
-        format!("{first}\nState-vector 44 byte, depth reached 9, errors: {errors}\n      873 states, stored\n")
+        format!(
+            "{first}\nState-vector 44 byte, depth reached 9, errors: {errors}\n      873 states, stored\n"
+        )
     };
     let fail = Expect::Fail("!(lost)".to_owned());
     assert_eq!(judge(&said("", 0), &Expect::Pass), Ok(873));

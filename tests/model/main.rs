@@ -144,8 +144,11 @@ impl Progress {
 
 #[test]
 fn the_design_has_no_error_and_every_broken_variant_fails() {
-    let size =
-        if std::env::var("COORD_STRESS").is_ok_and(|s| s == "full") { Size::Full } else { Size::Ci };
+    let size = if std::env::var("COORD_STRESS").is_ok_and(|s| s == "full") {
+        Size::Full
+    } else {
+        Size::Ci
+    };
     let (models, progress) = (models(), Progress::open(size));
     let all = rows();
     let todo: Vec<&Row> = all.iter().filter(|row| size.flags(row).is_some()).collect();
@@ -210,7 +213,8 @@ fn gaps(rows: &[Row], models: &BTreeMap<String, String>, readme: &str) -> Vec<St
             faults.push(format!("{file} has no row in table.txt that must pass in CI"));
         }
         if !of().any(|row| row.expect != Expect::Pass) {
-            faults.push(format!("{file} has no row in table.txt that must fail: it proves nothing"));
+            faults
+                .push(format!("{file} has no row in table.txt that must fail: it proves nothing"));
         }
         // A flag that takes a rule out is used by some row that fails.
         let used: BTreeSet<&str> = of()
@@ -239,7 +243,8 @@ fn every_model_and_every_rule_has_its_rows() {
 
 #[test]
 fn gaps_are_found() {
-    let table = "a.pml | safety | | = | pass | all\na.pml | safety | -DNO_X | = | fail: !(lost) | X";
+    let table =
+        "a.pml | safety | | = | pass | all\na.pml | safety | -DNO_X | = | fail: !(lost) | X";
     let rows = table::parse(table).unwrap();
     let model = |text: &str| BTreeMap::from([("a.pml".to_owned(), text.to_owned())]);
     let readme = "| a.pml | – |\n| a.pml | NO_X |";
