@@ -114,11 +114,7 @@ pub fn claim(
         tracing::warn!(error = %e, "a stale hint stays");
     }
     if let Claimed::Won(lease) = &claimed {
-        if cancel_came(queue, lease) {
-            let why = format!("cancel was asked for during attempt {}", key.n - 1);
-            let end = End { why, ..End::new(Verdict::Cancel, false) };
-            end::record(queue, me, lease, end)?;
-            end::finish(queue, me, lease, false)?;
+        if serve_cancel(queue, me, lease)? {
             return Ok(Claimed::Stale);
         }
         events::append(queue, me, Event::of("claim", key));
@@ -140,7 +136,26 @@ pub fn seize(queue: &Queue, me: &mut Proc, key: &Key, kind: CardKind) -> Result<
     {
         tracing::warn!(error = %e, "a stale hint stays");
     }
+    // A hold would outlive the promise: once it is released nobody looks further back than to it.
+    if let Claimed::Won(lease) = &claimed
+        && kind != CardKind::Cancel
+        && serve_cancel(queue, me, lease)?
+    {
+        return Ok(Claimed::Stale);
+    }
     Ok(claimed)
+}
+
+/// Ends a claim as cancelled if that was promised for the attempt before. False: it was not.
+fn serve_cancel(queue: &Queue, me: &mut Proc, lease: &Lease) -> Result<bool> {
+    if !cancel_came(queue, lease) {
+        return Ok(false);
+    }
+    let why = format!("cancel was asked for during attempt {}", lease.key.n - 1);
+    let end = End { why, ..End::new(Verdict::Cancel, false) };
+    end::record(queue, me, lease, end)?;
+    end::finish(queue, me, lease, false)?;
+    Ok(true)
 }
 
 /// A cancel that was acknowledged between our first look and our claim (fault 10).
@@ -210,7 +225,7 @@ fn take(
     }
     me.won.insert(key.clone());
     let lease = Lease::new(queue, key.clone(), task, spec)?;
-    if me.is_declared_dead(queue) {
+    if rule!("R2.own") && me.is_declared_dead(queue) {
         let end = End { why: "declared dead".to_owned(), ..End::new(Verdict::Release, true) };
         end::record(queue, me, &lease, end)?;
         end::finish(queue, me, &lease, false)?;
@@ -225,5 +240,39 @@ fn cannot_claim(cause: std::io::Error, key: &Key, path: &std::path::Path) -> cra
     match failed.cannot(&format!("claim {} attempt {}", key.task, key.n), path) {
         Err(e) => e,
         Ok(()) => crate::error::Error::new(crate::error::Exit::Internal, "unreachable"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::init::init;
+    use crate::queue::procs::Identity;
+    use crate::sys::fs::{Fs, RealFs};
+    use crate::sys::host::Platform;
+
+    #[test]
+    fn a_hold_after_a_promised_cancel_does_not_hide_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = init(&dir.path().join("q"), Platform::real()).unwrap();
+        let task = queue.layout.task("T");
+        RealFs.mkdir(&task).unwrap();
+        for (name, text) in [
+            ("spec.json", r#"{"v":1}"#),
+            ("1.claim", r#"{"v":1,"wid":"w-1","kind":"worker"}"#),
+            ("1.cancel", r#"{"v":1}"#),
+            ("1.end", r#"{"v":1,"verdict":"expired","retry":true}"#),
+        ] {
+            RealFs.create(&task.join(name), text.as_bytes(), 0o444).unwrap();
+        }
+        let (roles, labels) = (Vec::new(), Vec::new());
+        let identity =
+            Identity { name: "p".to_owned(), kind: CardKind::Cli, roles, labels, lease_ms: 0 };
+        let mut me = Proc::register(&queue, &identity).unwrap();
+        let held = seize(&queue, &mut me, &Key::new("T", 2), CardKind::Hold).unwrap();
+        assert!(matches!(held, Claimed::Stale), "{held:?}");
+        let task = tasks::look(&queue, "T").unwrap().unwrap();
+        assert_eq!(task.phase, Phase::Cancelled(2));
+        assert_eq!(queue.list(&me.run("")).unwrap().len(), 0, "no intent is left");
     }
 }

@@ -14,6 +14,7 @@ use crate::sys::fs::is_absent;
 
 use super::Queue;
 use super::end::{self, Ended};
+use super::evaluate::{Readiness, readiness};
 use super::events::{self, Event};
 use super::ids::{Key, is_task_id};
 use super::procs::{self, Proc};
@@ -294,7 +295,13 @@ fn verdict_for(
     };
     match claimer.map(|c| c.kind) {
         Some(CardKind::Cancel) => {
-            return Ok(End { verdict: Verdict::Cancel, retry: false, charged, boots, ..base });
+            // The reason of whoever wanted to cancel it is not known; one that follows from the
+            // registers is, and decides whether the task is revived with its dependency.
+            let why = match readiness(queue, task, key.n)? {
+                Readiness::CancelDue(why, _) => why,
+                _ => base.why.clone(),
+            };
+            return Ok(End { verdict: Verdict::Cancel, retry: false, charged, boots, why, ..base });
         }
         // A person's command died before it had staged what the person decided.
         Some(CardKind::Human | CardKind::Hold) => {

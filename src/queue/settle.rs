@@ -46,6 +46,13 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
                     todo.push(id);
                 }
             }
+            // Cancelled because of a dependency that is not dead any more: whoever reopened that one may
+            // have looked before this one was cancelled.
+            Phase::Cancelled(n) if cause_is_gone(queue, &task)? => {
+                reopen_with(queue, me, &task, n)?;
+                seen.remove(&id);
+                todo.push(id);
+            }
             // `D@pass` is met by an attempt that succeeded, whatever its stages say later.
             Phase::Done(_) | Phase::Failed(_) | Phase::Cancelled(_) | Phase::Stage(..) => {
                 for waiter in waiters(queue, &id)? {
@@ -283,6 +290,23 @@ fn revive_one(queue: &Queue, me: &mut Proc, on: &str, id: &str) -> Result<()> {
     if !task.last_end.as_ref().is_some_and(|end| end.why.starts_with(&because)) {
         return Ok(());
     }
+    reopen_with(queue, me, &task, n)
+}
+
+fn reopen_with(queue: &Queue, me: &mut Proc, task: &Task, n: u32) -> Result<()> {
+    let on = cause(task).unwrap_or_default();
     let note = Note::new(&me.wid, queue.now(), &format!("{DEPENDENCY} {on} was reopened"));
-    super::end::link_reopen(queue, me, &task, n, &note).map(drop)
+    super::end::link_reopen(queue, me, task, n, &note).map(drop)
+}
+
+/// The dependency that a task was cancelled because of.
+fn cause(task: &Task) -> Option<&str> {
+    let end = task.last_end.as_ref()?;
+    end.why.strip_prefix(DEPENDENCY)?.strip_prefix(' ')?.split(' ').next()
+}
+
+fn cause_is_gone(queue: &Queue, task: &Task) -> Result<bool> {
+    let Some(on) = cause(task).filter(|on| super::ids::is_task_id(on)) else { return Ok(false) };
+    let dead = |phase| matches!(phase, Phase::Failed(_) | Phase::Cancelled(_));
+    Ok(tasks::look(queue, on)?.is_some_and(|other| !dead(other.phase)))
 }

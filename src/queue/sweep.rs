@@ -118,7 +118,7 @@ fn one(
         Phase::Claimed(n) => {
             let key = Key::new(id, n);
             let card = tasks::claimer(queue, &task, n)?;
-            if !named.contains(&key) && card.as_ref().is_none_or(|c| is_orphan(queue, c)) {
+            if !named.contains(&key) && card.as_ref().is_none_or(|c| is_orphan(queue, c, &key)) {
                 if let Some(card) = &card
                     && !end_leftovers(queue, card)
                 {
@@ -144,15 +144,19 @@ fn one(
 }
 
 /// Whether the process of a claim that no intent names is certainly dead.
-fn is_orphan(queue: &Queue, card: &Card) -> bool {
+fn is_orphan(queue: &Queue, card: &Card, key: &Key) -> bool {
     if !tasks::has_liveness(card.kind) {
         return false;
     }
-    if procs::is_here(queue, card) {
-        return !queue.host.is_alive(card.process());
-    }
-    // Elsewhere: only if it is no longer registered, since registration ends after its last claim.
-    !queue.fs.exists(&queue.layout.proc(&card.wid))
+    let dead = if procs::is_here(queue, card) {
+        !queue.host.is_alive(card.process())
+    } else {
+        // Elsewhere: only if it is no longer registered, since registration ends after its last claim.
+        return !queue.fs.exists(&queue.layout.proc(&card.wid));
+    };
+    // It may have claimed behind the listing, and died since: then the recovery pass ends it, with
+    // the verdict that it had staged. Looked for after the death was seen (R5).
+    dead && !queue.fs.exists(&queue.layout.proc(&card.wid).join("run").join(key.to_string()))
 }
 
 /// Ends what a dead local process left running, before its attempt is fenced. False: some is left.

@@ -353,7 +353,8 @@ impl Checker {
         let rival = world.jobs.iter().find(|other| {
             other.alive && other.task == job.task && world.processes[other.owner].machine == machine
         });
-        if let Some(rival) = rival {
+        // A forced cancel may come between a claim and the start of its job; the bell ends that job.
+        if let Some(rival) = rival.filter(|_| !self.forced) {
             return Err(format!(
                 "I6: {}.{} starts while {}.{} runs here",
                 job.task, job.n, job.task, rival.n
@@ -399,6 +400,11 @@ impl Checker {
                 Next::Blocked(_) if tasks.waits_for_ever(id) => {}
                 Next::Running(n) => return Err(format!("I17: {id}.{n} is still claimed")),
                 other => return Err(format!("lost: nobody will run {id} any more ({other:?})")),
+            }
+            if let Some(on) = tasks.cancelled_without_cause(id) {
+                return Err(format!(
+                    "I14: {id} stays cancelled because of {on}, which is not dead"
+                ));
             }
             let done = task.done_attempts();
             let good = self.ended.iter().filter(|((of, _), exit)| of == id && **exit == Ok(0));

@@ -162,12 +162,14 @@ impl Seat {
         let done = act(fate);
         let mut world = self.world();
         if let Some((ino, names)) = before {
-            world.before.insert(ino, (self.me, names));
+            world.before.insert(ino, names);
         }
         world.tell(self.me, || match &done {
             Ok(_) => op.to_string(),
             Err(e) => format!("{op} -> {e}"),
         });
+        world.hot =
+            op.call == Call::Link && op.to.starts_with(Path::new(crate::world::ROOT).join("tasks"));
         if op.mutates() && done.is_ok() {
             self.effects(&mut world, &op);
         }
@@ -323,8 +325,7 @@ impl Seat {
     fn listed(&self, fate: Fate, ino: u64) -> io::Result<Vec<Entry>> {
         let disk = self.fs.disk();
         if fate == Fate::Stale
-            && let Some((who, names)) = self.world().before.get(&ino)
-            && *who != self.me
+            && let Some(names) = self.world().before.get(&ino)
         {
             let entry =
                 |(name, ino): (&String, &u64)| Entry { name: name.clone(), kind: disk.kind(*ino) };

@@ -189,6 +189,15 @@ impl Tasks {
         });
         open.collect()
     }
+    /// Of a task that was cancelled because of a dependency: that one, if it is not dead any more.
+    pub fn cancelled_without_cause(&self, id: &str) -> Option<String> {
+        let task = self.get(id)?;
+        let end = task.end(task.last());
+        let why = end["why"].as_str()?.strip_prefix("dependency ")?;
+        let on = why.split(' ').next()?.to_owned();
+        let cancelled = end["verdict"] == "cancel" && self.over(id);
+        (cancelled && !(self.over(&on) && !self.is_done(&on))).then_some(on)
+    }
     /// Whether a blocked task waits for something that will never be done.
     pub fn waits_for_ever(&self, id: &str) -> bool {
         self.unmet(id).iter().any(|on| {

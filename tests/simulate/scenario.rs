@@ -115,7 +115,7 @@ fn prepare(runner: &mut Runner) -> Setting {
     (world.shared, world.budget, world.fault_rate, world.policy) = (shared, budget, rate, policy);
     // Where listings lag, or calls fail, hints and events may be late: the end shows all the same.
     world.checker.unverified = budget.stale > 0;
-    world.checker.deaf = budget.errors + budget.lost_replies > 0;
+    world.checker.deaf = budget.errors + budget.lost_replies + budget.stale > 0;
     drop(world);
     runner.start("add", 0, programs::add(specs));
     for i in 0..workers {

@@ -132,8 +132,10 @@ pub struct World {
     pub trace: Option<Vec<String>>,
     /// Faults that were injected, by kind.
     pub injected: BTreeMap<&'static str, u32>,
-    /// What directories held before their last change, and who changed them: others may still see it.
-    pub before: BTreeMap<Ino, (usize, std::sync::Arc<BTreeMap<String, Ino>>)>,
+    /// What directories held before their last change: a listing may still show it.
+    pub before: BTreeMap<Ino, std::sync::Arc<BTreeMap<String, Ino>>>,
+    /// A register was published just now: faults are likelier here.
+    pub hot: bool,
     /// A schedule that was written by hand, in place of chance.
     pub plan: Option<Box<dyn crate::policy::Plan>>,
     bits: u64,
@@ -180,6 +182,7 @@ impl World {
             trace: None,
             injected: BTreeMap::new(),
             before: BTreeMap::new(),
+            hot: false,
             plan: None,
             bits: seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0xb175,
             pids: 100,
@@ -275,7 +278,11 @@ impl World {
 
     fn fault(&mut self, what: &crate::platform::Op) -> Fate {
         let b = self.budget;
-        let rate = |left: u32| if left > 0 { self.fault_rate } else { 0 };
+        let rate = match self.hot {
+            true => self.fault_rate * 6,
+            false => self.fault_rate,
+        };
+        let rate = |left: u32| if left > 0 { rate } else { 0 };
         let (mutates, lists, links) = (what.mutates(), what.lists(), what.links());
         let weights = [
             rate(b.crashes),
