@@ -159,6 +159,8 @@ impl Seat {
             return error(code);
         }
         let before = (op.mutates() && self.world().shared).then(|| self.remember(&op)).flatten();
+        // Told that it worked, although the name was another's: nothing happens.
+        let flattered = fate == Fate::Flatter && self.fs.disk().find(&op.to).is_ok();
         let done = act(fate);
         let mut world = self.world();
         if let Some((ino, names)) = before {
@@ -170,7 +172,7 @@ impl Seat {
         });
         world.hot =
             op.call == Call::Link && op.to.starts_with(Path::new(crate::world::ROOT).join("tasks"));
-        if op.mutates() && done.is_ok() {
+        if op.mutates() && done.is_ok() && !flattered {
             self.effects(&mut world, &op);
         }
         drop(world);

@@ -61,8 +61,14 @@ pub fn worker(name: &str, until_empty: bool, lease_ms: u64) -> Body {
             repo: None,
         };
         let clock = site.queue.platform.clock.clone();
-        let Ok(missing) = sweep::restore_directories(&site.queue) else { return };
-        let Ok(mut worker) = Worker::new(&site, options, &mut seat) else { return };
+        // A worker that cannot begin ends, and the coordinator starts it anew.
+        let (missing, mut worker) = loop {
+            let missing = sweep::restore_directories(&site.queue);
+            match (missing, Worker::new(&site, options.clone(), &mut seat)) {
+                (Ok(missing), Ok(worker)) => break (missing, worker),
+                _ => drop(seat.wait(clock.mono_ms() + 1000)),
+            }
+        };
         let mut wakes = if missing { vec![Wake::Rescan] } else { Vec::new() };
         loop {
             let ended = seat.reap();

@@ -118,13 +118,14 @@ fn prepare(runner: &mut Runner) -> Setting {
     world.checker.deaf = budget.errors + budget.lost_replies + budget.stale > 0;
     drop(world);
     runner.start("add", 0, programs::add(specs));
+    let place = |runner: &Runner| runner.world().choices.below(machines as u32) as usize;
     for i in 0..workers {
-        let machine = i as usize % machines;
+        let machine = place(runner);
         let name = format!("w{}", i + 1);
         runner.start(&name, machine, programs::worker(&name, false, lease_ms));
     }
     for i in 0..monitors {
-        let machine = i as usize % machines;
+        let machine = place(runner);
         runner.start(&format!("monitor{}", i + 1), machine, programs::monitor());
     }
     for (what, id) in decided {

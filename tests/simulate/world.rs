@@ -303,7 +303,9 @@ impl World {
             2 => {
                 self.budget.stops -= 1;
                 self.count("stop");
-                let us = [20_000, 4_000_000, 90_000_000][self.choices.below(3) as usize];
+                // Shorter than a lease, about as long, a little longer, much longer.
+                let us =
+                    [20_000, 8_050_000, 11_000_000, 90_000_000][self.choices.below(4) as usize];
                 self.stop_current(us);
                 Fate::Yield
             }
