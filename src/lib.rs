@@ -6,6 +6,7 @@
 //! | module | what it has |
 //! |---|---|
 //! | [`cli`] | arguments in, text and JSON out |
+//! | [`chaos`] | killing all of that on purpose, and counting what came of it: `coord chaos` |
 //! | [`program`] | the five programs: worker, coordinator, monitor, aggregator, and how they start |
 //! | [`run`] | one attempt inside one worker: environment, worktree, command, verdict |
 //! | [`queue`] | the directory and its protocol: registers, hints, intents, transitions |
@@ -35,6 +36,7 @@
 //! - Nothing of a queue is removed recursively.
 //! - Losing a race is a value, not an error: no `AlreadyExists` leaves `queue`.
 
+pub mod chaos;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -304,6 +304,14 @@ pub fn mkdir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a directory with all that is in it. Only for what is no queue of anybody's: throw-away
+/// directories, and the part of a queue that a test of faults takes away. Somebody may be making new
+/// names in it meanwhile: then some of it stays.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that touches files")]
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    std::fs::remove_dir_all(path)
+}
+
 /// Takes an exclusive lock on a file until the returned file is dropped or the process dies. `None`:
 /// another process has it. Only for efficiency (one coordinator is enough): nothing is unsafe
 /// without it.

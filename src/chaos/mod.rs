@@ -1,0 +1,16 @@
+//! Killing everything on purpose, and finding out whether anything was lost or happened twice.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | [`ground`] | a directory with a queue of throw-away tasks, and all processes that belong to it |
+//! | [`pile`] | the tasks, and the job that each of them runs: it writes down what it does |
+//! | [`witness`] | what the jobs wrote, in the order in which they wrote it |
+//! | [`dice`] | choices that a seed repeats |
+//!
+//! Nothing here knows how a queue works inside. Programs are driven by their commands, and what is
+//! believed is what the jobs themselves wrote.
+
+pub mod dice;
+pub mod ground;
+pub mod pile;
+pub mod witness;
