@@ -16,7 +16,7 @@
 //! | [`error`] | errors with hints, and exit codes |
 //!
 //! **Imports go one way**: `cli → program → {run, plan, queue} → sys`. Anybody may use `error`;
-//! `config` stands beside `plan`. `run` may use `queue` and `plan`. `plan` knows the records and
+//! `config` stands beside `plan`. `chaos` uses `sys` alone: it knows the programs from outside. `run` may use `queue` and `plan`. `plan` knows the records and
 //! names of `queue` and nothing else of it, and `queue` asks `plan` for decisions. `tests/tidy.rs`
 //! has each edge with its reason, and fails on any other.
 //!

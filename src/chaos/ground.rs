@@ -119,7 +119,9 @@ impl Ground {
     /// Starts one of the programs, or `coord` itself, in the background; what it says goes to
     /// `NAME.said` in the directory.
     pub fn start(&self, program: &str, args: &[&str]) -> Result<Child> {
-        let path = self.coord.with_file_name(program);
+        let beside = self.coord.with_file_name(program);
+        let apart = self.coord.with_file_name("../libexec/coord").join(program);
+        let path = if RealFs.exists(&beside) { beside } else { apart };
         let log = self.dir.join(format!("{program}.said"));
         let log = child::open_output(&log).cannot("open a log", &log)?;
         child::start_with(&path, args, &self.dir, &self.env, &log).cannot("start", &path)
