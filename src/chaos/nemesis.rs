@@ -37,9 +37,17 @@ pub struct Temper {
     pub coordinator: u64,
     /// A full disk, where there is one to fill.
     pub disk: u64,
-    /// The longest that a program stands still, in milliseconds.
+    /// The longest that a worker stands still, in milliseconds.
     pub still_ms: u64,
 }
+
+/// How often deeds that begin with these words were done, such as `kill` or `kill monitor`.
+pub fn count(deeds: &BTreeMap<String, u64>, words: &str) -> u64 {
+    deeds.iter().filter(|(deed, _)| deed.starts_with(words)).map(|(_, n)| n).sum()
+}
+
+/// The longest that a program stands still which is no worker: nobody does its work meanwhile.
+const PROGRAM_STILL: Duration = Duration::from_millis(2500);
 
 /// The adversary.
 pub struct Nemesis {
@@ -81,9 +89,9 @@ impl Nemesis {
         }
     }
 
-    /// How often a kind of deed was done.
-    pub fn count(&self, deed: &str) -> u64 {
-        self.deeds.iter().filter(|(k, _)| k.split(' ').next() == Some(deed)).map(|(_, n)| n).sum()
+    /// How often deeds that begin with these words were done.
+    pub fn count(&self, words: &str) -> u64 {
+        count(&self.deeds, words)
     }
 
     fn note(&mut self, deed: &str, of: &str) {
@@ -182,6 +190,7 @@ impl Nemesis {
         if is_still || !ground.owns(victim.pid) || !alive::signal(victim.pid, Signal::SIGSTOP) {
             return None;
         }
+        let still = if victim.kind == "worker" { still } else { still.min(PROGRAM_STILL) };
         self.stopped.push((Instant::now() + still, victim.clone()));
         self.note("stop", &victim.kind);
         let ms = still.as_millis();

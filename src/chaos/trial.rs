@@ -11,12 +11,12 @@ use crate::sys::wake::{Waiter, Wake};
 use super::check::{Answers, Report, check};
 use super::dice::Dice;
 use super::ground::{Ground, write};
-use super::nemesis::{Nemesis, Temper};
+use super::nemesis::{Nemesis, Temper, count};
 use super::pile::{Mix, Pile, Wanted};
 use super::witness;
 
 /// How large a trial is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// Repeats all choices.
     pub seed: u64,
@@ -26,8 +26,8 @@ pub struct Plan {
     pub time: Option<Duration>,
     /// Tasks to be done; without it, as many as get done in the time.
     pub tasks: Option<u64>,
-    /// It goes on until there were so many kills and stops.
-    pub least: (u64, u64),
+    /// It goes on until each of these deeds was done so often; `add` is a killed command that adds.
+    pub least: Vec<(&'static str, u64)>,
     /// Tasks that are added at once; four times as many are kept open.
     pub batch: u64,
     /// Between two deeds of the nemesis, in milliseconds: least, most.
@@ -65,10 +65,9 @@ impl Outcome {
         self.report.faults.is_empty() && self.fsck.is_empty()
     }
 
-    /// How often the nemesis did this.
-    pub fn count(&self, deed: &str) -> u64 {
-        let of = |k: &str| k.split(' ').next() == Some(deed);
-        self.deeds.iter().filter(|(k, _)| of(k)).map(|(_, n)| n).sum()
+    /// How often deeds that begin with these words were done.
+    pub fn count(&self, words: &str) -> u64 {
+        count(&self.deeds, words)
     }
 }
 
@@ -125,7 +124,8 @@ pub fn run(
         }
         feed.tend(ground)?;
         let fed = feed.wanted.len() as u64;
-        let enough = nemesis.count("kill") >= plan.least.0 && nemesis.count("stop") >= plan.least.1;
+        let often = |deed: &str| if deed == "add" { feed.killed } else { nemesis.count(deed) };
+        let enough = plan.least.iter().all(|(deed, least)| often(deed) >= *least);
         let all_fed = plan.tasks.is_some_and(|tasks| fed >= tasks);
         let late = plan.time.is_some_and(|time| begun.elapsed() >= time);
         if outcome.interrupted || late || (enough && all_fed && done >= fed) {

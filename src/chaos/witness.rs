@@ -37,7 +37,7 @@ pub struct Line {
     pub word: Word,
 }
 
-/// Reads a line; `None` if it is none, such as the torn last one.
+/// Reads a line; `None` if it is none, such as one that a kill has torn.
 pub fn parse(line: &str) -> Option<Line> {
     let mut words = line.split(' ');
     let (id, n) = (words.next()?, words.next()?.parse().ok()?);
@@ -71,7 +71,7 @@ pub fn read(dir: &Path) -> Result<Witness> {
         other => other.cannot("read what the jobs wrote", &path)?,
     };
     let mut witness = Witness::default();
-    for line in String::from_utf8_lossy(&bytes).lines() {
+    for line in String::from_utf8_lossy(&bytes).lines().filter(|l| !l.is_empty()) {
         match parse(line) {
             Some(line) => witness.lines.push(line),
             None => witness.bad.push(line.to_owned()),

@@ -62,7 +62,7 @@ pub fn chaos(cli: &Cli, args: &Chaos) -> Answer {
         workers: args.workers,
         time: Some(Duration::from_secs_f64(args.minutes * 60.0)),
         tasks: args.tasks,
-        least: (0, 0),
+        least: Vec::new(),
         batch: u64::from(args.workers),
         gap_ms: (100, 700),
         mix: MIX,
