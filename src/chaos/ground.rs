@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::error::{Cannot, Error, Exit, Result};
@@ -152,6 +153,13 @@ impl Ground {
     /// Whether a process belongs to this ground.
     pub fn owns(&self, pid: i32) -> bool {
         pid > 1 && self.mark.is_on(pid)
+    }
+
+    /// Sends a signal to a process, if it still belongs to this ground.
+    pub fn signal(&self, pid: i32, signal: Signal) -> bool {
+        let fd = alive::proc_stat(pid).and_then(|stat| alive::open(pid, stat.start));
+        // The look comes after the open: a number that was used again meanwhile is somebody else's.
+        fd.is_some_and(|fd| self.owns(pid) && alive::send(&fd, signal))
     }
 
     /// Every process that belongs to this ground.

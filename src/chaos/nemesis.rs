@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::error::Result;
-use crate::sys::alive;
 use crate::sys::clock::{Clock, RealClock};
 use crate::sys::fs::remove_tree;
 
@@ -125,8 +124,7 @@ impl Nemesis {
         self.stopped = rest;
         let due: Vec<(Instant, Program)> = due;
         for (_, program) in due {
-            if ground.owns(program.pid) {
-                alive::signal(program.pid, Signal::SIGCONT);
+            if ground.signal(program.pid, Signal::SIGCONT) {
                 said.push(format!("continued {} (pid {})", program.name, program.pid));
             }
         }
@@ -170,7 +168,7 @@ impl Nemesis {
     }
 
     fn kill(&mut self, ground: &Ground, victim: &Program) -> Option<String> {
-        if !ground.owns(victim.pid) || !alive::signal(victim.pid, Signal::SIGKILL) {
+        if !ground.signal(victim.pid, Signal::SIGKILL) {
             return None;
         }
         if victim.kind == "worker" {
@@ -187,7 +185,7 @@ impl Nemesis {
 
     fn stop(&mut self, ground: &Ground, victim: &Program, still: Duration) -> Option<String> {
         let is_still = self.stopped.iter().any(|(_, p)| p.pid == victim.pid);
-        if is_still || !ground.owns(victim.pid) || !alive::signal(victim.pid, Signal::SIGSTOP) {
+        if is_still || !ground.signal(victim.pid, Signal::SIGSTOP) {
             return None;
         }
         let still = if victim.kind == "worker" { still } else { still.min(PROGRAM_STILL) };
@@ -245,9 +243,7 @@ impl Nemesis {
             disk.free()?;
         }
         for (_, program) in self.stopped.drain(..) {
-            if ground.owns(program.pid) {
-                alive::signal(program.pid, Signal::SIGCONT);
-            }
+            ground.signal(program.pid, Signal::SIGCONT);
         }
         self.tend(ground)?;
         self.revive(ground, &ground.programs()?)

@@ -96,6 +96,12 @@ pub fn kill(fd: &OwnedFd) -> bool {
     matches!(pidfd_send_signal(fd, Signal::KILL), Ok(()) | Err(rustix::io::Errno::SRCH))
 }
 
+/// Sends a signal through a pidfd, which cannot reach another process of the same number.
+pub fn send(fd: &OwnedFd, signal: nix::sys::signal::Signal) -> bool {
+    let signal = Signal::from_named_raw(signal as i32);
+    signal.is_some_and(|signal| pidfd_send_signal(fd, signal).is_ok())
+}
+
 /// Sends a signal to a pid of ours.
 pub fn signal(pid: i32, signal: nix::sys::signal::Signal) -> bool {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).is_ok()

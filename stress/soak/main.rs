@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use coord::chaos::dice::Dice;
 use coord::chaos::ground::{Ground, Settings, clean_up_after_the_dead};
 use coord::chaos::pile::{Mix, Pile};
-use coord::sys::alive;
 use coord::sys::wake::{Waiter, Wake};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -110,8 +109,7 @@ impl Soak {
         let name = self.dice.pick(&VICTIMS).unwrap();
         let programs = self.ground.programs().unwrap();
         if let Some(victim) = programs.iter().find(|p| p.name == *name) {
-            alive::signal(victim.pid, Signal::SIGKILL);
-            self.progress.kills += 1;
+            self.progress.kills += u64::from(self.ground.signal(victim.pid, Signal::SIGKILL));
         }
     }
 
