@@ -8,10 +8,10 @@
 //! own and never blocks; what is longer than the limit is cut, and parsing then fails.
 
 use std::ffi::OsStr;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -211,20 +211,12 @@ impl Fs for RealFs {
     fn read(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
         let mut options = std::fs::OpenOptions::new();
         options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
-        let file = open_regular(options.open(path)?)?;
-        if offset == 0 {
-            return read_from(&file, limit);
+        let mut file = open_regular(options.open(path)?)?;
+        if offset > 0 {
+            file.seek(io::SeekFrom::Start(offset))?;
         }
-        let mut bytes = vec![0; limit];
-        let mut filled = 0;
-        while filled < limit {
-            match file.read_at(&mut bytes[filled..], offset + filled as u64)? {
-                0 => break,
-                n => filled += n,
-            }
-        }
-        bytes.truncate(filled);
-        Ok(bytes)
+        // Grows with what is there: the limit may be millions of times as much.
+        read_from(&file, limit)
     }
 
     fn read_in(&self, dir: &Dir, name: &str, limit: usize) -> io::Result<Vec<u8>> {
@@ -323,5 +315,23 @@ pub fn try_lock(path: &Path) -> io::Result<Option<std::fs::File>> {
         Ok(()) => Ok(Some(file)),
         Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => Ok(None),
         Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_file_is_read_without_a_buffer_of_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        RealFs.create(&path, b"one\ntwo\n", 0o644).unwrap();
+        for (offset, text) in [(0, "one\ntwo\n"), (4, "two\n"), (8, ""), (99, "")] {
+            let bytes = RealFs.read(&path, offset, 4 << 20).unwrap();
+            assert_eq!(bytes, text.as_bytes());
+            assert!(bytes.capacity() < 4096, "{} bytes for {}", bytes.capacity(), bytes.len());
+        }
+        assert_eq!(RealFs.read(&path, 4, 2).unwrap(), b"tw");
     }
 }

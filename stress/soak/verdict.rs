@@ -11,7 +11,7 @@ const ENOUGH: usize = 12;
 /// Growth of memory that is no leak: allocators keep some.
 const SLACK_KB: u64 = 1536;
 /// What the aggregator and the keepers remember of a task, and a worker of an attempt, at most.
-const KB_A_TASK: f64 = 2.0;
+const KB_A_TASK: f64 = 1.0;
 /// Wake-ups of an idle program a minute, at most.
 const WAKES_MAX: f64 = 120.0;
 
