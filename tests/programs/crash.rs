@@ -258,3 +258,22 @@ fn killed_at_every_step() {
         assert!(all.contains(*step), "{step} is no longer a step");
     }
 }
+
+/// What is killed while it registers leaves a directory without a name that counts.
+#[test]
+fn unfinished_registrations_go_with_the_next_sweep() {
+    let mut sandbox = Sandbox::new();
+    sandbox.set("COORD_STEP", "register.rename:crash");
+    sandbox.coord(&["add", "--sh", "true"]).exits(128 + 9);
+    sandbox.set("COORD_STEP", "");
+    let unfinished = || -> Vec<String> {
+        sandbox.names("procs").into_iter().filter(|n| n.starts_with(".new-")).collect()
+    };
+    assert_eq!(unfinished().len(), 1);
+    // One that had not even written its card; and one that a live process is making.
+    sandbox.sh("mkdir .coord/procs/.new-early && touch -d '2 minutes ago' .coord/procs/.new-early");
+    sandbox.sh("mkdir .coord/procs/.new-young");
+    sandbox.work().ok();
+    assert_eq!(unfinished(), [".new-young"]);
+    sandbox.coord(&["fsck", "--strict"]).ok();
+}
