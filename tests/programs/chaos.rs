@@ -1,7 +1,7 @@
 //! `coord chaos`, as a user runs it: it says what it killed and what came of it, touches nothing but
 //! its own, and leaves nothing, however it ends.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use coord::sys::alive::{EnvMark, values_of};
 use nix::sys::signal::{Signal, kill};
@@ -18,13 +18,13 @@ fn sandbox() -> (Sandbox, PathBuf) {
     (sandbox, temporary)
 }
 
-fn names(dir: &PathBuf) -> Vec<String> {
+fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap();
     entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// The processes of chaos in this directory.
-fn programs(below: &PathBuf) -> usize {
+fn programs(below: &Path) -> usize {
     let here = below.to_string_lossy().into_owned();
     let values = values_of("COORD_CHAOS").into_iter().filter(|v| v.contains(&here));
     values.map(|v| EnvMark::variable("COORD_CHAOS", &v).find(&[]).len()).sum()
