@@ -276,6 +276,8 @@ fn soak(home: &Path, times: Times) -> Vec<Sample> {
         quiet: None,
         stopped: false,
     };
+    // Before anything is added: the ids of a run that is killed now are not used again.
+    soak.save();
     while !soak.over() {
         soak.round();
     }
@@ -352,6 +354,10 @@ fn nothing_grows() {
     let whole = hours.map_or(16.0, |h| h * 3600.0);
     if last.hours * 3600.0 < whole * 0.9 {
         println!("soak: stopped after {:.2} hours; the same command goes on", last.hours);
+        return;
+    }
+    // Of minutes only nothing can be said.
+    if hours.is_some_and(|hours| hours < 0.25) {
         return;
     }
     assert!(last.done > 10 && last.kills >= 2, "{} tasks, {} kills", last.done, last.kills);
