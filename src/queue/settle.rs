@@ -93,7 +93,15 @@ fn wait_for_dependencies(
         step!("settle.wait");
         link_hint(queue, task, &dir.join(&task.id))?;
     }
-    match readiness(queue, task, key.n)? {
+    let again = readiness(queue, task, key.n)?;
+    for blocker in &blockers {
+        // Done in between, it may have served its waiters before this one was there.
+        let on = tasks::look(queue, &blocker.on)?;
+        if on.is_some_and(|on| matches!(on.phase, Phase::Done(_))) {
+            drop_served(queue, &blocker.on)?;
+        }
+    }
+    match again {
         Readiness::Blocked(blockers) => {
             if new {
                 let on: Vec<&str> = blockers.iter().map(|b| b.on.as_str()).collect();

@@ -277,3 +277,23 @@ fn unfinished_registrations_go_with_the_next_sweep() {
     assert_eq!(unfinished(), [".new-young"]);
     sandbox.coord(&["fsck", "--strict"]).ok();
 }
+
+/// What comes after a task registers with it and looks again; if the task was done in between, nobody
+/// but the one who waits can know that it need not.
+#[test]
+fn a_waiter_that_came_too_late_does_not_stay() {
+    let mut sandbox = Sandbox::new();
+    sandbox.add(&["--id", "a"], "true");
+    sandbox.set("COORD_STEP", "settle.wait:stop");
+    let child = sandbox.background(&["add", "--id", "b", "--after", "a", "--sh", "true"]);
+    sandbox.set("COORD_STEP", "");
+    let pid = i32::try_from(child.id()).unwrap();
+    let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    crate::support::until("the command stops", || stat().contains(") T "));
+    sandbox.coord(&["work", "--once"]).ok();
+    assert_eq!(sandbox.state("a"), "done");
+    sandbox.sh(&format!("kill -CONT {pid}"));
+    sandbox.collect(child).ok();
+    assert_eq!(sandbox.names("waiters"), Vec::<String>::new());
+    assert_eq!(sandbox.state("b"), "ready");
+}
