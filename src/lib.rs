@@ -6,6 +6,7 @@
 //! | module | what it has |
 //! |---|---|
 //! | [`cli`] | arguments in, text and JSON out |
+//! | [`chaos`] | killing all of that on purpose, and counting what came of it: `coord chaos` |
 //! | [`program`] | the five programs: worker, coordinator, monitor, aggregator, and how they start |
 //! | [`run`] | one attempt inside one worker: environment, worktree, command, verdict |
 //! | [`queue`] | the directory and its protocol: registers, hints, intents, transitions |
@@ -15,7 +16,7 @@
 //! | [`error`] | errors with hints, and exit codes |
 //!
 //! **Imports go one way**: `cli → program → {run, plan, queue} → sys`. Anybody may use `error`;
-//! `config` stands beside `plan`. `run` may use `queue` and `plan`. `plan` knows the records and
+//! `config` stands beside `plan`. `chaos` uses `sys` alone: it knows the programs from outside. `run` may use `queue` and `plan`. `plan` knows the records and
 //! names of `queue` and nothing else of it, and `queue` asks `plan` for decisions. `tests/tidy.rs`
 //! has each edge with its reason, and fails on any other.
 //!
@@ -35,6 +36,7 @@
 //! - Nothing of a queue is removed recursively.
 //! - Losing a race is a value, not an error: no `AlreadyExists` leaves `queue`.
 
+pub mod chaos;
 pub mod cli;
 pub mod config;
 pub mod error;

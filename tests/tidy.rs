@@ -35,12 +35,14 @@ const ON_DEMAND: &[&str] = &[
 type Edge = (&'static str, &'static str, &'static [&'static str], &'static str);
 
 const EDGES: &[Edge] = &[
+    ("cli", "chaos", &[], "coord chaos"),
     ("cli", "program", &[], "the layers, downwards"),
     ("cli", "run", &[], "the layers, downwards"),
     ("cli", "plan", &[], "the layers, downwards"),
     ("cli", "queue", &[], "the layers, downwards"),
     ("cli", "sys", &[], "the layers, downwards"),
     ("cli", "config", &[], "reads coord.toml"),
+    ("chaos", "sys", &[], "the only thing that it uses: of the rest it knows the commands"),
     ("program", "run", &[], "the layers, downwards"),
     ("program", "plan", &[], "the layers, downwards"),
     ("program", "queue", &[], "the layers, downwards"),

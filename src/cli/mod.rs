@@ -1,6 +1,7 @@
 //! What people type: arguments in, text or JSON out. No decision is taken here.
 
 pub mod args;
+pub mod chaos;
 pub mod decide;
 pub mod doctor;
 pub mod follow;
@@ -78,5 +79,6 @@ fn dispatch(cli: &Cli) -> Answer {
         Verb::Progress(a) => inside::progress(cli, a),
         Verb::Fsck(a) => fsck::fsck(cli, a),
         Verb::Doctor => doctor::doctor(cli),
+        Verb::Chaos(a) => chaos::chaos(cli, a),
     }
 }

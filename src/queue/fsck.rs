@@ -1,7 +1,7 @@
 //! `coord fsck`: looks at every file of a queue and names what is not as the protocol leaves it.
 //!
 //! The look changes nothing, follows no symbolic link, opens nothing but regular files, and goes on
-//! whatever the bytes are (I23). While programs run the queue changes under it, so an error counts
+//! whatever the bytes are (I23). While programs run the queue changes under it, so a finding counts
 //! only if it is still there when everything is looked at again.
 
 mod hints;
@@ -160,19 +160,20 @@ fn look<'a>(queue: &'a Queue, strict: bool) -> Result<Survey<'a>> {
 pub fn check(queue: &Queue, strict: bool) -> Result<Vec<Finding>> {
     /// Time for a live process to finish what it was seen doing.
     const BETWEEN: Duration = Duration::from_millis(150);
+    /// Further looks at what counts: a worker that was just killed is recovered in between.
+    const LOOKS: u32 = 3;
     let mut survey = look(queue, strict)?;
-    for _ in 0..2 {
-        let errors = survey.findings.iter().filter(|f| f.severity == Severity::Error);
-        let errors: BTreeSet<(&str, PathBuf)> =
-            errors.map(|f| (f.invariant, f.path.clone())).collect();
-        if errors.is_empty() || !survey.anyone_lives() {
+    for _ in 0..LOOKS {
+        let counting = survey.findings.iter().filter(|f| f.counts(strict));
+        let counting: BTreeSet<(&str, PathBuf)> =
+            counting.map(|f| (f.invariant, f.path.clone())).collect();
+        if counting.is_empty() || !survey.anyone_lives() {
             break;
         }
         crate::sys::wake::nap(BETWEEN);
         let mut again = look(queue, strict)?;
-        let lasting = |f: &Finding| {
-            f.severity != Severity::Error || errors.contains(&(f.invariant, f.path.clone()))
-        };
+        let lasting =
+            |f: &Finding| !f.counts(strict) || counting.contains(&(f.invariant, f.path.clone()));
         again.findings.retain(lasting);
         survey = again;
     }

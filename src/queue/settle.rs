@@ -104,8 +104,15 @@ fn wait_for_dependencies(
     let again = if rule!("R6.wait") {
         readiness(queue, task, key.n)?
     } else {
-        Readiness::Blocked(blockers)
+        Readiness::Blocked(blockers.clone())
     };
+    for blocker in &blockers {
+        // Done in between, it may have served its waiters before this one was there.
+        let on = tasks::look(queue, &blocker.on)?;
+        if on.is_some_and(|on| matches!(on.phase, Phase::Done(_))) {
+            drop_served(queue, &blocker.on)?;
+        }
+    }
     match again {
         Readiness::Blocked(blockers) => {
             if new {

@@ -175,16 +175,28 @@ fn end_leftovers(queue: &Queue, card: &Card) -> bool {
 /// it gone and starts over.
 const OLD_MS: u64 = 3_600_000;
 
-fn is_old(queue: &Queue, path: &std::path::Path) -> bool {
+/// The same for a registration that does not even say whose it is.
+const CARDLESS_MS: u64 = 60_000;
+
+fn is_older(queue: &Queue, path: &std::path::Path, than_ms: u64) -> bool {
     let Ok(stat) = queue.fs.stat(path) else { return false };
-    queue.clock.wall_ms().saturating_sub(stat.mtime_ns / 1_000_000) > OLD_MS
+    queue.clock.wall_ms().saturating_sub(stat.mtime_ns / 1_000_000) > than_ms
 }
 
 /// Registrations that were never finished: `procs/.new-W`.
 fn remove_unfinished(queue: &Queue) {
     let dir = queue.layout.procs();
     for entry in queue.list(&dir).unwrap_or_default() {
-        if entry.name.starts_with(".new-") && is_old(queue, &dir.join(&entry.name)) {
+        if !entry.name.starts_with(".new-") {
+            continue;
+        }
+        let over = match procs::card(queue, &entry.name) {
+            Some(card) if procs::is_here(queue, &card) => !queue.host.is_alive(card.process()),
+            Some(_) => is_older(queue, &dir.join(&entry.name), OLD_MS),
+            // Nothing is lost with it: a live one that stood still so long says that it cannot.
+            None => is_older(queue, &dir.join(&entry.name), CARDLESS_MS),
+        };
+        if over {
             procs::dissolve(queue, &entry.name);
         }
     }
@@ -193,7 +205,7 @@ fn remove_unfinished(queue: &Queue) {
 /// A directory that a submitter made and never filled; it makes it anew if it still lives.
 fn remove_empty(queue: &Queue, id: &str) {
     let path = queue.layout.task(id);
-    if is_old(queue, &path) {
+    if is_older(queue, &path, OLD_MS) {
         step!("sweep.rmdir");
         drop(queue.fs.rmdir(&path));
     }

@@ -96,9 +96,30 @@ pub fn kill(fd: &OwnedFd) -> bool {
     matches!(pidfd_send_signal(fd, Signal::KILL), Ok(()) | Err(rustix::io::Errno::SRCH))
 }
 
+/// Sends a signal through a pidfd, which cannot reach another process of the same number.
+pub fn send(fd: &OwnedFd, signal: nix::sys::signal::Signal) -> bool {
+    let signal = Signal::from_named_raw(signal as i32);
+    signal.is_some_and(|signal| pidfd_send_signal(fd, signal).is_ok())
+}
+
 /// Sends a signal to a pid of ours.
 pub fn signal(pid: i32, signal: nix::sys::signal::Signal) -> bool {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).is_ok()
+}
+
+/// The values that an environment variable has in the processes of this machine.
+#[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
+pub fn values_of(name: &str) -> std::collections::BTreeSet<String> {
+    let prefix = format!("{name}=");
+    let Ok(dir) = std::fs::read_dir("/proc") else { return Default::default() };
+    dir.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter_map(|pid| std::fs::read(format!("/proc/{pid}/environ")).ok())
+        .filter_map(|env| {
+            let mut pairs = env.split(|&b| b == 0);
+            let value = pairs.find_map(|pair| pair.strip_prefix(prefix.as_bytes()))?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        })
+        .collect()
 }
 
 /// A condition on a process's environment: `NAME=value`, compared as bytes.
@@ -116,8 +137,14 @@ impl EnvMark {
         EnvMark(format!("COORD_TOKEN={token}").into_bytes())
     }
 
+    /// The processes that have this variable with this value.
+    pub fn variable(name: &str, value: &str) -> EnvMark {
+        EnvMark(format!("{name}={value}").into_bytes())
+    }
+
+    /// Whether this process carries the mark.
     #[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
-    fn is_on(&self, pid: i32) -> bool {
+    pub fn is_on(&self, pid: i32) -> bool {
         let path = format!("/proc/{pid}/environ");
         match std::fs::read(Path::new(&path)) {
             Ok(env) => env.split(|&b| b == 0).any(|pair| pair == self.0),

@@ -259,6 +259,43 @@ pub fn run_while(
     })
 }
 
+/// Starts a program with further variables, its output into `log`, in a process group of its own: a
+/// Ctrl-C at the terminal is for the caller alone. The caller waits for it.
+#[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
+pub fn start_with(
+    program: &Path,
+    args: &[&str],
+    cwd: &Path,
+    env: &[(String, String)],
+    log: &OwnedFd,
+) -> io::Result<std::process::Child> {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new(program);
+    command.args(args).current_dir(cwd).envs(env.iter().cloned()).process_group(0);
+    command.stdin(std::process::Stdio::null());
+    command.stdout(log.try_clone()?).stderr(log.try_clone()?).spawn()
+}
+
+/// The same, run to its end, and what it printed. The exit code is 128 and the signal if it was
+/// killed.
+#[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
+pub fn run_with(
+    program: &Path,
+    args: &[&str],
+    cwd: &Path,
+    env: &[(String, String)],
+) -> io::Result<(i32, Output)> {
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    let mut command = std::process::Command::new(program);
+    command.args(args).current_dir(cwd).envs(env.iter().cloned()).process_group(0);
+    let output = command.stdin(std::process::Stdio::null()).output()?;
+    let status = output.status;
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    Ok((code, Output { ok: status.success(), stdout, stderr }))
+}
+
 /// Starts one of our own programs in a session of its own, detached from this terminal.
 pub fn start_program(program: &Path, args: &[String], cwd: &Path, log: &Log) -> io::Result<i32> {
     let mut argv = vec![program.to_string_lossy().into_owned()];

@@ -8,10 +8,10 @@
 //! own and never blocks; what is longer than the limit is cut, and parsing then fails.
 
 use std::ffi::OsStr;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -247,20 +247,12 @@ impl Fs for RealFs {
     fn read(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
         let mut options = std::fs::OpenOptions::new();
         options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
-        let file = open_regular(options.open(path)?)?;
-        if offset == 0 {
-            return read_from(&file, limit);
+        let mut file = open_regular(options.open(path)?)?;
+        if offset > 0 {
+            file.seek(io::SeekFrom::Start(offset))?;
         }
-        let mut bytes = vec![0; limit];
-        let mut filled = 0;
-        while filled < limit {
-            match file.read_at(&mut bytes[filled..], offset + filled as u64)? {
-                0 => break,
-                n => filled += n,
-            }
-        }
-        bytes.truncate(filled);
-        Ok(bytes)
+        // Grows with what is there: the limit may be millions of times as much.
+        read_from(&file, limit)
     }
 
     fn read_in(&self, dir: &Dir, name: &str, limit: usize) -> io::Result<Vec<u8>> {
@@ -351,6 +343,14 @@ pub fn mkdir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a directory with all that is in it. Only for what is no queue of anybody's: throw-away
+/// directories, and the part of a queue that a test of faults takes away. Somebody may be making new
+/// names in it meanwhile: then some of it stays.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that touches files")]
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    std::fs::remove_dir_all(path)
+}
+
 /// Takes an exclusive lock on a file until the returned file is dropped or the process dies. `None`:
 /// another process has it. Only for efficiency (one coordinator is enough): nothing is unsafe
 /// without it.
@@ -362,5 +362,23 @@ pub fn try_lock(path: &Path) -> io::Result<Option<std::fs::File>> {
         Ok(()) => Ok(Some(file)),
         Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => Ok(None),
         Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_file_is_read_without_a_buffer_of_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        RealFs.create(&path, b"one\ntwo\n", 0o644).unwrap();
+        for (offset, text) in [(0, "one\ntwo\n"), (4, "two\n"), (8, ""), (99, "")] {
+            let bytes = RealFs.read(&path, offset, 4 << 20).unwrap();
+            assert_eq!(bytes, text.as_bytes());
+            assert!(bytes.capacity() < 4096, "{} bytes for {}", bytes.capacity(), bytes.len());
+        }
+        assert_eq!(RealFs.read(&path, 4, 2).unwrap(), b"tw");
     }
 }

@@ -259,3 +259,42 @@ fn killed_at_every_step() {
         assert!(all.contains(*step), "{step} is no longer a step");
     }
 }
+
+/// What is killed while it registers leaves a directory without a name that counts.
+#[test]
+fn unfinished_registrations_go_with_the_next_sweep() {
+    let mut sandbox = Sandbox::new();
+    sandbox.set("COORD_STEP", "register.rename:crash");
+    sandbox.coord(&["add", "--sh", "true"]).exits(128 + 9);
+    sandbox.set("COORD_STEP", "");
+    let unfinished = || -> Vec<String> {
+        sandbox.names("procs").into_iter().filter(|n| n.starts_with(".new-")).collect()
+    };
+    assert_eq!(unfinished().len(), 1);
+    // One that had not even written its card; and one that a live process is making.
+    sandbox.sh("mkdir .coord/procs/.new-early && touch -d '2 minutes ago' .coord/procs/.new-early");
+    sandbox.sh("mkdir .coord/procs/.new-young");
+    sandbox.work().ok();
+    assert_eq!(unfinished(), [".new-young"]);
+    sandbox.coord(&["fsck", "--strict"]).ok();
+}
+
+/// What comes after a task registers with it and looks again; if the task was done in between, nobody
+/// but the one who waits can know that it need not.
+#[test]
+fn a_waiter_that_came_too_late_does_not_stay() {
+    let mut sandbox = Sandbox::new();
+    sandbox.add(&["--id", "a"], "true");
+    sandbox.set("COORD_STEP", "settle.wait:stop");
+    let child = sandbox.background(&["add", "--id", "b", "--after", "a", "--sh", "true"]);
+    sandbox.set("COORD_STEP", "");
+    let pid = i32::try_from(child.id()).unwrap();
+    let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    crate::support::until("the command stops", || stat().contains(") T "));
+    sandbox.coord(&["work", "--once"]).ok();
+    assert_eq!(sandbox.state("a"), "done");
+    sandbox.sh(&format!("kill -CONT {pid}"));
+    sandbox.collect(child).ok();
+    assert_eq!(sandbox.names("waiters"), Vec::<String>::new());
+    assert_eq!(sandbox.state("b"), "ready");
+}

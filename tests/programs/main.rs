@@ -9,6 +9,7 @@
 mod support;
 
 mod bad_inputs;
+mod chaos;
 mod crash;
 mod fleet;
 mod inside;

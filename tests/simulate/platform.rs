@@ -164,7 +164,11 @@ impl Seat {
         let done = act(fate);
         let mut world = self.world();
         if let Some((ino, names)) = before {
-            world.before.insert(ino, names);
+            let versions = world.before.entry(ino).or_default();
+            versions.push(names);
+            if versions.len() > 6 {
+                versions.remove(0);
+            }
         }
         world.tell(self.me, || match &done {
             Ok(_) => op.to_string(),
@@ -326,9 +330,11 @@ fn flattered(fate: Fate, done: io::Result<()>) -> io::Result<()> {
 impl Seat {
     fn listed(&self, fate: Fate, ino: u64) -> io::Result<Vec<Entry>> {
         let disk = self.fs.disk();
-        if fate == Fate::Stale
-            && let Some(names) = self.world().before.get(&ino)
-        {
+        let mut world = self.world();
+        let versions = world.before.get(&ino).map_or(0, Vec::len);
+        if fate == Fate::Stale && versions > 0 {
+            let back = world.choices.below(u32::try_from(versions).unwrap_or(1)) as usize;
+            let names = world.before[&ino][versions - 1 - back].clone();
             let entry =
                 |(name, ino): (&String, &u64)| Entry { name: name.clone(), kind: disk.kind(*ino) };
             return Ok(names.iter().map(entry).collect());

@@ -72,11 +72,13 @@ struct Setting {
 fn prepare(runner: &mut Runner) -> Setting {
     let mut world = runner.world();
     let c = &mut world.choices;
-    let machines = 1 + c.below(2) as usize;
+    // Two workers on two machines, one task and a short lease: where zombies are made.
+    let duel = c.below(4) == 3;
+    let machines = if duel { 2 } else { 1 + c.below(2) as usize };
     let shared = machines > 1 && c.below(2) == 1;
-    let (workers, monitors) = (1 + c.below(3), c.below(3));
-    let count = 1 + c.below(3);
-    let lease_ms = [60_000, 8_000][c.below(2) as usize];
+    let (workers, monitors) = if duel { (2, 0) } else { (1 + c.below(3), c.below(3)) };
+    let count = if duel { 1 } else { 1 + c.below(3) };
+    let lease_ms = if duel { 8_000 } else { [60_000, 8_000][c.below(2) as usize] };
     let mut specs = Vec::new();
     let mut ids: Vec<String> = Vec::new();
     for i in 0..count {
@@ -94,13 +96,13 @@ fn prepare(runner: &mut Runner) -> Setting {
     let acts = c.below(4);
     let budget = Budget {
         crashes: c.below(4),
-        stops: c.below(3),
+        stops: u32::from(duel) + c.below(3),
         errors: c.below(3),
         lost_replies: c.below(3),
         stale: if shared { c.below(4) } else { 0 },
         acts,
     };
-    let rate = [0, 2_000, 10_000, 30_000][c.below(4) as usize];
+    let rate = if duel { 30_000 } else { [0, 2_000, 10_000, 30_000][c.below(4) as usize] };
     let links_max = [65_000, 6][c.below(2) as usize];
     let policy = match c.below(4) {
         0 => Policy::uniform(30_000),
@@ -120,7 +122,7 @@ fn prepare(runner: &mut Runner) -> Setting {
     runner.start("add", 0, programs::add(specs));
     let place = |runner: &Runner| runner.world().choices.below(machines as u32) as usize;
     for i in 0..workers {
-        let machine = place(runner);
+        let machine = if duel { i as usize } else { place(runner) };
         let name = format!("w{}", i + 1);
         runner.start(&name, machine, programs::worker(&name, false, lease_ms));
     }

@@ -132,8 +132,8 @@ pub struct World {
     pub trace: Option<Vec<String>>,
     /// Faults that were injected, by kind.
     pub injected: BTreeMap<&'static str, u32>,
-    /// What directories held before their last change: a listing may still show it.
-    pub before: BTreeMap<Ino, std::sync::Arc<BTreeMap<String, Ino>>>,
+    /// What directories held before their last changes: a listing may still show it.
+    pub before: BTreeMap<Ino, Vec<std::sync::Arc<BTreeMap<String, Ino>>>>,
     /// A register was published just now: faults are likelier here.
     pub hot: bool,
     /// A schedule that was written by hand, in place of chance.
@@ -279,7 +279,7 @@ impl World {
     fn fault(&mut self, what: &crate::platform::Op) -> Fate {
         let b = self.budget;
         let rate = match self.hot {
-            true => self.fault_rate * 6,
+            true => self.fault_rate * 8,
             false => self.fault_rate,
         };
         let rate = |left: u32| if left > 0 { rate } else { 0 };

@@ -271,6 +271,42 @@ fn a_stale_hint_is_named_and_repaired() {
 }
 
 #[test]
+fn what_the_living_clean_up_at_once_does_not_count() {
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+    let bench = bench();
+    bench.add("a", &[]);
+    bench.act(|_| {
+        // At each moment there is a stale hint, and never one for long.
+        let (over, wait) = channel::<()>();
+        let path = |i: u64| bench.path(&format!("blocked/gone{i}.1"));
+        bench.queue.fs.touch(&path(0)).unwrap();
+        let findings = std::thread::scope(|scope| {
+            let (path, bench) = (&path, &bench);
+            scope.spawn(move || {
+                let mut i = 0;
+                while let Err(RecvTimeoutError::Timeout) =
+                    wait.recv_timeout(Duration::from_millis(5))
+                {
+                    bench.queue.fs.touch(&path(i + 1)).unwrap();
+                    bench.queue.fs.unlink(&path(i)).unwrap();
+                    i += 1;
+                }
+            });
+            let findings = check(&bench.queue, true);
+            drop(over);
+            findings.unwrap()
+        });
+        let counting: Vec<_> = findings.iter().filter(|f| f.counts(true)).collect();
+        assert!(counting.is_empty(), "{counting:?}");
+    });
+    // What stays does count, also while somebody lives.
+    bench.act(|_| {
+        bench.write("blocked/stays.1", b"");
+        bench.finds(Severity::Leftover, "stale", "blocked/stays.1");
+    });
+}
+
+#[test]
 fn a_waiter_that_nobody_serves() {
     let bench = bench();
     bench.add("b", &["a"]);
