@@ -18,13 +18,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::queue::evaluate::{Readiness, readiness};
+
 use crate::queue::ids::{Key, short};
 use crate::queue::procs::{self, Proc};
 use crate::queue::record::{self, Card, CardKind, Note};
 use crate::queue::recover::{Death, recover};
 use crate::queue::settle::settle;
-use crate::queue::tasks::{self, Phase};
+
 use crate::queue::{Queue, events, incoming, sweep};
 use crate::step;
 use crate::sys::alive::{self, EnvMark};
@@ -451,20 +451,7 @@ impl Keeper {
         names.truncate(BLOCKED_BATCH);
         self.blocked_from = names.last().cloned().unwrap_or_default();
         for name in names {
-            let Some(key) = Key::parse(&name) else { continue };
-            let task = tasks::look(queue, &key.task)?;
-            let blocked = match &task {
-                Some(task) if task.phase == Phase::Pending(key.n) => {
-                    matches!(readiness(queue, task, key.n)?, Readiness::Blocked(_))
-                }
-                _ => false,
-            };
-            if !blocked {
-                let intent = me.settle_intent(queue, &key.task)?;
-                queue.discard(&queue.layout.blocked_entry(&key))?;
-                settle(queue, me, &key.task)?;
-                queue.discard(&intent)?;
-            }
+            sweep::unblock(queue, me, &name)?;
         }
         Ok(())
     }

@@ -175,7 +175,8 @@ pub fn link_reopen(queue: &Queue, me: &mut Proc, task: &Task, n: u32, note: &Not
     queue.fs.create(&tmp, &bytes, 0o444).cannot("write a reopen", &tmp)?;
     step!("reopen.link");
     let held = publish(queue, &tmp, &task.dir, &format!("{n}.reopen"), |b| b == bytes)?;
-    queue.discard(&tmp)?;
+    // The event first: who recovers finds the staged file and tells what this process could not.
     events::append(queue, me, Event::of("reopen", &Key::new(&task.id, n)).why(&note.why));
+    queue.discard(&tmp)?;
     Ok(held == Held::Ours)
 }

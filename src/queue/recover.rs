@@ -12,6 +12,7 @@ use crate::sys::fs::is_absent;
 
 use super::Queue;
 use super::end::{self, Ended};
+use super::events::{self, Event};
 use super::ids::Key;
 use super::procs::{self, Proc};
 use super::record::{self, Card, CardKind, End, Note, RECORD_MAX, Verdict};
@@ -109,6 +110,10 @@ fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()
             settle(queue, me, id)?;
             end::retell(queue, me, id)?;
             queue.discard(&path)?;
+        } else if let Some(id) = name.strip_prefix("_reopen.") {
+            // Of a task that is settled through another one's intent: only its event may be missing.
+            end::retell(queue, me, id)?;
+            queue.discard(&path)?;
         } else if name.starts_with('_') {
             // Staged for somebody else (`_end.…`, `_reopen.…`): whoever recovers that stages anew.
             queue.discard(&path)?;
@@ -193,6 +198,10 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
     }
     // Follow-ups whatever the register says and whoever wrote it (R4); then the intent may go.
     end::announce(queue, me, key, late)?;
+    if let Some(card) = claimer.filter(|_| own && stands && !ended) {
+        // It died between its claim and its event, perhaps: the hold must be known of.
+        events::append(queue, me, Event { by: card.wid, ..Event::of("hold", key) });
+    }
     if own {
         super::ready::remove_hints(queue, &task, key)?;
     }

@@ -10,6 +10,8 @@ use crate::step;
 use crate::sys::machine;
 
 use super::Queue;
+use super::evaluate::{Readiness, readiness};
+use super::ids::Key;
 use super::procs::{self, Proc};
 use super::record::Card;
 use super::settle::settle;
@@ -73,14 +75,16 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
     for wid in procs::all(queue)? {
         named.extend(procs::claims(queue, &wid));
     }
+    let mut pending = BTreeSet::new();
     for id in tasks::ids(queue)? {
         let Some(task) = tasks::look(queue, &id)? else { continue };
         match task.phase {
-            Phase::Pending(_) => {
+            Phase::Pending(n) => {
                 settle(queue, me, &id)?;
+                pending.insert(Key::new(&id, n));
             }
             Phase::Claimed(n) => {
-                let key = super::ids::Key::new(&id, n);
+                let key = Key::new(&id, n);
                 let card = tasks::claimer(queue, &task, n);
                 if !named.contains(&key) && card.as_ref().is_none_or(|c| is_orphan(queue, c)) {
                     if let Some(card) = &card
@@ -105,7 +109,30 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
             Phase::Stage(..) | Phase::Corrupt(_) => {}
         }
     }
+    // Entries of attempts that are over or run. What is pending was settled above.
+    for entry in queue.list(&queue.layout.blocked())? {
+        if Key::parse(&entry.name).is_some_and(|key| !pending.contains(&key)) {
+            unblock(queue, me, &entry.name)?;
+        }
+    }
     Ok(swept)
+}
+
+/// Looks at an entry of blocked/: it goes, and its task is settled, if that attempt does not wait for
+/// other tasks.
+pub fn unblock(queue: &Queue, me: &mut Proc, entry: &str) -> Result<()> {
+    let Some(key) = Key::parse(entry) else { return Ok(()) };
+    if let Some(task) = tasks::look(queue, &key.task)?
+        && task.phase == Phase::Pending(key.n)
+        && matches!(readiness(queue, &task, key.n)?, Readiness::Blocked(_))
+    {
+        return Ok(());
+    }
+    // It goes first, under an intent: if the task is blocked again meanwhile, the new one must stay.
+    let intent = me.settle_intent(queue, &key.task)?;
+    queue.discard(&queue.layout.blocked_entry(&key))?;
+    settle(queue, me, &key.task)?;
+    queue.discard(&intent)
 }
 
 /// Whether the process of a claim that no intent names is certainly dead.
