@@ -1,0 +1,45 @@
+//! What these tests have found, each as the shortest story that shows it.
+
+use crate::case::Case;
+use crate::place::Place;
+use crate::situation;
+
+fn case(place: &Place) -> Case {
+    let case = Case::new(&place.path().join("case"));
+    situation::queue(&case);
+    case
+}
+
+#[test]
+fn a_hold_whose_event_was_never_written_is_told_by_the_recovery() {
+    let place = Place::fast();
+    let c = case(&place);
+    c.add("a", &[], "");
+    c.dies("event.append", &["hold", "a"]);
+    c.heal();
+    assert_eq!(c.state("a"), "held");
+}
+
+#[test]
+fn a_revived_task_whose_event_was_never_written_is_told_by_the_recovery() {
+    let place = Place::fast();
+    let c = case(&place);
+    c.add("a", &["--retries", "9"], "test -e mended || exit 100");
+    c.add("b", &["--after", "a", "--on-dep-dead", "cancel"], "");
+    c.coord(&["work", "--until-empty"]);
+    c.sh("touch mended");
+    c.dies("event.append@2", &["retry", "a"]);
+    c.heal();
+    assert_eq!((c.state("a"), c.state("b")), ("done".to_owned(), "done".to_owned()));
+}
+
+#[test]
+fn an_entry_in_blocked_that_a_crash_left_goes_before_the_worker_leaves() {
+    let place = Place::fast();
+    let c = case(&place);
+    c.add("a", &[], "");
+    c.add("b", &["--after", "a"], "");
+    c.dies("settle.unblock", &["work", "--once"]);
+    c.heal();
+    assert_eq!(c.state("b"), "done");
+}
