@@ -102,16 +102,16 @@ pub fn finish(queue: &Queue, me: &mut Proc, lease: &Lease, late: bool) -> Result
     Ok(())
 }
 
-/// Follow-ups and event of a decided attempt, for its owner and for recoverers.
+/// Follow-ups and event of a decided attempt, for its owner and for recoverers. A late verdict that is
+/// there is told in any case: who published it may not have looked at what became of its own.
 pub fn announce(queue: &Queue, me: &mut Proc, key: &Key, late: bool) -> Result<()> {
     step!("end.settle");
     settle(queue, me, &key.task)?;
-    if let Some(task) = tasks::look(queue, &key.task)?
-        && task.names.ends.contains(&key.n)
-    {
-        tell_end(queue, me, &task, key);
+    let task = tasks::look(queue, &key.task)?;
+    if let Some(task) = task.as_ref().filter(|task| task.names.ends.contains(&key.n)) {
+        tell_end(queue, me, task, key);
     }
-    if late {
+    if late || task.is_some_and(|task| task.names.lates.contains(&key.n)) {
         events::append(queue, me, Event::of("late", key));
     }
     Ok(())

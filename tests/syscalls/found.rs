@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 use crate::place::Place;
+use crate::play::{go_on, until_stopped};
 use crate::situation;
 
 fn case(place: &Place) -> Case {
@@ -42,4 +43,21 @@ fn an_entry_in_blocked_that_a_crash_left_goes_before_the_worker_leaves() {
     c.dies("settle.unblock", &["work", "--once"]);
     c.heal();
     assert_eq!(c.state("b"), "done");
+}
+
+#[test]
+fn a_cancel_that_came_too_late_is_told() {
+    let place = Place::fast();
+    let c = case(&place);
+    c.add("a", &[], "");
+    let mut command = c.program(&["coord", "cancel", "a"]);
+    command.env("COORD_STEP", "end.link:stop");
+    let child = c.start(command);
+    until_stopped(&child);
+    c.ok(&["cancel", "--force", "a"]);
+    go_on(&child);
+    assert_eq!(c.finish(child).code, Some(0));
+    assert!(c.queue("tasks/a/1.late").exists());
+    c.heal();
+    assert_eq!(c.state("a"), "cancelled");
 }

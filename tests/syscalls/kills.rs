@@ -2,69 +2,13 @@
 
 use std::path::Path;
 
-use crate::case::{Case, Ended};
+use crate::case::Case;
 use crate::place::Place;
+use crate::play::{Prepared, play};
 use crate::points;
-use crate::situation::{SITUATIONS, Situation, WORK};
+use crate::situation::WORK;
+use crate::situations::SITUATIONS;
 use crate::strace::{self, Call};
-
-/// A situation whose queue is made, and the calls that its command makes there.
-pub struct Prepared {
-    pub situation: &'static Situation,
-    pub template: Case,
-    pub calls: Vec<Call>,
-}
-
-impl Prepared {
-    pub fn new(situation: &'static Situation, place: &Path) -> Prepared {
-        let template = Case::new(&place.join(format!("{} template", situation.name)));
-        (situation.prepare)(&template);
-        let watched = template.copy(&place.join(format!("{} watched", situation.name)));
-        let mut calls = Vec::new();
-        play(&watched, situation, |command| {
-            calls = strace::watch(&watched, command);
-            Ended { code: Some(0), ..Ended::default() }
-        });
-        watched.verify(situation, true);
-        watched.remove();
-        Prepared { situation, template, calls }
-    }
-
-    pub fn all(place: &Path) -> Vec<Prepared> {
-        Prepared::some(place, |_| true)
-    }
-
-    pub fn some(place: &Path, pick: impl Fn(&Situation) -> bool) -> Vec<Prepared> {
-        let picked: Vec<&'static Situation> = SITUATIONS.iter().filter(|s| pick(s)).collect();
-        std::thread::scope(|scope| {
-            let make = |s: &'static Situation| scope.spawn(move || Prepared::new(s, place));
-            let threads: Vec<_> = picked.into_iter().map(make).collect();
-            threads.into_iter().map(|t| t.join().unwrap()).collect()
-        })
-    }
-
-    /// A copy of the queue to disturb.
-    pub fn case(&self, place: &Path, label: &str) -> Case {
-        self.template.copy(&place.join(format!("{} {label}", self.situation.name)))
-    }
-}
-
-/// Plays a situation to its end with its command run by `act`, and heals. Returns whether the command
-/// was acknowledged.
-pub fn play(
-    case: &Case,
-    situation: &Situation,
-    act: impl FnOnce(&std::process::Command) -> Ended,
-) -> bool {
-    let beside = situation.beside.map(|beside| beside(case));
-    let ended = act(&case.program(situation.acts[0]));
-    (situation.afterwards)(case);
-    if let Some(mut beside) = beside {
-        beside.wait().unwrap();
-    }
-    case.heal();
-    ended.code == Some(0)
-}
 
 /// A command killed at a call; with `again`, also the recovery from it.
 struct Kill<'a> {
@@ -88,8 +32,8 @@ fn label(kill: &Kill<'_>) -> String {
 pub fn once(prepared: &Prepared, place: &Path, call: &Call) {
     let situation = prepared.situation;
     let case = prepared.case(place, &call.label());
-    let acknowledged = play(&case, situation, |command| {
-        let ended = strace::kill_at(&case, call, command);
+    let acknowledged = play(&case, situation, situation.acts[0], |command| {
+        let ended = strace::kill_at(&case, call, &command);
         let fine = ended.signal == Some(9) || matches!(ended.code, Some(0 | 1));
         assert!(fine, "neither killed nor well: {ended:?}");
         ended

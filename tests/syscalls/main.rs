@@ -17,9 +17,13 @@
 mod support;
 
 mod case;
+mod errors;
 mod found;
 mod kills;
 mod place;
+mod play;
 mod points;
 mod situation;
+mod situations;
+mod steps;
 mod strace;
