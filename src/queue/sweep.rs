@@ -4,9 +4,11 @@
 //! mode says that nothing is left, and by `coord fsck --repair`. Cost: one listing a task.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::error::{Cannot, Result};
 use crate::step;
+use crate::sys::fs::Kind;
 use crate::sys::machine;
 
 use super::Queue;
@@ -118,21 +120,54 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
     Ok(swept)
 }
 
-/// Looks at an entry of blocked/: it goes, and its task is settled, if that attempt does not wait for
-/// other tasks.
+/// Looks at an entry of blocked/: it goes if its attempt does not wait for other tasks.
 pub fn unblock(queue: &Queue, me: &mut Proc, entry: &str) -> Result<()> {
     let Some(key) = Key::parse(entry) else { return Ok(()) };
+    let path = queue.layout.blocked_entry(&key);
+    keep_if(queue, me, &key, &path, |r| matches!(r, Readiness::Blocked(_))).map(drop)
+}
+
+/// Whether anything waits for a time. Entries that no longer do (cancelled, held, tried at once) go:
+/// nobody must wait for them.
+pub fn is_anything_delayed(queue: &Queue, me: &mut Proc) -> Result<bool> {
+    for bucket in queue.list(&queue.layout.delayed())? {
+        if bucket.kind != Kind::Dir {
+            continue;
+        }
+        let dir = queue.layout.delayed().join(&bucket.name);
+        for entry in queue.list(&dir)? {
+            let Some(key) = Key::parse(&entry.name) else { continue };
+            let waits = |r: &Readiness| matches!(r, Readiness::Delayed(_));
+            if keep_if(queue, me, &key, &dir.join(&entry.name), waits)? {
+                return Ok(true);
+            }
+        }
+        // Not empty where somebody has just published here.
+        drop(queue.fs.rmdir(&dir));
+    }
+    Ok(false)
+}
+
+/// Whether a hint is right; one that is not goes, and its task is settled.
+fn keep_if(
+    queue: &Queue,
+    me: &mut Proc,
+    key: &Key,
+    path: &Path,
+    right: impl Fn(&Readiness) -> bool,
+) -> Result<bool> {
     if let Some(task) = tasks::look(queue, &key.task)?
         && task.phase == Phase::Pending(key.n)
-        && matches!(readiness(queue, &task, key.n)?, Readiness::Blocked(_))
+        && right(&readiness(queue, &task, key.n)?)
     {
-        return Ok(());
+        return Ok(true);
     }
-    // It goes first, under an intent: if the task is blocked again meanwhile, the new one must stay.
+    // It goes first, under an intent: if it becomes right meanwhile, the new one must stay.
     let intent = me.settle_intent(queue, &key.task)?;
-    queue.discard(&queue.layout.blocked_entry(&key))?;
+    queue.discard(path)?;
     settle(queue, me, &key.task)?;
-    queue.discard(&intent)
+    queue.discard(&intent)?;
+    Ok(false)
 }
 
 /// Whether the process of a claim that no intent names is certainly dead.
