@@ -61,3 +61,18 @@ fn a_cancel_that_came_too_late_is_told() {
     c.heal();
     assert_eq!(c.state("a"), "cancelled");
 }
+
+#[test]
+fn nobody_waits_for_the_time_of_a_task_that_was_cancelled() {
+    let place = Place::fast();
+    let c = case(&place);
+    c.add("a", &["--not-before", "1h"], "");
+    c.ok(&["cancel", "a"]);
+    assert_eq!(c.coord(&["fsck", "--strict"]).code, Some(0), "its hint stays");
+    c.heal();
+    // Cancelled by one who died before it could remove the hint.
+    c.add("b", &["--not-before", "1h"], "");
+    c.dies("ready.unlink", &["cancel", "b"]);
+    c.heal();
+    assert_eq!((c.state("a"), c.state("b")), ("cancelled".to_owned(), "cancelled".to_owned()));
+}

@@ -88,7 +88,7 @@ pub fn run<T: Sync>(
     let next = AtomicUsize::new(0);
     let resumed = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(2, usize::from) * 2;
+    let threads = std::thread::available_parallelism().map_or(2, usize::from) * 4;
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {

@@ -118,7 +118,7 @@ pub const SITUATIONS: &[Situation] = &[
     },
     Situation {
         name: "add for later",
-        acts: &[&["coord", "add", "--id", "a", "--not-before", "10ms", "--sh", JOB]],
+        acts: &[&["coord", "add", "--id", "a", "--not-before", "500ms", "--sh", JOB]],
         tasks: &[or("a", "done", &["absent"])],
         ..PLAIN
     },
@@ -185,7 +185,7 @@ pub const SITUATIONS: &[Situation] = &[
         name: "a failure and its retry",
         prepare: |c| {
             queue(c);
-            c.add("a", &["--retries", "9"], "test $COORD_ATTEMPT != 1");
+            c.add("a", &["--retries", "9", "--backoff", "300ms"], "test $COORD_ATTEMPT != 1");
         },
         acts: WORKERS,
         tasks: &[done("a")],
@@ -195,8 +195,7 @@ pub const SITUATIONS: &[Situation] = &[
         name: "handed back by the job",
         prepare: |c| {
             queue(c);
-            let body =
-                "test -e once || { touch once; echo 0.01 >$COORD_OUT/retry-after; exit 75; }";
+            let body = "test -e once || { touch once; echo 0.2 >$COORD_OUT/retry-after; exit 75; }";
             c.add("a", &[], body);
         },
         acts: WORKERS,
@@ -217,7 +216,16 @@ pub const SITUATIONS: &[Situation] = &[
     Situation {
         name: "cancel what runs",
         prepare: waiting,
-        acts: &[&["coord", "cancel", "a"], &["coord", "cancel", "--force", "a"]],
+        acts: &[&["coord", "cancel", "a"]],
+        beside: Some(worker_beside),
+        afterwards: go,
+        tasks: &[or("a", "cancelled", &["done"])],
+        ..PLAIN
+    },
+    Situation {
+        name: "cancel by force",
+        prepare: waiting,
+        acts: &[&["coord", "cancel", "--force", "a"]],
         beside: Some(worker_beside),
         afterwards: go,
         tasks: &[or("a", "cancelled", &["done"])],
@@ -411,7 +419,7 @@ pub const SITUATIONS: &[Situation] = &[
         name: "something is due",
         prepare: |c| {
             queue(c);
-            c.add("a", &["--not-before", "1ms"], "");
+            c.add("a", &["--not-before", "500ms"], "");
             let due = names(&c.queue("delayed"))
                 .iter()
                 .find_map(|name| u64::from_str_radix(name, 16).ok());
@@ -437,7 +445,7 @@ pub const SITUATIONS: &[Situation] = &[
             c.sh("mkdir -p .coord/ready/default/50/00000001-00 .coord/delayed/00000001 \
                  && touch .coord/ready/default/50/00000001-00/over.1 .coord/blocked/over.1");
         },
-        acts: &[&["coord", "fsck", "--repair"], WORK],
+        acts: &[&["coord", "fsck", "--repair"]],
         tasks: &[done("a"), done("b"), cancelled("over")],
         ..PLAIN
     },
@@ -478,6 +486,18 @@ pub const RARE: &[Situation] = &[
         verify: Some(|c, _| {
             assert!(c.queue("tasks/a/1.late").exists(), "its work was thrown away")
         }),
+        ..PLAIN
+    },
+    Situation {
+        name: "a task for much later lost its hint",
+        prepare: |c| {
+            queue(c);
+            c.add("a", &["--not-before", "1h"], "");
+            c.sh("rm -rf .coord/delayed");
+        },
+        acts: &[MONITOR, AGGREGATOR, COORDINATOR],
+        afterwards: |c| c.ok(&["cancel", "a"]),
+        tasks: &[cancelled("a")],
         ..PLAIN
     },
     Situation {

@@ -91,14 +91,14 @@ fn templates(place: &Path) -> BTreeMap<&'static str, Case> {
     })
 }
 
-/// What undisturbed programs pass: where each pair is seen.
-fn observed(
-    place: &Path,
-    templates: &BTreeMap<&'static str, Case>,
-) -> BTreeMap<(String, String), Vec<&'static str>> {
+/// Where each pair of a step and a program is seen.
+type Seen = BTreeMap<(String, String), Vec<&'static str>>;
+
+/// What undisturbed programs pass.
+fn watch(place: &Path, templates: &BTreeMap<&'static str, Case>) -> Seen {
     let runs: Vec<(&Situation, &[&str])> =
         situations().flat_map(|s| s.acts.iter().map(move |act| (s, *act))).collect();
-    let seen: Mutex<BTreeMap<(String, String), Vec<&str>>> = Mutex::new(BTreeMap::new());
+    let seen: Mutex<Seen> = Mutex::new(BTreeMap::new());
     let label = |(s, act): &(&Situation, &[&str])| format!("{} {}", s.name, act.join(" "));
     points::run("watched", runs.len(), &runs, label, |(situation, act)| {
         let case = templates[situation.name].copy(&place.join(format!(
@@ -154,10 +154,10 @@ fn every_step_in_every_program_with_a_crash_and_an_error() {
     let place = Place::fast();
     let place = place.path();
     let templates = templates(place);
-    let observed = observed(place, &templates);
+    let observed = watch(place, &templates);
     if std::env::var_os("COORD_STEPS_WRITE").is_some() {
-        write(&observed);
-        return;
+        let more = [watch(place, &templates), watch(place, &templates)];
+        return write(&observed, &more);
     }
     let list = listed();
     let in_list: BTreeSet<&str> = list.iter().map(|line| line.step.as_str()).collect();
@@ -186,15 +186,22 @@ fn every_step_in_every_program_with_a_crash_and_an_error() {
     );
 }
 
-fn write(observed: &BTreeMap<(String, String), Vec<&str>>) {
+/// `more`: further looks. Some situations show a pair only now and then: what is written is one that
+/// shows it each time.
+fn write(observed: &Seen, more: &[Seen]) {
     let mut text = String::from(
-        "# Every step! name, every program that passes it, and the situation in which both a crash and an\n\
-         # error there are played. Checked by tests/syscalls/steps.rs, which says how it is written.\n",
+        "# Every step! name, every program that passes it, and the situation in which a crash and an error\n\
+         # there are played. Checked by tests/syscalls/steps.rs, which says how it is written.\n",
     );
-    for ((step, program), situations) in observed {
-        // The one that is first in the tables; those in which somebody must act come last.
-        let first = super::steps::situations().find(|s| situations.contains(&s.name)).unwrap();
-        writeln!(text, "{step} {program} {}", first.name).unwrap();
+    for (pair, names) in observed {
+        let always = |name: &str| {
+            more.iter().all(|seen| seen.get(pair).is_some_and(|names| names.contains(&name)))
+        };
+        let steady = |s: &&Situation| names.contains(&s.name) && always(s.name);
+        let Some(situation) = situations().find(steady) else {
+            panic!("{pair:?} is passed only now and then, in {names:?}: it needs a situation");
+        };
+        writeln!(text, "{} {} {}", pair.0, pair.1, situation.name).unwrap();
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/syscalls/steps.txt");
     std::fs::write(path, text).unwrap();
