@@ -120,7 +120,7 @@ fn cancel_claimed(
     n: u32,
     args: &Cancel,
 ) -> Result<bool> {
-    let card = tasks::claimer(queue, task, n);
+    let card = tasks::claimer(queue, task, n)?;
     let has_process = card.as_ref().is_none_or(|c| tasks::has_liveness(c.kind));
     if !has_process {
         return end_as_cancelled(queue, me, task, n, args);
@@ -186,8 +186,8 @@ fn end_for_another(
     let intent = me.settle_intent(queue, &task.id)?;
     end.by.clone_from(&me.wid);
     end.ended = queue.now();
-    end.charged = tasks::end_before(queue, task, n).map_or(0, |e| e.charged);
-    end.holder = tasks::claimer(queue, task, n).map(|c| c.wid).unwrap_or_default();
+    end.charged = tasks::end_before(queue, task, n)?.map_or(0, |e| e.charged);
+    end.holder = tasks::claimer(queue, task, n)?.map(|c| c.wid).unwrap_or_default();
     let bytes = record::to_bytes(&end);
     let tmp = me.run(&format!("_end.{key}"));
     queue.fs.create(&tmp, &bytes, 0o444).cannot("write a record", &tmp)?;
@@ -196,7 +196,7 @@ fn end_for_another(
     queue.discard(&tmp)?;
     end::announce(queue, me, &key, false)?;
     queue.discard(&intent)?;
-    if let Some(card) = tasks::claimer(queue, task, n) {
+    if let Some(card) = tasks::claimer(queue, task, n)? {
         procs::ring(queue, &card.wid);
     }
     Ok(held == Held::Ours)
@@ -221,7 +221,7 @@ pub fn hold(cli: &Cli, args: &Select) -> Answer {
                     }
                 }
                 Phase::Claimed(n) => {
-                    let kind = tasks::claimer(queue, &task, n).map(|c| c.kind);
+                    let kind = tasks::claimer(queue, &task, n)?.map(|c| c.kind);
                     if kind == Some(CardKind::Hold) {
                         return Ok(());
                     }
@@ -259,7 +259,7 @@ pub fn release(cli: &Cli, args: &Select) -> Answer {
                 Phase::Claimed(n) => n,
                 _ => return Err(conflict(format!("{id} is not held"))),
             };
-            let kind = tasks::claimer(queue, &task, n).map(|c| c.kind);
+            let kind = tasks::claimer(queue, &task, n)?.map(|c| c.kind);
             if kind != Some(CardKind::Hold) {
                 return Err(conflict(format!("{id} is not held: it runs")));
             }

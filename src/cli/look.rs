@@ -161,7 +161,7 @@ pub fn ls(cli: &Cli, args: &Ls) -> Answer {
         let mut tasks = Vec::new();
         for listed in &picked {
             if let Some(task) = tasks::look(&queue, &listed.row.id)? {
-                tasks.push(task_json(&queue, &task, &listed.row.state));
+                tasks.push(task_json(&queue, &task, &listed.row.state)?);
             }
         }
         output::document(&json!({ "schema": "coord.tasks/1", "tasks": tasks }));
@@ -198,27 +198,28 @@ pub fn ls(cli: &Cli, args: &Ls) -> Answer {
 }
 
 /// A task as JSON.
-fn task_json(queue: &Queue, task: &Task, state: &str) -> Value {
+fn task_json(queue: &Queue, task: &Task, state: &str) -> Result<Value> {
     let spec = task.spec.as_ref().ok();
     let attempts: Vec<Value> = (1..=task.names.last())
         .filter(|n| task.names.claims.contains(n))
         .map(|n| {
-            let end = task.names.ends.contains(&n).then(|| tasks::end_of(queue, task, n));
-            json!({
+            let ended = task.names.ends.contains(&n);
+            let end = ended.then(|| tasks::end_of(queue, task, n)).transpose()?;
+            Ok(json!({
                 "attempt": n,
-                "claim": tasks::claimer(queue, task, n),
+                "claim": tasks::claimer(queue, task, n)?,
                 "end": end,
                 "late": task.names.lates.contains(&n),
-            })
+            }))
         })
-        .collect();
-    json!({
+        .collect::<Result<_>>()?;
+    Ok(json!({
         "id": task.id,
         "state": state,
         "title": spec.map(|s| s.title.clone()),
         "spec": spec,
         "attempts": attempts,
-    })
+    }))
 }
 
 /// Reads a task that must exist.
@@ -241,7 +242,7 @@ pub fn show(cli: &Cli, args: &One) -> Answer {
     let task = existing(&queue, &args.id)?;
     let state = state::state(&queue, &task)?;
     if cli.json {
-        let mut document = task_json(&queue, &task, state.word());
+        let mut document = task_json(&queue, &task, state.word())?;
         document["schema"] = "coord.task/1".into();
         output::document(&document);
         return Ok(None);
@@ -271,19 +272,19 @@ pub fn show(cli: &Cli, args: &One) -> Answer {
     field("files", task.dir.path.display().to_string());
     output::columns(&rows);
     for n in (1..=task.names.last()).filter(|n| task.names.claims.contains(n)) {
-        show_attempt(&queue, &task, n);
+        show_attempt(&queue, &task, n)?;
     }
     Ok(None)
 }
 
-fn show_attempt(queue: &Queue, task: &Task, n: u32) {
-    let who = match tasks::claimer(queue, task, n) {
+fn show_attempt(queue: &Queue, task: &Task, n: u32) -> Result<()> {
+    let who = match tasks::claimer(queue, task, n)? {
         Some(card) => format!("{} (pid {} on {})", short(&card.wid), card.pid, card.host),
         None => "unreadable claim".to_owned(),
     };
     line(&format!("attempt {n}  {who}"));
     if task.names.ends.contains(&n) {
-        let end = tasks::end_of(queue, task, n);
+        let end = tasks::end_of(queue, task, n)?;
         let word = end.verdict.word();
         let again = if end.retry { ", to be tried again" } else { "" };
         let why = if end.why.is_empty() { String::new() } else { format!(": {}", end.why) };
@@ -304,6 +305,7 @@ fn show_attempt(queue: &Queue, task: &Task, n: u32) {
     if queue.fs.exists(&queue.layout.out(&Key::new(&task.id, n)).join("log")) {
         line(&format!("  coord logs {}@{n}", task.id));
     }
+    Ok(())
 }
 
 /// `coord workers`.

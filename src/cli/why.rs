@@ -66,30 +66,30 @@ fn answer(site: &Site, task: &Task) -> Result<Answered> {
             format!("spec.json cannot be read: {why}"),
             "restore it, or add it anew under another id",
         ),
-        Phase::Claimed(n) => claimed(queue, task, *n),
+        Phase::Claimed(n) => claimed(queue, task, *n)?,
         Phase::Stage(_, kind) => {
             one("stage", format!("waits for {kind:?}"), "whoever does that stage")
         }
         Phase::Done(n) => one("end", format!("attempt {n} succeeded"), "nothing: it is over"),
         Phase::Failed(n) => {
-            let end = tasks::end_of(queue, task, *n);
+            let end = tasks::end_of(queue, task, *n)?;
             let text = format!("attempt {n} was the last: {}", end.why);
             one("end", text, &format!("coord retry {} --note \"…\"", task.id))
         }
         Phase::Cancelled(n) => {
-            let end = tasks::end_of(queue, task, *n);
+            let end = tasks::end_of(queue, task, *n)?;
             one("end", format!("cancelled: {}", end.why), &format!("coord retry {}", task.id))
         }
         Phase::Pending(n) => pending(site, task, *n)?,
     })
 }
 
-fn claimed(queue: &Queue, task: &Task, n: u32) -> Answered {
-    let card = tasks::claimer(queue, task, n);
+fn claimed(queue: &Queue, task: &Task, n: u32) -> Result<Answered> {
+    let card = tasks::claimer(queue, task, n)?;
     let who = card.as_ref().map_or("nobody who can be read", |c| short(&c.wid)).to_owned();
     if card.as_ref().is_some_and(|c| c.kind == CardKind::Hold) {
         let reasons = vec![("hold".to_owned(), format!("held by {who}"))];
-        return Answered { reasons, next: format!("coord release {}", task.id) };
+        return Ok(Answered { reasons, next: format!("coord release {}", task.id) });
     }
     let member = card.and_then(|c| fleet::members(queue).into_iter().find(|m| m.wid == c.wid));
     let state = member.map_or("no longer registered".to_owned(), |m| {
@@ -100,7 +100,7 @@ fn claimed(queue: &Queue, task: &Task, n: u32) -> Answered {
     if task.names.cancels.contains(&n) {
         reasons.push(("cancel".to_owned(), "it was asked to stop".to_owned()));
     }
-    Answered { reasons, next: format!("coord logs -f {}", task.id) }
+    Ok(Answered { reasons, next: format!("coord logs -f {}", task.id) })
 }
 
 fn blocker(b: &Blocker) -> (String, String) {

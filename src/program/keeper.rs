@@ -239,7 +239,9 @@ impl Keeper {
             let Some(card) = procs::card(queue, wid) else {
                 // The card goes last: this is what is left of one that was being removed. If its
                 // run/ is not empty, somebody took the card away, and fsck names it.
-                procs::dissolve(queue, wid);
+                if procs::is_without_card(queue, wid)? {
+                    procs::dissolve(queue, wid);
+                }
                 return Ok(None);
             };
             let place = machine::place();

@@ -13,13 +13,14 @@ use crate::step;
 
 use super::Queue;
 use super::claim::Lease;
+use super::evaluate::readiness;
 use super::events::{self, Event};
 use super::ids::Key;
 use super::procs::Proc;
 use super::record::{self, CardKind, End, Note, Verdict};
 use super::register::{Held, publish};
 use super::settle::settle;
-use super::tasks::{self, Task};
+use super::tasks::{self, Phase, Task};
 
 /// Who decided the attempt.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +33,7 @@ pub enum Ended {
 
 /// Writes a verdict to a staged file and publishes it as `n.end`. Steps 1 and 2.
 pub fn record(queue: &Queue, me: &mut Proc, lease: &Lease, mut end: End) -> Result<Ended> {
-    let before = tasks::end_before(queue, &lease.task, lease.key.n);
+    let before = tasks::end_before(queue, &lease.task, lease.key.n)?;
     let charged = before.as_ref().map_or(0, |e| e.charged);
     let counts = matches!(end.verdict, Verdict::Fail | Verdict::Expired);
     end.charged = end.charged.max(charged + u32::from(counts));
@@ -109,7 +110,7 @@ pub fn announce(queue: &Queue, me: &mut Proc, key: &Key, late: bool) -> Result<(
     settle(queue, me, &key.task)?;
     let task = tasks::look(queue, &key.task)?;
     if let Some(task) = task.as_ref().filter(|task| task.names.ends.contains(&key.n)) {
-        tell_end(queue, me, task, key);
+        tell_end(queue, me, task, key)?;
     }
     if late || task.is_some_and(|task| task.names.lates.contains(&key.n)) {
         events::append(queue, me, Event::of("late", key));
@@ -117,8 +118,8 @@ pub fn announce(queue: &Queue, me: &mut Proc, key: &Key, late: bool) -> Result<(
     Ok(())
 }
 
-fn tell_end(queue: &Queue, me: &mut Proc, task: &Task, key: &Key) {
-    let end = tasks::end_of(queue, task, key.n);
+fn tell_end(queue: &Queue, me: &mut Proc, task: &Task, key: &Key) -> Result<()> {
+    let end = tasks::end_of(queue, task, key.n)?;
     let mut event = Event::of("end", key).why(&end.why);
     event.verdict = end.verdict.word().to_owned();
     event.retry = Some(end.retry);
@@ -126,6 +127,7 @@ fn tell_end(queue: &Queue, me: &mut Proc, task: &Task, key: &Key) {
     event.more.insert("holder".to_owned(), end.holder.into());
     event.more.insert("started".to_owned(), end.started.into());
     events::append(queue, me, event);
+    Ok(())
 }
 
 /// Tells the story of a task's registers once more: what a process that died between a register and
@@ -137,13 +139,13 @@ pub fn retell(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
     }
     for n in task.names.claims.clone() {
         let key = Key::new(id, n);
-        if let Some(card) = tasks::claimer(queue, &task, n) {
+        if let Some(card) = tasks::claimer(queue, &task, n)? {
             let kind = if card.kind == CardKind::Hold { "hold" } else { "claim" };
             let event = Event { by: card.wid, ..Event::of(kind, &key) };
             events::append(queue, me, event);
         }
         if task.names.ends.contains(&n) {
-            tell_end(queue, me, &task, &key);
+            tell_end(queue, me, &task, &key)?;
         }
         for (kind, there) in [
             ("cancel", task.names.cancels.contains(&n)),
@@ -153,6 +155,12 @@ pub fn retell(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
             if there {
                 events::append(queue, me, Event::of(kind, &key));
             }
+        }
+    }
+    if let Phase::Pending(n) = task.phase {
+        let key = Key::new(id, n);
+        if let Some(event) = readiness(queue, &task, n)?.event(&key) {
+            events::append(queue, me, event);
         }
     }
     Ok(())

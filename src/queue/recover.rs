@@ -87,7 +87,10 @@ fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()
     // A file of incoming/ whose submission is staged goes first, and before that submission: as long
     // as both are there they have the same uid, and afterwards only one is left to be redone.
     let staged = names.iter().filter(|n| n.starts_with("_submit.") && !n.ends_with(".tmp"));
-    let uids: Vec<String> = staged.filter_map(|name| uid_of(queue, &run.join(name))).collect();
+    let mut uids = Vec::new();
+    for name in staged {
+        uids.extend(uid_of(queue, &run.join(name))?);
+    }
     for uid in names.iter().filter_map(|name| name.strip_prefix("_in.")) {
         if uids.iter().any(|staged| staged == uid) {
             step!("recover.served");
@@ -110,8 +113,10 @@ fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()
             settle(queue, me, id)?;
             end::retell(queue, me, id)?;
             queue.discard(&path)?;
-        } else if let Some(id) = name.strip_prefix("_reopen.") {
-            // Of a task that is settled through another one's intent: only its event may be missing.
+        } else if let Some(id) =
+            name.strip_prefix("_tell.").or_else(|| name.strip_prefix("_reopen."))
+        {
+            // Its events are missing. A reopen may be of a task that another one's intent settles.
             end::retell(queue, me, id)?;
             queue.discard(&path)?;
         } else if name.starts_with('_') {
@@ -131,7 +136,7 @@ pub fn own_intents(queue: &Queue, me: &mut Proc) -> Result<()> {
     for key in names.iter().filter(|n| !n.starts_with('_')).filter_map(|n| Key::parse(n)) {
         let wid = me.wid.clone();
         let Some(task) = tasks::look(queue, &key.task)? else { continue };
-        let mine = tasks::claimer(queue, &task, key.n).is_some_and(|card| card.wid == wid);
+        let mine = tasks::claimer(queue, &task, key.n)?.is_some_and(|card| card.wid == wid);
         if mine && !task.names.ends.contains(&key.n) && !me.intent_is_staged(queue, &key) {
             let Ok(spec) = task.spec.clone() else { continue };
             let lease = super::claim::Lease { key: key.clone(), task, spec, at: queue.now() };
@@ -143,9 +148,12 @@ pub fn own_intents(queue: &Queue, me: &mut Proc) -> Result<()> {
     redo(queue, me, &run, &names)
 }
 
-fn uid_of(queue: &Queue, staged: &Path) -> Option<String> {
-    let bytes = queue.fs.read(staged, 0, RECORD_MAX).ok()?;
-    record::parse::<record::Spec>(&bytes).ok().map(|spec| spec.uid)
+fn uid_of(queue: &Queue, staged: &Path) -> Result<Option<String>> {
+    match queue.fs.read(staged, 0, RECORD_MAX) {
+        Ok(bytes) => Ok(record::parse::<record::Spec>(&bytes).ok().map(|spec| spec.uid)),
+        Err(e) if tasks::is_of_the_file(&e) => Ok(None),
+        Err(e) => Err(e).cannot("read a staged task", staged),
+    }
 }
 
 /// Links `procs/W/end`. False: the process is no longer registered.
@@ -185,7 +193,7 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
         }
         return Ok(false);
     }
-    let claimer = tasks::claimer(queue, &task, key.n);
+    let claimer = tasks::claimer(queue, &task, key.n)?;
     let own = claimer.as_ref().is_none_or(|card| card.wid == wid);
     // A hold stands by itself; it ends only with the verdict that its process had staged.
     let stands = claimer.as_ref().is_some_and(|card| card.kind == CardKind::Hold);
@@ -220,9 +228,12 @@ fn decide(
     death: Death,
     staged: &Path,
 ) -> Result<(bool, bool)> {
-    if let Ok(bytes) = queue.fs.read(staged, 0, RECORD_MAX)
-        && record::parse::<End>(&bytes).is_ok()
-    {
+    // What was staged is finished work: that it cannot be read *now* must not throw it away.
+    let bytes = match queue.fs.read(staged, 0, RECORD_MAX) {
+        Err(e) if !tasks::is_of_the_file(&e) => return Err(e).cannot("read a result", staged),
+        other => other.unwrap_or_default(),
+    };
+    if record::parse::<End>(&bytes).is_ok() {
         step!("recover.link_staged");
         let ended = end::decide(queue, task, key.n, staged, &bytes)?;
         return Ok((matches!(ended, Ended::Fenced(_)), false));
@@ -230,7 +241,7 @@ fn decide(
     if task.names.ends.contains(&key.n) {
         return Ok((false, false));
     }
-    let end = verdict_for(queue, me, task, key, claimer, death);
+    let end = verdict_for(queue, me, task, key, claimer, death)?;
     let bytes = record::to_bytes(&end);
     let tmp = me.run(&format!("_end.{key}"));
     step!("recover.stage");
@@ -249,8 +260,8 @@ fn verdict_for(
     key: &Key,
     claimer: Option<&Card>,
     death: Death,
-) -> End {
-    let before = tasks::end_before(queue, task, key.n);
+) -> Result<End> {
+    let before = tasks::end_before(queue, task, key.n)?;
     let (charged, boots) = before.as_ref().map_or((0, 0), |e| (e.charged, e.boots));
     let max = task.spec.as_ref().map_or(u32::MAX, |s| s.max_attempts);
     let base = End {
@@ -262,20 +273,20 @@ fn verdict_for(
     };
     match claimer.map(|c| c.kind) {
         Some(CardKind::Cancel) => {
-            return End { verdict: Verdict::Cancel, retry: false, charged, boots, ..base };
+            return Ok(End { verdict: Verdict::Cancel, retry: false, charged, boots, ..base });
         }
         // A person's command died before it had staged what the person decided.
         Some(CardKind::Human | CardKind::Hold) => {
-            return End { verdict: Verdict::Release, charged, boots, ..base };
+            return Ok(End { verdict: Verdict::Release, charged, boots, ..base });
         }
         _ => {}
     }
     if death == Death::Boot {
         let (boots, charged, retry) = retry::after_boot(boots, charged, max);
-        return End { retry, charged, boots, ..base };
+        return Ok(End { retry, charged, boots, ..base });
     }
     let (charged, retry) = retry::after_failure(charged, max, false);
-    End { retry, charged, boots, ..base }
+    Ok(End { retry, charged, boots, ..base })
 }
 
 fn drop_intent(queue: &Queue, intent: &Path, staged: &Path) -> Result<()> {
@@ -289,7 +300,7 @@ fn drop_intent(queue: &Queue, intent: &Path, staged: &Path) -> Result<()> {
 /// knows that its process is dead.
 pub fn expire_orphan(queue: &Queue, me: &mut Proc, task: &Task, n: u32) -> Result<()> {
     let key = Key::new(&task.id, n);
-    let claimer = tasks::claimer(queue, task, n);
+    let claimer = tasks::claimer(queue, task, n)?;
     let intent = me.settle_intent(queue, &task.id)?;
     let none = me.run("_none");
     decide(queue, me, task, &key, claimer.as_ref(), Death::Gone, &none)?;

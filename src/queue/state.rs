@@ -15,7 +15,7 @@ pub fn state(queue: &Queue, task: &Task) -> Result<State> {
     Ok(match &task.phase {
         Phase::NoSpec => State::Blocked,
         Phase::Corrupt(_) => State::Corrupt,
-        Phase::Claimed(n) => match tasks::claimer(queue, task, *n).map(|c| c.kind) {
+        Phase::Claimed(n) => match tasks::claimer(queue, task, *n)?.map(|c| c.kind) {
             Some(CardKind::Hold) => State::Held,
             _ => State::Running,
         },
@@ -38,7 +38,7 @@ pub fn state(queue: &Queue, task: &Task) -> Result<State> {
 pub fn row(queue: &Queue, task: &Task) -> Result<Row> {
     let spec = task.spec.as_ref().ok();
     let worker = match task.phase {
-        Phase::Claimed(n) => tasks::claimer(queue, task, n).map(|c| c.wid).unwrap_or_default(),
+        Phase::Claimed(n) => tasks::claimer(queue, task, n)?.map(|c| c.wid).unwrap_or_default(),
         _ => String::new(),
     };
     Ok(Row {

@@ -87,7 +87,7 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
             }
             Phase::Claimed(n) => {
                 let key = Key::new(&id, n);
-                let card = tasks::claimer(queue, &task, n);
+                let card = tasks::claimer(queue, &task, n)?;
                 if !named.contains(&key) && card.as_ref().is_none_or(|c| is_orphan(queue, c)) {
                     if let Some(card) = &card
                         && !end_leftovers(card)

@@ -142,12 +142,14 @@ pub fn look(queue: &Queue, id: &str) -> Result<Option<Task>> {
     };
     let entries = queue.fs.list_in(&dir).cannot("list a task", &path)?;
     let names = Names::of(entries.iter().map(|e| e.name.as_str()));
-    let spec = if names.spec { read(queue, &dir, "spec.json") } else { absent() };
+    let spec = if names.spec { read(queue, &dir, "spec.json")? } else { absent() };
     let mut task =
         Task { id: id.to_owned(), dir, names, spec, phase: Phase::NoSpec, last_end: None };
     let n = task.names.last();
-    task.last_end = (n > 0 && task.names.ends.contains(&n)).then(|| end_of(queue, &task, n));
-    task.phase = phase(queue, &task);
+    if n > 0 && task.names.ends.contains(&n) {
+        task.last_end = Some(end_of(queue, &task, n)?);
+    }
+    task.phase = phase(queue, &task)?;
     Ok(Some(task))
 }
 
@@ -156,20 +158,32 @@ fn absent<T>() -> std::result::Result<T, Unreadable> {
 }
 
 /// Reads one register or record of a task.
+///
+/// What is there and makes no sense has a meaning, the same for everybody: the inner error. That this
+/// process cannot read it *now* (no descriptor left, a disk that answers with an error) has none, and
+/// must not be taken for one: an end that says `done` would permit a further attempt.
 pub fn read<T: serde::de::DeserializeOwned>(
     queue: &Queue,
     dir: &Dir,
     name: &str,
-) -> std::result::Result<T, Unreadable> {
+) -> Result<std::result::Result<T, Unreadable>> {
     match queue.fs.read_in(dir, name, RECORD_MAX) {
-        Ok(bytes) => record::parse(&bytes),
-        Err(e) => Err(Unreadable(e.to_string())),
+        Ok(bytes) => Ok(record::parse(&bytes)),
+        Err(e) if is_of_the_file(&e) => Ok(Err(Unreadable(e.to_string()))),
+        Err(e) => Err(e).cannot("read a register", &dir.path.join(name)),
     }
 }
 
+/// Whether an error says what the name is (gone, no regular file), not how this process fares.
+pub fn is_of_the_file(error: &std::io::Error) -> bool {
+    use nix::libc;
+    is_absent(error)
+        || matches!(error.raw_os_error(), None | Some(libc::ELOOP | libc::ENXIO | libc::EISDIR))
+}
+
 /// End k of a task. An unreadable one means `lost`, charged as the previous one plus one.
-pub fn end_of(queue: &Queue, task: &Task, k: u32) -> End {
-    match read::<End>(queue, &task.dir, &format!("{k}.end")) {
+pub fn end_of(queue: &Queue, task: &Task, k: u32) -> Result<End> {
+    Ok(match read::<End>(queue, &task.dir, &format!("{k}.end"))? {
         Ok(mut end) => {
             // These three never end a task, whatever a hand may have written (fault 7).
             if matches!(end.verdict, Verdict::Release | Verdict::Lost) {
@@ -177,88 +191,95 @@ pub fn end_of(queue: &Queue, task: &Task, k: u32) -> End {
             }
             end
         }
-        Err(_) => End { charged: charged_before(queue, task, k) + 1, ..End::lost() },
-    }
-}
-
-/// The last end below attempt `n`, which says what was charged so far.
-pub fn end_before(queue: &Queue, task: &Task, n: u32) -> Option<End> {
-    let k = task.names.ends.range(..n).next_back().copied()?;
-    Some(end_of(queue, task, k))
-}
-
-fn charged_before(queue: &Queue, task: &Task, n: u32) -> u32 {
-    let mut unreadable = 0;
-    for &k in task.names.ends.range(..n).rev() {
-        match read::<End>(queue, &task.dir, &format!("{k}.end")) {
-            Ok(end) => return end.charged + unreadable,
-            Err(_) => unreadable += 1,
-        }
-    }
-    unreadable
-}
-
-/// The card behind `n.claim`; `None` if it is unreadable or not there.
-pub fn claimer(queue: &Queue, task: &Task, n: u32) -> Option<Card> {
-    read(queue, &task.dir, &format!("{n}.claim")).ok()
-}
-
-/// Reads `n.reopen`: `Some(closed)` if it is there. An unreadable one permits.
-fn reopened(queue: &Queue, task: &Task, n: u32) -> Option<bool> {
-    task.names.reopens.contains(&n).then(|| {
-        read::<Note>(queue, &task.dir, &format!("{n}.reopen")).is_ok_and(|note| note.closed)
+        Err(_) => End { charged: charged_before(queue, task, k)? + 1, ..End::lost() },
     })
 }
 
+/// The last end below attempt `n`, which says what was charged so far.
+pub fn end_before(queue: &Queue, task: &Task, n: u32) -> Result<Option<End>> {
+    let k = task.names.ends.range(..n).next_back();
+    k.map(|&k| end_of(queue, task, k)).transpose()
+}
+
+fn charged_before(queue: &Queue, task: &Task, n: u32) -> Result<u32> {
+    let mut unreadable = 0;
+    for &k in task.names.ends.range(..n).rev() {
+        match read::<End>(queue, &task.dir, &format!("{k}.end"))? {
+            Ok(end) => return Ok(end.charged + unreadable),
+            Err(_) => unreadable += 1,
+        }
+    }
+    Ok(unreadable)
+}
+
+/// The card behind `n.claim`; `None` if it is unreadable or not there.
+pub fn claimer(queue: &Queue, task: &Task, n: u32) -> Result<Option<Card>> {
+    Ok(read(queue, &task.dir, &format!("{n}.claim"))?.ok())
+}
+
+/// Reads `n.reopen`: `Some(closed)` if it is there. An unreadable one permits.
+fn reopened(queue: &Queue, task: &Task, n: u32) -> Result<Option<bool>> {
+    if !task.names.reopens.contains(&n) {
+        return Ok(None);
+    }
+    let note = read::<Note>(queue, &task.dir, &format!("{n}.reopen"))?;
+    Ok(Some(note.is_ok_and(|note| note.closed)))
+}
+
 /// The state function.
-fn phase(queue: &Queue, task: &Task) -> Phase {
+fn phase(queue: &Queue, task: &Task) -> Result<Phase> {
     let spec = match &task.spec {
         Ok(spec) => spec,
-        Err(_) if !task.names.spec => return Phase::NoSpec,
-        Err(why) => return Phase::Corrupt(why.to_string()),
+        Err(_) if !task.names.spec => return Ok(Phase::NoSpec),
+        Err(why) => return Ok(Phase::Corrupt(why.to_string())),
     };
     let n = task.names.last();
     if n == 0 {
-        return Phase::Pending(1);
+        return Ok(Phase::Pending(1));
     }
-    let Some(end) = &task.last_end else { return Phase::Claimed(n) };
+    let Some(end) = &task.last_end else { return Ok(Phase::Claimed(n)) };
     if end.verdict == Verdict::Done {
         return stages(queue, task, spec, n);
     }
-    match reopened(queue, task, n) {
-        Some(false) => return Phase::Pending(n + 1),
+    match reopened(queue, task, n)? {
+        Some(false) => return Ok(Phase::Pending(n + 1)),
         Some(true) => {}
-        None if end.retry => return Phase::Pending(n + 1),
+        None if end.retry => return Ok(Phase::Pending(n + 1)),
         None => {}
     }
-    if end.verdict == Verdict::Cancel { Phase::Cancelled(n) } else { Phase::Failed(n) }
+    Ok(if end.verdict == Verdict::Cancel { Phase::Cancelled(n) } else { Phase::Failed(n) })
 }
 
 /// What comes after a successful attempt: the wanted stages, in order.
-fn stages(queue: &Queue, task: &Task, spec: &Spec, n: u32) -> Phase {
+fn stages(queue: &Queue, task: &Task, spec: &Spec, n: u32) -> Result<Phase> {
     let wanted = [
         (spec.review, StageKind::Review, "review", &task.names.reviews),
         (spec.merge, StageKind::Merge, "merge", &task.names.merges),
     ];
     for (_, kind, suffix, present) in wanted.into_iter().filter(|(wanted, ..)| *wanted) {
         if !present.contains(&n) {
-            return Phase::Stage(n, kind);
+            return Ok(Phase::Stage(n, kind));
         }
-        match read::<Stage>(queue, &task.dir, &format!("{n}.{suffix}")) {
+        match read::<Stage>(queue, &task.dir, &format!("{n}.{suffix}"))? {
             Ok(stage) if stage.verdict == StageVerdict::Pass => {}
-            Ok(stage) if !stage.retry && reopened(queue, task, n) != Some(false) => {
-                return Phase::Failed(n);
+            Ok(stage) if !stage.retry && reopened(queue, task, n)? != Some(false) => {
+                return Ok(Phase::Failed(n));
             }
             // A bounce with retry, or a register that cannot be read: once more.
-            _ => return Phase::Pending(n + 1),
+            _ => return Ok(Phase::Pending(n + 1)),
         }
     }
-    Phase::Done(n)
+    Ok(Phase::Done(n))
 }
 
 /// Whether any attempt of the task succeeded, stages or not: what `D@pass` waits for.
-pub fn passed(queue: &Queue, task: &Task) -> bool {
-    task.names.ends.iter().any(|&k| end_of(queue, task, k).verdict == Verdict::Done)
+pub fn passed(queue: &Queue, task: &Task) -> Result<bool> {
+    for &k in &task.names.ends {
+        if end_of(queue, task, k)?.verdict == Verdict::Done {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a claim of this kind has a living process behind it that can be judged.
@@ -276,8 +297,8 @@ pub fn ids(queue: &Queue) -> Result<Vec<String>> {
 }
 
 /// All ends of a task by number, for its story.
-pub fn ends(queue: &Queue, task: &Task) -> BTreeMap<u32, End> {
-    task.names.ends.iter().map(|&k| (k, end_of(queue, task, k))).collect()
+pub fn ends(queue: &Queue, task: &Task) -> Result<BTreeMap<u32, End>> {
+    task.names.ends.iter().map(|&k| Ok((k, end_of(queue, task, k)?))).collect()
 }
 
 #[cfg(test)]

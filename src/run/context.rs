@@ -120,13 +120,13 @@ pub fn build(queue: &Queue, task: &Task, n: u32) -> Result<Context> {
         let key = Key::new(&task.id, k);
         let late = task.names.lates.contains(&k);
         let reopen: std::result::Result<crate::queue::record::Note, _> =
-            tasks::read(queue, &task.dir, &format!("{k}.reopen"));
+            tasks::read(queue, &task.dir, &format!("{k}.reopen"))?;
         if let Ok(note) = reopen
             && !note.why.is_empty()
         {
             notes.push(note.why);
         }
-        let end = tasks::end_of(queue, task, k);
+        let end = tasks::end_of(queue, task, k)?;
         if end.verdict == Verdict::Release && !late && end.exit.code.is_none() {
             // Handed back or held: nothing was tried that the next attempt could learn from.
             continue;
@@ -138,7 +138,9 @@ pub fn build(queue: &Queue, task: &Task, n: u32) -> Result<Context> {
             why: end.why,
             context: if end.context.is_empty() { tail(queue, &key) } else { end.context },
             branch: if end.result.branch.is_empty() { place.branch } else { end.result.branch },
-            late: late.then(|| tasks::read(queue, &task.dir, &format!("{k}.late")).ok()).flatten(),
+            late: late
+                .then(|| tasks::read(queue, &task.dir, &format!("{k}.late")).ok()?.ok())
+                .flatten(),
         });
     }
     let Spec { title, prompt, .. } = spec;
@@ -164,7 +166,7 @@ fn dependency_of(queue: &Queue, id: &str) -> Result<Dependency> {
     let Some(task) = tasks::look(queue, id)? else { return Ok(found) };
     found.state = state_word(&task);
     let done =
-        tasks::ends(queue, &task).into_iter().rev().find(|(_, e)| e.verdict == Verdict::Done);
+        tasks::ends(queue, &task)?.into_iter().rev().find(|(_, e)| e.verdict == Verdict::Done);
     if let Some((k, end)) = done {
         found.handoff = out_file(queue, &Key::new(id, k), "handoff.md", 16 << 10);
         found.branch = end.result.branch;

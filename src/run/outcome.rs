@@ -85,7 +85,8 @@ fn because(verdict: Verdict, retry: bool, why: &str) -> End {
 
 /// A failed attempt: charged, and delayed unless it was the last.
 pub fn failed(site: &Site, lease: &Lease, permanent: bool, why: &str) -> End {
-    let before = tasks::end_before(&site.queue, &lease.task, lease.key.n);
+    // Not to be read now: rather one attempt too many. What is charged is counted again at the end.
+    let before = tasks::end_before(&site.queue, &lease.task, lease.key.n).ok().flatten();
     let charged = before.map_or(0, |e| e.charged);
     let (charged, retry) = retry::after_failure(charged, lease.spec.max_attempts, permanent);
     let mut end = because(Verdict::Fail, retry, why);

@@ -211,7 +211,12 @@ impl Fs for RealFs {
         let mut options = std::fs::OpenOptions::new();
         options.append(true).create(true).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW);
         let mut file = options.open(path)?;
-        let count = file.write(bytes)?;
+        let count = loop {
+            match file.write(bytes) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
         if count < bytes.len() {
             return Err(io::Error::from_raw_os_error(nix::libc::ENOSPC));
         }

@@ -96,7 +96,10 @@ fn readable(survey: &mut Survey<'_>, task: &Task) {
 type Reading = fn(&Queue, &Task, &str) -> Option<String>;
 
 fn unreadable<T: DeserializeOwned>(queue: &Queue, task: &Task, name: &str) -> Option<String> {
-    tasks::read::<T>(queue, &task.dir, name).err().map(|why| why.to_string())
+    match tasks::read::<T>(queue, &task.dir, name) {
+        Ok(read) => read.err().map(|why| why.to_string()),
+        Err(e) => Some(e.one_line()),
+    }
 }
 
 /// What everyone takes an unreadable register for.
@@ -161,14 +164,16 @@ fn follows(queue: &Queue, task: &Task, k: u32) -> bool {
     }
     let reopened = names.reopens.contains(&k)
         && tasks::read::<Note>(queue, &task.dir, &format!("{k}.reopen"))
-            .map_or(true, |note| !note.closed);
+            .map_or(true, |read| read.map_or(true, |note| !note.closed));
     let bounced =
         [("review", &names.reviews), ("merge", &names.merges)].iter().any(|(kind, set)| {
             set.contains(&k)
                 && tasks::read::<Stage>(queue, &task.dir, &format!("{k}.{kind}"))
-                    .map_or(true, |stage| stage.verdict == StageVerdict::Bounce && stage.retry)
+                    .map_or(true, |read| {
+                        read.map_or(true, |s| s.verdict == StageVerdict::Bounce && s.retry)
+                    })
         });
-    let end = tasks::end_of(queue, task, k);
+    let Ok(end) = tasks::end_of(queue, task, k) else { return true };
     reopened || bounced || (end.retry && end.verdict != Verdict::Done)
 }
 
@@ -178,9 +183,9 @@ fn passed(queue: &Queue, task: &Task, n: u32) -> bool {
     let pass = |wanted: bool, kind: &str| {
         !wanted
             || tasks::read::<Stage>(queue, &task.dir, &format!("{n}.{kind}"))
-                .is_ok_and(|stage| stage.verdict == StageVerdict::Pass)
+                .is_ok_and(|read| read.is_ok_and(|s| s.verdict == StageVerdict::Pass))
     };
-    tasks::end_of(queue, task, n).verdict == record::Verdict::Done
+    tasks::end_of(queue, task, n).is_ok_and(|end| end.verdict == record::Verdict::Done)
         && pass(spec.review, "review")
         && pass(spec.merge, "merge")
 }
