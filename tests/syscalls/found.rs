@@ -3,7 +3,8 @@
 use crate::case::Case;
 use crate::place::Place;
 use crate::play::{go_on, until_stopped};
-use crate::situation;
+use crate::situation::{self, WORK};
+use crate::strace::{self, Call};
 
 fn case(place: &Place) -> Case {
     let case = Case::new(&place.path().join("case"));
@@ -75,4 +76,54 @@ fn nobody_waits_for_the_time_of_a_task_that_was_cancelled() {
     c.dies("ready.unlink", &["cancel", "b"]);
     c.heal();
     assert_eq!((c.state("a"), c.state("b")), ("cancelled".to_owned(), "cancelled".to_owned()));
+}
+
+/// The first call of a command of which strace prints this.
+fn call(place: &Place, c: &Case, command: &[&str], what: &[&str]) -> Call {
+    let watched = c.copy(&place.path().join("watched"));
+    let calls = strace::watch(&watched, &watched.program(command));
+    let is = |call: &&Call| what.iter().all(|w| call.name.contains(w) || call.text.contains(w));
+    let found = calls.iter().find(is).cloned();
+    found.unwrap_or_else(|| panic!("{command:?} does not {what:?}: {calls:?}"))
+}
+
+#[test]
+fn an_end_that_cannot_be_read_now_does_not_permit_another_attempt() {
+    let place = Place::fast();
+    let c = case(&place);
+    c.add("a", &[], "");
+    c.heal();
+    let hold = ["coord", "hold", "a"];
+    let read = call(&place, &c, &hold, &["openat", "\"1.end\""]);
+    let ended = strace::fail_at(&c, &read, "EMFILE", &c.program(&hold));
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+    assert!(ended.stderr.contains("caused by: Too many open files"), "{ended:?}");
+    assert!(!c.queue("tasks/a/2.claim").exists(), "a second attempt at what is done");
+    c.heal();
+    assert_eq!(c.state("a"), "done");
+}
+
+#[test]
+fn a_staged_result_that_cannot_be_read_now_is_not_thrown_away() {
+    let place = Place::fast();
+    let c = case(&place);
+    c.add("a", &[], "");
+    c.dies("end.link", &["work", "--once"]);
+    let read = call(&place, &c, WORK, &["openat", "/run/a.1.end\", O_RDONLY"]);
+    strace::fail_at(&c, &read, "EIO", &c.program(WORK));
+    c.heal();
+    assert_eq!(c.verdict("a", 1), "done", "the job has to run twice");
+}
+
+#[test]
+fn an_event_that_could_not_be_written_is_told_later() {
+    let place = Place::fast();
+    let c = case(&place);
+    c.add("a", &[], "");
+    let hold = ["coord", "-v", "hold", "a"];
+    let write = call(&place, &c, &hold, &["write", "/events/"]);
+    let ended = strace::fail_at(&c, &write, "ENOSPC", &c.program(&hold));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("cannot append an event"), "{ended:?}");
+    assert_eq!(c.coord(&["fsck", "--strict"]).code, Some(0));
 }

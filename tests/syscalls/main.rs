@@ -23,6 +23,7 @@ mod kills;
 mod place;
 mod play;
 mod points;
+mod rare;
 mod situation;
 mod situations;
 mod steps;

@@ -15,8 +15,9 @@ use crate::errors::{documented, says};
 use crate::place::Place;
 use crate::play::{play, run};
 use crate::points;
+use crate::rare::RARE;
 use crate::situation::Situation;
-use crate::situations::{RARE, SITUATIONS};
+use crate::situations::SITUATIONS;
 
 const LIST: &str = include_str!("steps.txt");
 const ERRORS: &[&str] = &["eio", "enospc", "eintr", "emfile"];

@@ -24,8 +24,8 @@ pub struct Call {
     pub k: u32,
     /// Whether it may change what is on disk.
     pub changes: bool,
-    /// It was made and failed of its own.
-    pub refused: bool,
+    /// As strace prints what it was given.
+    pub text: String,
 }
 
 impl Call {
@@ -74,8 +74,8 @@ pub fn watch(case: &Case, command: &Command) -> Vec<Call> {
         if rest.contains(&inside) {
             let looks =
                 name.starts_with("open") && rest.contains("O_RDONLY") && !rest.contains("O_CREAT");
-            let refused = rest.contains(" = -1 ");
-            calls.push(Call { name: name.to_owned(), k: *k, changes: !looks, refused });
+            let text = rest.to_owned();
+            calls.push(Call { name: name.to_owned(), k: *k, changes: !looks, text });
         }
     }
     calls
