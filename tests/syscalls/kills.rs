@@ -11,12 +11,15 @@ use crate::situations::SITUATIONS;
 use crate::strace::{self, Call};
 
 /// A command killed at a call; with `again`, also the recovery from it.
-struct Kill<'a> {
-    prepared: &'a Prepared,
-    call: &'a Call,
+pub struct Kill<'a> {
+    /// The situation.
+    pub prepared: &'a Prepared,
+    /// The call, which is not made.
+    pub call: &'a Call,
 }
 
-fn points_of(prepared: &[Prepared]) -> Vec<Kill<'_>> {
+/// Every call of every situation at which it makes a difference to die.
+pub fn points_of(prepared: &[Prepared]) -> Vec<Kill<'_>> {
     let all =
         prepared.iter().flat_map(|p| p.calls.iter().map(move |call| Kill { prepared: p, call }));
     // An open for reading changes nothing: who dies there leaves what one leaves who dies at the next
@@ -24,7 +27,8 @@ fn points_of(prepared: &[Prepared]) -> Vec<Kill<'_>> {
     all.filter(|kill| kill.call.changes || points::full()).collect()
 }
 
-fn label(kill: &Kill<'_>) -> String {
+/// Its name.
+pub fn label(kill: &Kill<'_>) -> String {
     format!("{} {}", kill.prepared.situation.name, kill.call.label())
 }
 

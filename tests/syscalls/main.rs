@@ -18,6 +18,7 @@ mod support;
 
 mod case;
 mod errors;
+mod filesystems;
 mod found;
 mod kills;
 mod place;
