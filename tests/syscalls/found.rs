@@ -127,3 +127,20 @@ fn an_event_that_could_not_be_written_is_told_later() {
     assert!(ended.stderr.contains("cannot append an event"), "{ended:?}");
     assert_eq!(c.coord(&["fsck", "--strict"]).code, Some(0));
 }
+
+#[test]
+fn a_staged_submission_that_failed_is_not_replaced_by_the_next() {
+    let place = Place::fast();
+    let c = case(&place);
+    for name in ["one", "two"] {
+        c.sh(&format!("echo '{{\"sh\": \"true\"}}' >{name} && mv {name} .coord/incoming/"));
+        c.dies("submit.mkdir", &["work", "--until-empty"]);
+        // Out of the way: the next one must die with its own.
+        c.sh("mkdir -p keep && mv .coord/procs/solo-* keep/");
+    }
+    c.sh("mv keep/* .coord/procs/");
+    let link = call(&place, &c, WORK, &["linkat", "spec.json"]);
+    strace::fail_at(&c, &link, "EIO", &c.program(WORK));
+    c.heal();
+    assert_eq!((c.state("1"), c.state("2")), ("done".to_owned(), "done".to_owned()));
+}

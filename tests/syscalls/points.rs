@@ -105,6 +105,7 @@ pub fn run<T: Sync>(
                     match catch_unwind(AssertUnwindSafe(|| point(item))) {
                         Ok(()) => progress.note(&label),
                         Err(panic) => {
+                            eprintln!("failed: {label}");
                             let text = panic
                                 .downcast_ref::<String>()
                                 .cloned()
