@@ -71,7 +71,7 @@ impl Drop for Mount {
 const SOME: &[&str] =
     &["add behind another", "work", "cancel", "retry", "incoming", "a worker died with a result"];
 /// Points of a CI run on each.
-const CI_EACH: usize = 40;
+const CI_EACH: usize = 30;
 
 fn killed_on(kind: &str) {
     let mount = match Mount::new(kind) {

@@ -110,5 +110,5 @@ fn only_the_main_thread_touches_the_queue() {
 }
 
 /// Points of a CI run.
-const CI_KILLS: usize = 500;
-const CI_PAIRS: usize = 80;
+const CI_KILLS: usize = 300;
+const CI_PAIRS: usize = 50;
