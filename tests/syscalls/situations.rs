@@ -360,7 +360,7 @@ pub const SITUATIONS: &[Situation] = &[
         name: "a worker died before its back-off",
         prepare: |c| {
             queue(c);
-            c.add("a", &["--retries", "9"], "test $COORD_ATTEMPT != 1");
+            c.add("a", &["--retries", "9", "--backoff", "2s"], "test $COORD_ATTEMPT != 1");
             c.dies("settle.delay", &["work", "--once"]);
         },
         acts: KEEPERS,
