@@ -18,14 +18,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::queue::evaluate::{Readiness, readiness};
+
 use crate::queue::ids::{Key, short};
 use crate::queue::layout::due_of;
 use crate::queue::procs::{self, Proc};
 use crate::queue::record::{self, Card, CardKind, Note};
 use crate::queue::recover::{self, Death, recover};
 use crate::queue::settle::settle;
-use crate::queue::tasks::{self, Phase};
+
 use crate::queue::{Queue, events, incoming, sweep};
 use crate::rule;
 use crate::step;
@@ -265,7 +265,9 @@ impl Keeper {
             let Some(card) = procs::card(queue, wid) else {
                 // The card goes last: this is what is left of one that was being removed. If its
                 // run/ is not empty, somebody took the card away, and fsck names it.
-                procs::dissolve(queue, wid);
+                if procs::is_without_card(queue, wid)? {
+                    procs::dissolve(queue, wid);
+                }
                 return Ok(None);
             };
             let place = queue.host.place();
@@ -482,20 +484,7 @@ impl Keeper {
         names.truncate(BLOCKED_BATCH);
         self.blocked_from = names.last().cloned().unwrap_or_default();
         for name in names {
-            let Some(key) = Key::parse(&name) else { continue };
-            let task = tasks::look(queue, &key.task)?;
-            let blocked = match &task {
-                Some(task) if task.phase == Phase::Pending(key.n) => {
-                    matches!(readiness(queue, task, key.n)?, Readiness::Blocked(_))
-                }
-                _ => false,
-            };
-            if !blocked {
-                let intent = me.settle_intent(queue, &key.task)?;
-                queue.discard(&queue.layout.blocked_entry(&key))?;
-                settle(queue, me, &key.task)?;
-                queue.discard(&intent)?;
-            }
+            sweep::unblock(queue, me, &name)?;
         }
         Ok(())
     }

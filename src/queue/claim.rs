@@ -130,11 +130,21 @@ pub fn seize(queue: &Queue, me: &mut Proc, key: &Key, kind: CardKind) -> Result<
     if task.phase != Phase::Pending(key.n) {
         return Ok(Claimed::Lost);
     }
+    let delayed = match readiness(queue, &task, key.n)? {
+        Readiness::Delayed(due_ms) => Some(queue.layout.delayed_at(due_ms.div_ceil(1000))),
+        _ => None,
+    };
     let claimed = take(queue, me, key, task, spec, kind)?;
-    if let Claimed::Won(lease) = &claimed
-        && let Err(e) = ready::remove_hints(queue, &lease.task, key)
-    {
-        tracing::warn!(error = %e, "a stale hint stays");
+    if let Claimed::Won(lease) = &claimed {
+        let mut removed = ready::remove_hints(queue, &lease.task, key);
+        if let Some(dir) = delayed {
+            removed = removed.and(queue.discard(&dir.join(key.to_string())));
+            // Fails while others are due then.
+            drop(queue.fs.rmdir(&dir));
+        }
+        if let Err(e) = removed {
+            tracing::warn!(error = %e, "a stale hint stays");
+        }
     }
     // A hold would outlive the promise: once it is released nobody looks further back than to it.
     if let Claimed::Won(lease) = &claimed

@@ -14,13 +14,14 @@ use crate::step;
 
 use super::Queue;
 use super::claim::Lease;
+use super::evaluate::readiness;
 use super::events::{self, Event};
 use super::ids::Key;
 use super::procs::Proc;
 use super::record::{self, CardKind, End, Note, Verdict};
 use super::register::{Held, publish};
 use super::settle::settle;
-use super::tasks::{self, Task};
+use super::tasks::{self, Phase, Task};
 
 /// Who decided the attempt.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,16 +112,16 @@ pub fn finish(queue: &Queue, me: &mut Proc, lease: &Lease, late: bool) -> Result
     Ok(())
 }
 
-/// Follow-ups and event of a decided attempt, for its owner and for recoverers.
+/// Follow-ups and event of a decided attempt, for its owner and for recoverers. A late verdict that is
+/// there is told in any case: who published it may not have looked at what became of its own.
 pub fn announce(queue: &Queue, me: &mut Proc, key: &Key, late: bool) -> Result<()> {
     step!("end.settle");
     settle(queue, me, &key.task)?;
-    if let Some(task) = tasks::look(queue, &key.task)?
-        && task.names.ends.contains(&key.n)
-    {
-        tell_end(queue, me, &task, key)?;
+    let task = tasks::look(queue, &key.task)?;
+    if let Some(task) = task.as_ref().filter(|task| task.names.ends.contains(&key.n)) {
+        tell_end(queue, me, task, key)?;
     }
-    if late {
+    if late || task.is_some_and(|task| task.names.lates.contains(&key.n)) {
         events::append(queue, me, Event::of("late", key));
     }
     Ok(())
@@ -165,6 +166,12 @@ pub fn retell(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
             }
         }
     }
+    if let Phase::Pending(n) = task.phase {
+        let key = Key::new(id, n);
+        if let Some(event) = readiness(queue, &task, n)?.event(&key) {
+            events::append(queue, me, event);
+        }
+    }
     Ok(())
 }
 
@@ -185,7 +192,8 @@ pub fn link_reopen(queue: &Queue, me: &mut Proc, task: &Task, n: u32, note: &Not
     queue.fs.create(&tmp, &bytes, 0o444).cannot("write a reopen", &tmp)?;
     step!("reopen.link");
     let held = publish(queue, &tmp, &task.dir, &format!("{n}.reopen"), |b| b == bytes)?;
-    queue.discard(&tmp)?;
+    // The event first: who recovers finds the staged file and tells what this process could not.
     events::append(queue, me, Event::of("reopen", &Key::new(&task.id, n)).why(&note.why));
+    queue.discard(&tmp)?;
     Ok(held == Held::Ours)
 }

@@ -7,6 +7,8 @@ use crate::error::Result;
 use crate::sys::clock::parse_rfc3339;
 
 use super::Queue;
+use super::events::Event;
+use super::ids::Key;
 use super::record::{OnDepDead, Verdict};
 use super::tasks::{self, Phase, Task};
 
@@ -45,6 +47,29 @@ pub enum Readiness {
     Delayed(u64),
     /// It must be ended as cancelled instead: why, and because of which dependency, if of one.
     CancelDue(String, Option<String>),
+}
+
+impl Readiness {
+    /// What the stream of events says of it; nothing of what is about to be ended.
+    pub fn event(&self, key: &Key) -> Option<Event> {
+        Some(match self {
+            Readiness::Ready => Event::of("ready", key),
+            Readiness::Held => Event::of("held", key),
+            Readiness::Manual => Event::of("manual", key),
+            Readiness::Delayed(due_ms) => {
+                Event::of("delayed", key).why(&crate::sys::clock::rfc3339(*due_ms))
+            }
+            Readiness::Blocked(blockers) => {
+                let on: Vec<&str> = blockers.iter().map(|b| b.on.as_str()).collect();
+                let mut event = Event::of("blocked", key).why(&on.join(" "));
+                if blockers.iter().any(|b| matches!(b.because, Because::Dead(_))) {
+                    event.more.insert("dead".to_owned(), true.into());
+                }
+                event
+            }
+            Readiness::CancelDue(..) => return None,
+        })
+    }
 }
 
 /// The id part of an entry of `after`.

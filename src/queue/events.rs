@@ -95,7 +95,6 @@ pub fn append(queue: &Queue, me: &mut Proc, mut event: Event) {
     }
     line.push(b'\n');
     let stem = stem(queue, me);
-    step!("event.append");
     let segment = segment(queue, &stem);
     let path = queue.layout.events().join(format!("{stem}.{segment}.jsonl"));
     if me.torn || me.seq == 1 {
@@ -105,12 +104,41 @@ pub fn append(queue: &Queue, me: &mut Proc, mut event: Event) {
             line.insert(0, b'\n');
         }
     }
+    step!("event.append");
     let appended = queue.fs.append(&path, &line);
     me.torn = appended.is_err();
-    if let Err(e) = appended {
-        tracing::warn!(path = %path.display(), error = %e, "cannot append an event");
+    match appended {
+        Ok(_) => tell_again(queue, me),
+        Err(e) => {
+            tracing::warn!(path = %path.display(), error = %e, "cannot append an event");
+            if !event.id.is_empty() {
+                // For the case that this process dies before it can tell. On a full disk there may
+                // be no room for an empty file either: then there is a gap in the story.
+                drop(queue.fs.touch(&untold(me, &event.id)));
+                me.untold.insert(event.id);
+            }
+        }
     }
     queue.ring(&queue.layout.events_bell());
+}
+
+/// The intent to tell the story of a task once more.
+fn untold(me: &Proc, id: &str) -> std::path::PathBuf {
+    me.run(&format!("_tell.{id}"))
+}
+
+/// Tells what could not be told before. What still cannot be told stays noted.
+pub fn tell_again(queue: &Queue, me: &mut Proc) {
+    for id in std::mem::take(&mut me.untold) {
+        match super::end::retell(queue, me, &id) {
+            Ok(()) if me.untold.contains(&id) => {}
+            Ok(()) => drop(queue.discard(&untold(me, &id))),
+            Err(e) => {
+                tracing::warn!(task = id, error = %e, "cannot tell what happened");
+                me.untold.insert(id);
+            }
+        }
+    }
 }
 
 fn stem(queue: &Queue, me: &Proc) -> String {

@@ -70,10 +70,10 @@ pub struct Proc {
     pub seq: u64,
     /// Its last event may be torn.
     pub torn: bool,
-    /// A submission failed half-way: its staged file may still be there.
-    pub stumbled: bool,
     /// Attempts that this process has told to wait for a person.
     pub told: BTreeSet<Key>,
+    /// Tasks of which an event could not be written.
+    pub untold: BTreeSet<String>,
     /// Submissions so far, which spread over lanes of the ready index.
     pub published: u64,
 }
@@ -149,8 +149,8 @@ impl Proc {
             won: BTreeSet::new(),
             seq: 0,
             torn: false,
-            stumbled: false,
             told: BTreeSet::new(),
+            untold: BTreeSet::new(),
             published: 0,
         })
     }
@@ -236,7 +236,8 @@ impl Proc {
 
     /// Leaves the queue: the directory goes if no intent is left in it, and is left to recovery
     /// otherwise.
-    pub fn leave(&self, queue: &Queue) {
+    pub fn leave(&mut self, queue: &Queue) {
+        super::events::tell_again(queue, self);
         if self.card.kind == CardKind::Cli {
             // A command's directory simply goes; if that fails, recovery finds its process dead.
             dissolve(queue, &self.wid);
@@ -313,6 +314,23 @@ pub fn card(queue: &Queue, wid: &str) -> Option<Card> {
     let read = |name: &str| queue.fs.read(&dir.join(name), 0, record::RECORD_MAX).ok();
     // The heartbeat file carries a copy, for the case that somebody emptied the card.
     ["card.0.json", "hb"].into_iter().find_map(|name| record::parse(&read(name)?).ok())
+}
+
+/// Whether neither card of a process is there or makes sense. An error: this cannot be told now, and
+/// its process may be in the best of health.
+pub fn is_without_card(queue: &Queue, wid: &str) -> Result<bool> {
+    let dir = queue.layout.proc(wid);
+    for name in ["card.0.json", "hb"] {
+        let path = dir.join(name);
+        match queue.fs.read(&path, 0, record::RECORD_MAX) {
+            Ok(bytes) if record::parse::<Card>(&bytes).is_ok() => return Ok(false),
+            Err(e) if !super::tasks::is_of_the_file(&e) => {
+                return Err(e).cannot("read a card", &path);
+            }
+            _ => {}
+        }
+    }
+    Ok(true)
 }
 
 /// What a process's `run/` names: the claims that it holds or is making.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::error::{Cannot, Result};
+use crate::error::{Cannot, Error, Exit, Result};
 use crate::plan::retry;
 use crate::rule;
 use crate::step;
@@ -119,7 +119,10 @@ fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()
     // A file of incoming/ whose submission is staged goes first, and before that submission: as long
     // as both are there they have the same uid, and afterwards only one is left to be redone.
     let staged = names.iter().filter(|n| n.starts_with("_submit.") && !n.ends_with(".tmp"));
-    let uids: Vec<String> = staged.filter_map(|name| uid_of(queue, &run.join(name))).collect();
+    let mut uids = Vec::new();
+    for name in staged {
+        uids.extend(uid_of(queue, &run.join(name))?);
+    }
     for uid in names.iter().filter_map(|name| name.strip_prefix("_in.")) {
         if uids.iter().any(|staged| staged == uid) {
             step!("recover.served");
@@ -140,6 +143,12 @@ fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()
         } else if let Some(id) = task_after("_settle.", name) {
             step!("recover.settle");
             settle(queue, me, id)?;
+            end::retell(queue, me, id)?;
+            queue.discard(&path)?;
+        } else if let Some(id) =
+            name.strip_prefix("_tell.").or_else(|| name.strip_prefix("_reopen."))
+        {
+            // Its events are missing. A reopen may be of a task that another one's intent settles.
             end::retell(queue, me, id)?;
             queue.discard(&path)?;
         } else if name.starts_with('_') {
@@ -174,9 +183,12 @@ pub fn own_intents(queue: &Queue, me: &mut Proc) -> Result<()> {
     redo(queue, me, &run, &names)
 }
 
-fn uid_of(queue: &Queue, staged: &Path) -> Option<String> {
-    let bytes = queue.fs.read(staged, 0, RECORD_MAX).ok()?;
-    record::parse::<record::Spec>(&bytes).ok().map(|spec| spec.uid)
+fn uid_of(queue: &Queue, staged: &Path) -> Result<Option<String>> {
+    match queue.fs.read(staged, 0, RECORD_MAX) {
+        Ok(bytes) => Ok(record::parse::<record::Spec>(&bytes).ok().map(|spec| spec.uid)),
+        Err(e) if tasks::is_of_the_file(&e) => Ok(None),
+        Err(e) => Err(e).cannot("read a staged task", staged),
+    }
 }
 
 /// Links `procs/W/end`. False: the process is no longer registered.
@@ -208,6 +220,11 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
         return Ok(false);
     };
     if !task.names.claims.contains(&key.n) {
+        if queue.fs.exists(&task.dir.path.join(format!("{}.claim", key.n))) {
+            // A shared file system's listing lags behind; nothing may be concluded from it.
+            let what = format!("the listing of tasks/{} lags behind", key.task);
+            return Err(Error::new(Exit::Temporary, what));
+        }
         // Not claimed, read after the death: it never will be. If the process may still live (only
         // its lease ran out) the claim may still come, so the intent stays.
         if death.is_certain() {
@@ -224,16 +241,16 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
     let ended = task.names.ends.contains(&key.n);
     let mut late = task.names.lates.contains(&key.n);
     let mut back = false;
-    if own && stands && !ended {
-        // It may have died before it told of it, and no end will.
-        events::append(queue, me, Event { by: wid.to_owned(), ..Event::of("hold", key) });
-    }
     if own && endable && (!ended || queue.fs.exists(&staged)) {
         (late, back) = decide(queue, me, &task, key, claimer.as_ref(), death, &staged)?;
     }
     // Follow-ups whatever the register says and whoever wrote it (R4); then the intent may go.
     if rule!("R4.recoverer") || !ended {
         end::announce(queue, me, key, late)?;
+    }
+    if let Some(card) = claimer.filter(|_| own && stands && !ended) {
+        // It died between its claim and its event, perhaps: the hold must be known of.
+        events::append(queue, me, Event { by: card.wid, ..Event::of("hold", key) });
     }
     if own {
         super::ready::remove_hints(queue, &task, key)?;
@@ -253,9 +270,12 @@ fn decide(
     death: Death,
     staged: &Path,
 ) -> Result<(bool, bool)> {
-    if let Ok(bytes) = queue.fs.read(staged, 0, RECORD_MAX)
-        && record::parse::<End>(&bytes).is_ok()
-    {
+    // What was staged is finished work: that it cannot be read *now* must not throw it away.
+    let bytes = match queue.fs.read(staged, 0, RECORD_MAX) {
+        Err(e) if !tasks::is_of_the_file(&e) => return Err(e).cannot("read a result", staged),
+        other => other.unwrap_or_default(),
+    };
+    if record::parse::<End>(&bytes).is_ok() {
         step!("recover.link_staged");
         let ended = end::decide(queue, task, key.n, staged, &bytes)?;
         return Ok((matches!(ended, Ended::Fenced(_)), false));

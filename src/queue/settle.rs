@@ -14,7 +14,7 @@ use crate::sys::fs::is_absent;
 
 use super::Queue;
 use super::claim::{Claimed, seize};
-use super::evaluate::{Because, DEPENDENCY, Readiness, dependency, readiness};
+use super::evaluate::{DEPENDENCY, Readiness, dependency, readiness};
 use super::events::{self, Event};
 use super::ids::Key;
 use super::procs::Proc;
@@ -114,14 +114,8 @@ fn wait_for_dependencies(
         }
     }
     match again {
-        Readiness::Blocked(blockers) => {
-            if new {
-                let on: Vec<&str> = blockers.iter().map(|b| b.on.as_str()).collect();
-                let dead = blockers.iter().any(|b| matches!(b.because, Because::Dead(_)));
-                let mut event = Event::of("blocked", key).why(&on.join(" "));
-                if dead {
-                    event.more.insert("dead".to_owned(), true.into());
-                }
+        blocked @ Readiness::Blocked(_) => {
+            if let Some(event) = blocked.event(key).filter(|_| new) {
                 events::append(queue, me, event);
             }
             Ok(None)

@@ -23,7 +23,6 @@ use super::events::{self, Event};
 use super::ids::{Key, is_number, random_part};
 use super::procs::Proc;
 use super::record::{self, RECORD_MAX, Spec};
-use super::recover;
 use super::register::{Held, publish};
 use super::settle::settle;
 use super::tasks;
@@ -83,25 +82,18 @@ fn stage_and_place(
     spec: &Spec,
     taken: Option<&Path>,
 ) -> Result<Submitted> {
-    if std::mem::take(&mut me.stumbled) {
-        // The one before failed half-way. It may be accepted all the same, and this one must not
-        // take its name in run/.
-        let finished = recover::own_intents(queue, me);
-        me.stumbled = finished.is_err();
-        finished?;
-    }
     let first = match id {
         Some(id) => id.to_owned(),
         None => first_number(queue)?.to_string(),
     };
     let staged = me.run(&format!("_submit.{first}"));
+    make_room(queue, me, &first)?;
     stage(queue, &staged, spec)?;
     if let Some(taken) = taken {
         step!("incoming.staged");
         queue.discard(taken)?;
     }
     let submitted = place(queue, me, id.is_some(), first, staged, spec);
-    me.stumbled = submitted.as_ref().is_err_and(|e| e.exit != Exit::Conflict);
     if submitted.is_ok() && id.is_none() {
         remember_number(queue, submitted.as_ref().map_or("", Submitted::id));
     }
@@ -144,6 +136,16 @@ pub fn check(queue: &Queue, id: Option<&str>, spec: &Spec) -> Result<()> {
     }
 }
 
+/// Finishes with a submission that this process holds staged under that id and could not place (a
+/// full disk): a rename replaces what is there, and it must not be this one.
+fn make_room(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
+    let mine = me.run(&format!("_submit.{id}"));
+    match queue.fs.stat(&mine) {
+        Err(e) if is_absent(&e) => Ok(()),
+        _ => resume(queue, me, &mine, id),
+    }
+}
+
 fn stage(queue: &Queue, staged: &Path, spec: &Spec) -> Result<()> {
     let bytes = record::to_bytes(spec);
     if bytes.len() >= RECORD_MAX {
@@ -180,8 +182,16 @@ pub fn place(
             Linked::Taken => {
                 // The staged file takes the next number with it: a rename, never a copy, so a crash
                 // leaves one submission and not two.
-                id = next_number(&id);
-                let next = me.run(&format!("_submit.{id}"));
+                let next = loop {
+                    id = next_number(&id);
+                    let next = me.run(&format!("_submit.{id}"));
+                    match queue.fs.stat(&next) {
+                        // Another one of this process, which could not be placed before.
+                        Ok(_) => {}
+                        Err(e) if is_absent(&e) => break next,
+                        Err(e) => return Err(e).cannot("stage a task", &next),
+                    }
+                };
                 step!("submit.rekey");
                 queue.fs.rename(&staged, &next).cannot("stage a task", &next)?;
                 staged = next;
@@ -286,6 +296,7 @@ pub fn resume(queue: &Queue, me: &mut Proc, staged: &Path, id: &str) -> Result<(
     let name = format!("_submit.{id}");
     let mine = me.run(&name);
     if mine != staged {
+        make_room(queue, me, id)?;
         match queue.fs.rename(staged, &mine) {
             Err(e) if is_absent(&e) => return Ok(()),
             other => other.cannot("take over a staged task", staged)?,

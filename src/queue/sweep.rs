@@ -4,12 +4,15 @@
 //! mode says that nothing is left, and by `coord fsck --repair`. Cost: one listing a task.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::error::{Cannot, Result};
 use crate::step;
 use crate::sys::alive::EnvMark;
+use crate::sys::fs::Kind;
 
 use super::Queue;
+use super::evaluate::{Readiness, readiness};
 use super::ids::Key;
 use super::procs::{self, Proc};
 use super::record::Card;
@@ -75,45 +78,39 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
         named.extend(procs::claims(queue, &wid));
     }
     let mut failed = None;
+    let mut pending = BTreeSet::new();
     for id in tasks::ids(queue)? {
         // One that cannot be read now must not keep the others from it.
-        if let Err(e) = one(queue, me, &id, &named, &mut swept) {
-            failed = failed.or(Some(e));
+        match one(queue, me, &id, &named, &mut swept) {
+            Ok(key) => pending.extend(key),
+            Err(e) => failed = failed.or(Some(e)),
         }
     }
-    remove_unblocked(queue)?;
+    // Entries of attempts that are over or run. What is pending was settled above.
+    for entry in queue.list(&queue.layout.blocked())? {
+        if Key::parse(&entry.name).is_some_and(|key| !pending.contains(&key)) {
+            unblock(queue, me, &entry.name)?;
+        }
+    }
     match failed {
         Some(e) => Err(e),
         None => Ok(swept),
     }
 }
 
-/// Entries of blocked/ whose attempt is not pending any more: made by a slow settle behind a faster
-/// one. Nothing would ever look for them.
-fn remove_unblocked(queue: &Queue) -> Result<()> {
-    for entry in queue.list(&queue.layout.blocked())? {
-        let Some(key) = Key::parse(&entry.name) else { continue };
-        let Some(task) = tasks::look(queue, &key.task)? else { continue };
-        if task.phase.is_over() || task.names.claims.contains(&key.n) {
-            step!("sweep.unblock");
-            queue.discard(&queue.layout.blocked_entry(&key))?;
-        }
-    }
-    Ok(())
-}
-
-/// Looks at one task.
+/// Looks at one task. Returns the attempt that is pending, if one is.
 fn one(
     queue: &Queue,
     me: &mut Proc,
     id: &str,
     named: &BTreeSet<Key>,
     swept: &mut Swept,
-) -> Result<()> {
-    let Some(task) = tasks::look(queue, id)? else { return Ok(()) };
+) -> Result<Option<Key>> {
+    let Some(task) = tasks::look(queue, id)? else { return Ok(None) };
     match task.phase {
-        Phase::Pending(_) => {
+        Phase::Pending(n) => {
             settle(queue, me, id)?;
+            return Ok(Some(Key::new(id, n)));
         }
         Phase::Claimed(n) => {
             let key = Key::new(id, n);
@@ -122,7 +119,7 @@ fn one(
                 if let Some(card) = &card
                     && !end_leftovers(queue, card)
                 {
-                    return Ok(());
+                    return Ok(None);
                 }
                 step!("sweep.orphan");
                 recover::expire_orphan(queue, me, &task, n)?;
@@ -140,7 +137,58 @@ fn one(
         }
         Phase::Stage(..) | Phase::Corrupt(_) => {}
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Looks at an entry of blocked/: it goes if its attempt does not wait for other tasks.
+pub fn unblock(queue: &Queue, me: &mut Proc, entry: &str) -> Result<()> {
+    let Some(key) = Key::parse(entry) else { return Ok(()) };
+    let path = queue.layout.blocked_entry(&key);
+    keep_if(queue, me, &key, &path, |r| matches!(r, Readiness::Blocked(_))).map(drop)
+}
+
+/// Whether anything waits for a time. Entries that no longer do (cancelled, held, tried at once) go:
+/// nobody must wait for them.
+pub fn is_anything_delayed(queue: &Queue, me: &mut Proc) -> Result<bool> {
+    for bucket in queue.list(&queue.layout.delayed())? {
+        if bucket.kind != Kind::Dir {
+            continue;
+        }
+        let dir = queue.layout.delayed().join(&bucket.name);
+        for entry in queue.list(&dir)? {
+            let Some(key) = Key::parse(&entry.name) else { continue };
+            let waits = |r: &Readiness| matches!(r, Readiness::Delayed(_));
+            if keep_if(queue, me, &key, &dir.join(&entry.name), waits)? {
+                return Ok(true);
+            }
+        }
+        // Not empty where somebody has just published here.
+        drop(queue.fs.rmdir(&dir));
+    }
+    Ok(false)
+}
+
+/// Whether a hint is right; one that is not goes, and its task is settled.
+fn keep_if(
+    queue: &Queue,
+    me: &mut Proc,
+    key: &Key,
+    path: &Path,
+    right: impl Fn(&Readiness) -> bool,
+) -> Result<bool> {
+    if let Some(task) = tasks::look(queue, &key.task)?
+        && task.phase == Phase::Pending(key.n)
+        && right(&readiness(queue, &task, key.n)?)
+    {
+        return Ok(true);
+    }
+    // It goes first, under an intent: if it becomes right meanwhile, the new one must stay.
+    let intent = me.settle_intent(queue, &key.task)?;
+    step!("sweep.unhint");
+    queue.discard(path)?;
+    settle(queue, me, &key.task)?;
+    queue.discard(&intent)?;
+    Ok(false)
 }
 
 /// Whether the process of a claim that no intent names is certainly dead.

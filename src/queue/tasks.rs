@@ -172,9 +172,11 @@ fn absent<T>() -> std::result::Result<T, Unreadable> {
     Err(Unreadable("there is no spec.json".to_owned()))
 }
 
-/// Reads one register or record of a task. The inner error is what everybody finds who looks: the
-/// name is not there, or what it holds is no such record. A failure to read (no descriptor left, a
-/// sick disk) says nothing about the record, so nothing may be concluded from it.
+/// Reads one register or record of a task.
+///
+/// What is there and makes no sense has a meaning, the same for everybody: the inner error. That this
+/// process cannot read it *now* (no descriptor left, a disk that answers with an error) has none, and
+/// must not be taken for one: an end that says `done` would permit a further attempt.
 pub fn read<T: serde::de::DeserializeOwned>(
     queue: &Queue,
     dir: &Dir,
@@ -185,6 +187,13 @@ pub fn read<T: serde::de::DeserializeOwned>(
         Err(e) if is_absent(&e) || is_no_file(&e) => Ok(Err(Unreadable(e.to_string()))),
         Err(e) => Err(e).cannot("read a register", &dir.path.join(name)),
     }
+}
+
+/// Whether an error says what the name is (gone, no regular file), not how this process fares.
+pub fn is_of_the_file(error: &std::io::Error) -> bool {
+    use nix::libc;
+    is_absent(error)
+        || matches!(error.raw_os_error(), None | Some(libc::ELOOP | libc::ENXIO | libc::EISDIR))
 }
 
 /// End k of a task. An unreadable one means `lost`, charged as the previous one plus one.

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
+use super::step::fault;
+
 /// What a name in a directory stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -189,31 +191,38 @@ fn list_of(dir: rustix::fs::Dir) -> io::Result<Vec<Entry>> {
 #[expect(clippy::disallowed_methods, reason = "this is the one place that touches files")]
 impl Fs for RealFs {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fault()?;
         std::fs::hard_link(from, to)
     }
 
     fn link_in(&self, from: &Path, dir: &Dir, name: &str) -> io::Result<()> {
+        fault()?;
         let flags = nix::fcntl::AtFlags::empty();
         nix::unistd::linkat(nix::fcntl::AT_FDCWD, from, dir.fd()?, name, flags).map_err(io_error)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
+        fault()?;
         std::fs::remove_file(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fault()?;
         std::fs::rename(from, to)
     }
 
     fn mkdir(&self, path: &Path) -> io::Result<()> {
+        fault()?;
         std::fs::create_dir(path)
     }
 
     fn rmdir(&self, path: &Path) -> io::Result<()> {
+        fault()?;
         std::fs::remove_dir(path)
     }
 
     fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+        fault()?;
         let open = |path: &Path| {
             std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
         };
@@ -234,10 +243,16 @@ impl Fs for RealFs {
     }
 
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<u64> {
+        fault()?;
         let mut options = std::fs::OpenOptions::new();
         options.append(true).create(true).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW);
         let mut file = options.open(path)?;
-        let count = file.write(bytes)?;
+        let count = loop {
+            match file.write(bytes) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
         if count < bytes.len() {
             return Err(io::Error::from_raw_os_error(nix::libc::ENOSPC));
         }
@@ -245,6 +260,7 @@ impl Fs for RealFs {
     }
 
     fn read(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
+        fault()?;
         let mut options = std::fs::OpenOptions::new();
         options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
         let mut file = open_regular(options.open(path)?)?;
@@ -256,26 +272,31 @@ impl Fs for RealFs {
     }
 
     fn read_in(&self, dir: &Dir, name: &str, limit: usize) -> io::Result<Vec<u8>> {
+        fault()?;
         let mode = nix::sys::stat::Mode::empty();
         let fd = nix::fcntl::openat(dir.fd()?, name, READ_FLAGS, mode).map_err(io_error)?;
         read_from(&open_regular(std::fs::File::from(fd))?, limit)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        fault()?;
         self.list_in(&self.open_dir(path)?)
     }
 
     fn list_in(&self, dir: &Dir) -> io::Result<Vec<Entry>> {
+        fault()?;
         list_of(rustix::fs::Dir::read_from(dir.fd()?)?)
     }
 
     fn open_dir(&self, path: &Path) -> io::Result<Dir> {
+        fault()?;
         let mut options = std::fs::OpenOptions::new();
         options.read(true).custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW);
         Ok(Dir { path: path.to_owned(), handle: Handle::Descriptor(options.open(path)?.into()) })
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
+        fault()?;
         let meta = std::fs::symlink_metadata(path)?;
         let kind = if meta.is_file() {
             Kind::File
@@ -295,6 +316,7 @@ impl Fs for RealFs {
     }
 
     fn touch(&self, path: &Path) -> io::Result<()> {
+        fault()?;
         use nix::sys::stat::{UtimensatFlags, utimensat};
         use nix::sys::time::TimeSpec;
         let now = TimeSpec::UTIME_NOW;

@@ -252,7 +252,7 @@ fn killed_while_a_stale_entry_of_blocked_is_removed() {
     // As after a boot: the sweep is the first to look.
     s.sh("touch .coord/blocked/A.1 && rm .coord/control/boot/*");
     s.coord(&["fsck", "--strict"]).exits(1);
-    killed(planned(&s, "sweep.unblock:crash", &["work", "--until-empty"]));
+    killed(planned(&s, "sweep.unhint:crash", &["work", "--until-empty"]));
     heals(&s);
     assert_eq!(s.state(&id), "done");
 }

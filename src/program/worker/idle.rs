@@ -109,7 +109,7 @@ impl Worker {
                 return Ok(None);
             }
         }
-        let waits = queue.list(&queue.layout.delayed())?.iter().any(|e| e.name != "bell");
+        let waits = sweep::is_anything_delayed(queue, &mut self.me)?;
         let incoming = queue.list(&queue.layout.incoming())?;
         if waits || incoming.iter().any(|e| e.name != "rejected" && !e.name.starts_with('.')) {
             return Ok(None);
@@ -121,10 +121,9 @@ impl Worker {
                 return Ok(None);
             }
         }
-        let delayed = self.site.queue.list(&self.site.queue.layout.delayed())?;
-        let again = swept.running > 0
-            || delayed.iter().any(|e| e.name != "bell")
-            || board::size_of_events(&self.site.queue)? != written;
+        let delayed = sweep::is_anything_delayed(&self.site.queue, &mut self.me)?;
+        let again =
+            swept.running > 0 || delayed || board::size_of_events(&self.site.queue)? != written;
         Ok((!again).then_some(swept.failed))
     }
 }

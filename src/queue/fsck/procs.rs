@@ -27,7 +27,7 @@ pub(super) struct Seen {
 /// The task that an entry of `run/` is about.
 pub(super) fn task_of(name: &str) -> Option<String> {
     let name = name.strip_suffix(".tmp").unwrap_or(name);
-    for prefix in ["_settle.", "_submit.", "_reopen."] {
+    for prefix in ["_settle.", "_submit.", "_reopen.", "_tell."] {
         if let Some(id) = name.strip_prefix(prefix) {
             return Some(id.to_owned());
         }

@@ -1,0 +1,77 @@
+//! Situations that only a step needs, since somebody else has to act at the right moment or a process
+//! hangs.
+
+use crate::play::{go_on, until_stopped};
+use crate::situation::*;
+use crate::situations::{litter, one, worker_beside};
+
+/// What only some steps need: somebody acts while the program stands still, or a process hangs.
+pub const RARE: &[Situation] = &[
+    Situation {
+        name: "somebody cancels before the claim",
+        prepare: litter,
+        acts: ALL,
+        stop: Some(("claim.link", |c| c.ok(&["cancel", "cancel-due"]))),
+        tasks: &[cancelled("cancel-due"), done("root"), done("orphan"), done("third")],
+        ..PLAIN
+    },
+    Situation {
+        name: "somebody cancels before the end",
+        prepare: litter,
+        acts: ALL,
+        stop: Some(("end.link", |c| c.ok(&["cancel", "--force", "cancel-due"]))),
+        tasks: &[cancelled("cancel-due"), done("root"), done("orphan"), done("third")],
+        ..PLAIN
+    },
+    Situation {
+        name: "a worker died too late",
+        prepare: |c| {
+            one(c);
+            let mut command = c.program(&["coord", "work", "--once"]);
+            command.env("COORD_STEP", "end.link:stop,end.late:crash");
+            let child = c.start(command);
+            until_stopped(&child);
+            c.ok(&["cancel", "--force", "a"]);
+            go_on(&child);
+            assert_eq!(c.finish(child).signal, Some(9));
+        },
+        acts: KEEPERS,
+        tasks: &[cancelled("a")],
+        verify: Some(|c, _| {
+            assert!(c.queue("tasks/a/1.late").exists(), "its work was thrown away")
+        }),
+        ..PLAIN
+    },
+    Situation {
+        name: "a task for much later lost its hint",
+        prepare: |c| {
+            queue(c);
+            c.add("a", &["--not-before", "1h"], "");
+            c.sh("rm -rf .coord/delayed");
+        },
+        acts: &[MONITOR, AGGREGATOR, COORDINATOR],
+        afterwards: |c| c.ok(&["cancel", "a"]),
+        tasks: &[cancelled("a")],
+        ..PLAIN
+    },
+    Situation {
+        name: "a worker hangs",
+        prepare: |c| {
+            queue(c);
+            configure(c, "[lease]\nexpire = \"2s\"\nheartbeat = \"500ms\"\n");
+            c.add("a", &[], "test $COORD_ATTEMPT != 1 || sleep 30");
+        },
+        acts: KEEPERS,
+        beside: Some(|c| {
+            let child = worker_beside(c);
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+            nix::sys::signal::kill(pid, nix::sys::signal::SIGSTOP).unwrap();
+            child
+        }),
+        afterwards: |c| drop(c.coord(&["work", "--until-empty"])),
+        until: Some(|c| c.queue("tasks/a/1.end").exists()),
+        tasks: &[done("a")],
+        verify: Some(|c, _| assert_eq!(c.verdict("a", 1), "expired")),
+        ..PLAIN
+    },
+];
