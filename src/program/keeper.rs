@@ -130,6 +130,7 @@ impl Keeper {
             recover::own_intents(queue, me)?;
             self.stumbled = false;
         }
+        events::tell_again(queue, me);
         let looked = self.look(queue, me, waiter, wakes);
         self.stumbled = looked.is_err();
         looked

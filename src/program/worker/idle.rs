@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::queue::ids::short;
 use crate::queue::ready::Candidate;
 use crate::queue::tasks::Phase;
-use crate::queue::{board, control, procs, sweep};
+use crate::queue::{board, control, events, procs, sweep};
 use crate::run::attempt;
 use crate::sys::wake::{Wake, Watch};
 
@@ -22,6 +22,7 @@ impl Worker {
 
     /// Nothing to claim: keeper's duty where no monitor lives, then wait.
     pub(super) fn idle(&mut self, waiter: &mut dyn Watch, wakes: &[Wake]) -> Result<Next> {
+        events::tell_again(&self.site.queue, &mut self.me);
         let now_ms = self.now_ms();
         let mut next_ms = self.next_scan_ms;
         if now_ms >= self.next_scan_ms {
@@ -105,7 +106,9 @@ impl Worker {
         let written = board::size_of_events(queue)?;
         for wid in procs::all(queue)? {
             let run = queue.layout.proc(&wid).join("run");
-            if wid != self.me.wid && !queue.list(&run)?.is_empty() {
+            // An event that could not be written yet is no work.
+            let works = queue.list(&run)?.iter().any(|e| !e.name.starts_with("_tell."));
+            if wid != self.me.wid && works {
                 return Ok(None);
             }
         }
