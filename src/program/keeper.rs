@@ -239,9 +239,11 @@ impl Keeper {
         if !self.watched.contains_key(wid) {
             let Some(card) = procs::card(queue, wid) else {
                 // The card goes last: this is what is left of one that was being removed. If its
-                // run/ is not empty, somebody took the card away, and fsck names it.
-                procs::dissolve(queue, wid);
-                return Ok(None);
+                // run/ is not empty, a power loss took the card, or somebody did, and fsck names it.
+                if procs::dissolve(queue, wid) || !procs::is_of_earlier_boot(queue, wid) {
+                    return Ok(None);
+                }
+                return Ok(Some(Death::Boot));
             };
             let place = queue.host.place();
             let same_host = card.host_id == place.host_id;

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::step;
 
 use super::Queue;
+use super::durable;
 use super::end;
 use super::evaluate::{Readiness, readiness};
 use super::events::{self, Event};
@@ -119,6 +120,7 @@ pub fn seize(queue: &Queue, me: &mut Proc, key: &Key, kind: CardKind) -> Result<
     if task.phase != Phase::Pending(key.n) {
         return Ok(Claimed::Lost);
     }
+    durable::registers(queue, me, &task)?;
     let claimed = take(queue, me, key, task, spec, kind)?;
     if let Claimed::Won(lease) = &claimed
         && let Err(e) = ready::remove_hints(queue, &lease.task, key)
@@ -162,6 +164,7 @@ fn take(
             Err(e) => return Err(e).map_err(|e| cannot_claim(e, key, &intent)),
         }
     }
+    durable::card(queue, me, &card, kind)?;
     let wid = me.wid.clone();
     let mine =
         |bytes: &[u8]| record::parse::<Card>(bytes).is_ok_and(|c| c.wid == wid && c.kind == kind);
@@ -171,6 +174,7 @@ fn take(
         Ok(held) => held,
         Err(e) if e.errno() == Some(nix::libc::EMLINK) => {
             card = me.next_card(queue, kind)?;
+            durable::card(queue, me, &card, kind)?;
             publish(queue, &card, &task.dir, &name, mine)?
         }
         Err(e) => {
@@ -191,6 +195,7 @@ fn take(
         queue.discard(&intent)?;
         return Ok(Claimed::Lost);
     }
+    durable::claim(queue, &task.dir, kind)?;
     me.won.insert(key.clone());
     let lease = Lease { key: key.clone(), task, spec, at: queue.now() };
     if me.is_declared_dead(queue) {

@@ -5,14 +5,16 @@
 //!    that was finished is not thrown away;
 //! 2. link it to `tasks/T/n.end`: **the attempt is decided**. Taken already: fenced, and the verdict
 //!    is published as `n.late` beside it;
-//! 3. follow-ups of what the register really says, whoever wrote it (R4);
-//! 4. event, then drop the staged verdict and the intent.
+//! 3. in the durable modes: wait until the disk has it;
+//! 4. follow-ups of what the register really says, whoever wrote it (R4);
+//! 5. event, then drop the staged verdict and the intent.
 
 use crate::error::{Cannot, Result};
 use crate::step;
 
 use super::Queue;
 use super::claim::Lease;
+use super::durable;
 use super::events::{self, Event};
 use super::ids::Key;
 use super::procs::Proc;
@@ -55,7 +57,7 @@ fn stage(queue: &Queue, me: &Proc, key: &Key, end: &End) -> Result<std::path::Pa
     let staged = me.run(&format!("{key}.end"));
     let tmp = me.run(&format!("{key}.end.tmp"));
     step!("end.stage");
-    queue.fs.create(&tmp, &record::to_bytes(end), 0o444).cannot("write a result", &tmp)?;
+    queue.stage(&tmp, &record::to_bytes(end), "write a result")?;
     step!("end.staged");
     queue.fs.rename(&tmp, &staged).cannot("write a result", &staged)?;
     Ok(staged)
@@ -87,7 +89,7 @@ pub fn decide(
     }
 }
 
-/// Follow-ups, event, and the end of the intent. Steps 3 and 4. `late`: our verdict came too late.
+/// Follow-ups, event, and the end of the intent. Steps 3 to 5. `late`: our verdict came too late.
 pub fn finish(queue: &Queue, me: &mut Proc, lease: &Lease, late: bool) -> Result<()> {
     let key = lease.key.clone();
     announce(queue, me, &key, late)?;
@@ -104,6 +106,12 @@ pub fn finish(queue: &Queue, me: &mut Proc, lease: &Lease, late: bool) -> Result
 
 /// Follow-ups and event of a decided attempt, for its owner and for recoverers.
 pub fn announce(queue: &Queue, me: &mut Proc, key: &Key, late: bool) -> Result<()> {
+    if queue.is_durable()
+        && let Some(task) = tasks::look(queue, &key.task)?
+    {
+        // Also an end that somebody else wrote: what follows from it must not outlive it.
+        durable::registers(queue, me, &task)?;
+    }
     step!("end.settle");
     settle(queue, me, &key.task)?;
     if let Some(task) = tasks::look(queue, &key.task)?
@@ -132,6 +140,7 @@ fn tell_end(queue: &Queue, me: &mut Proc, task: &Task, key: &Key) {
 /// its event has left untold. Lines that repeat do no harm.
 pub fn retell(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
     let Some(task) = tasks::look(queue, id)? else { return Ok(()) };
+    durable::registers(queue, me, &task)?;
     if let Ok(spec) = &task.spec {
         events::append(queue, me, Event::of("submit", &Key::new(id, 0)).why(&spec.title));
     }
@@ -172,9 +181,10 @@ pub fn reopen(queue: &Queue, me: &mut Proc, task: &Task, n: u32, note: &Note) ->
 pub fn link_reopen(queue: &Queue, me: &mut Proc, task: &Task, n: u32, note: &Note) -> Result<bool> {
     let tmp = me.run(&format!("_reopen.{}", task.id));
     let bytes = record::to_bytes(note);
-    queue.fs.create(&tmp, &bytes, 0o444).cannot("write a reopen", &tmp)?;
+    queue.stage(&tmp, &bytes, "write a reopen")?;
     step!("reopen.link");
     let held = publish(queue, &tmp, &task.dir, &format!("{n}.reopen"), |b| b == bytes)?;
+    durable::task(queue, &task.dir)?;
     queue.discard(&tmp)?;
     events::append(queue, me, Event::of("reopen", &Key::new(&task.id, n)).why(&note.why));
     Ok(held == Held::Ours)

@@ -3,7 +3,7 @@
 //!
 //! A file is taken by renaming it to `run/_in.UID`: one winner, and the user's name (which may be
 //! anything) is not in ours. The submission's uid is that UID, so a redo cannot submit twice:
-//! `_in.UID` is removed after the submission is staged and before it is linked.
+//! `_in.UID` is removed after the submission is linked and before what was staged for it.
 
 use crate::error::{Cannot, Result};
 use crate::plan::jsonl::parse_submission;
@@ -11,10 +11,11 @@ use crate::step;
 use crate::sys::fs::{Entry, Kind, is_absent};
 
 use super::Queue;
-use super::ids::random_part;
+use super::durable;
+use super::ids::{is_number, random_part};
 use super::procs::Proc;
-use super::record::RECORD_MAX;
-use super::submit;
+use super::record::{self, RECORD_MAX};
+use super::{submit, tasks};
 
 /// A file that does not parse may still be being written; after this time without a change it is
 /// taken as broken.
@@ -71,6 +72,7 @@ fn take(queue: &Queue, me: &mut Proc, entry: &Entry, taken: &mut Taken) -> Resul
     }
     let uid = format!("{}{}", random_part(queue.clock.random()), random_part(queue.clock.random()));
     let mine = me.run(&format!("_in.{uid}"));
+    durable::home(queue, me)?;
     step!("incoming.take");
     match queue.fs.rename(&path, &mine) {
         Ok(()) => {}
@@ -159,16 +161,33 @@ fn complete_rejected(queue: &Queue) -> Result<()> {
     Ok(())
 }
 
+/// Whether some number is the task of this submission. A given id needs no search: its task decides.
+fn is_there(queue: &Queue, uid: &str) -> Result<bool> {
+    for id in tasks::ids(queue)?.into_iter().filter(|id| is_number(id)) {
+        let path = queue.layout.task(&id).join("spec.json");
+        let bytes = queue.fs.read(&path, 0, RECORD_MAX).unwrap_or_default();
+        if record::parse::<record::Spec>(&bytes).is_ok_and(|spec| spec.uid == uid) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Finishes with a file that a dead process had taken and not staged.
 pub fn resume(queue: &Queue, me: &mut Proc, taken: &std::path::Path, uid: &str) -> Result<()> {
     let mine = me.run(&format!("_in.{uid}"));
     if mine != taken {
+        durable::home(queue, me)?;
         match queue.fs.rename(taken, &mine) {
             Err(e) if is_absent(&e) => return Ok(()),
             other => other.cannot("take over a file of incoming/", taken)?,
         }
     } else if !queue.fs.exists(&mine) {
         return Ok(());
+    }
+    if is_there(queue, uid)? {
+        // Its removal was lost with the power, the task was not.
+        return queue.discard(&mine);
     }
     match accept(queue, me, &mine, uid)? {
         Ok(_) => Ok(()),
