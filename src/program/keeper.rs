@@ -160,9 +160,11 @@ impl Keeper {
             if now_ms >= self.next_sweep_ms {
                 sweep::sweep(queue, me)?;
                 self.next_sweep_ms = now_ms + SWEEP_EVERY_MS;
-            } else if !sweep::sweep_once_a_boot(queue, me)? {
-                self.look_at_blocked(queue, me)?;
+            } else {
+                sweep::sweep_once_a_boot(queue, me)?;
             }
+            // Also after a sweep, which does not see the entries of tasks that are over.
+            self.look_at_blocked(queue, me)?;
         }
         Ok(next_ms.min(self.next_scan_ms))
     }

@@ -199,6 +199,18 @@ pub fn home(queue: &Queue, me: &mut Proc) -> Result<()> {
     Ok(())
 }
 
+/// Makes it durable that a file has left incoming/ for this process's `run/`, before it becomes a
+/// task: else it would come back and become another one.
+pub fn taken(queue: &Queue, me: &Proc) -> Result<()> {
+    if queue.is_durable() {
+        step!("sync.taken");
+        for dir in [me.run(""), queue.layout.incoming()] {
+            queue.fs.sync_dir(&dir).cannot("make a taken file durable", &dir)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the names in a process's `run/` durable: before a file of somebody else goes because a staged
 /// copy is there.
 pub fn staged(queue: &Queue, run: &Path) -> Result<()> {

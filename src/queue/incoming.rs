@@ -80,6 +80,7 @@ fn take(queue: &Queue, me: &mut Proc, entry: &Entry, taken: &mut Taken) -> Resul
         Err(e) if is_absent(&e) => return Ok(()),
         Err(e) => return Err(e).cannot("take a file from incoming/", &path),
     }
+    durable::taken(queue, me)?;
     match accept(queue, me, &mine, &uid)? {
         Ok(id) => taken.accepted.push(id),
         Err(why) => {

@@ -3,6 +3,7 @@
 //! The order is what makes it safe (R5): first the death is observed, then the registers are read,
 //! and only then is an intent dropped. What was read before the death licenses nothing.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::error::{Cannot, Result};
@@ -62,7 +63,10 @@ pub fn recover(queue: &Queue, me: &mut Proc, wid: &str, death: Death) -> Result<
     let run = queue.layout.proc(wid).join("run");
     let names: Vec<String> = queue.list(&run)?.into_iter().map(|e| e.name).collect();
     let mut back = Vec::new();
-    for name in names.iter().filter(|n| !n.starts_with('_') && !n.ends_with(".tmp")) {
+    // A power loss may take an intent and leave the end that was staged beside it.
+    let own = names.iter().filter(|n| !n.starts_with('_') && !n.ends_with(".tmp"));
+    let attempts: BTreeSet<&str> = own.map(|n| n.strip_suffix(".end").unwrap_or(n)).collect();
+    for name in attempts {
         if let Some(key) = Key::parse(name)
             && claim_of_dead(queue, me, wid, &key, death)?
         {
