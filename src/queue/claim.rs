@@ -191,6 +191,10 @@ fn take(
     if held != Held::Ours || over {
         step!("claim.help");
         settle(queue, me, &key.task)?;
+        if held == Held::Ours {
+            // An end whose claim a power loss had taken counts from now on; tell of it.
+            end::retell(queue, me, &key.task)?;
+        }
         step!("claim.drop_intent");
         queue.discard(&intent)?;
         return Ok(Claimed::Lost);

@@ -30,6 +30,8 @@ pub enum Choice {
     Nothing,
     /// All names are there, and no data that was not synced.
     NoData,
+    /// Of what was not synced, names that went are gone, and no others came.
+    Gone,
     /// Of the last changes that were not synced, those whose bit is set; of the others all.
     Window(u64),
 }
@@ -119,7 +121,7 @@ fn kept(
     };
     let more = (changes.len() - from) as u64 + 1;
     let prefix = match (choice, model) {
-        (Choice::Nothing, _) => from,
+        (Choice::Nothing | Choice::Gone, _) => from,
         (Choice::NoData | Choice::Window(_), _) => changes.len(),
         (Choice::Dice(_), Model::Adversarial) => 0,
         (Choice::Dice(_), _) => from + usize::try_from(dice.below(more)).unwrap_or(0),
@@ -130,6 +132,10 @@ fn kept(
         .collect();
     if let (Choice::Dice(_), Model::Adversarial) = (choice, model) {
         kept.extend(open.iter().copied().filter(|_| dice.percent(share)));
+    }
+    if let Choice::Gone = choice {
+        let went = |i: &usize| matches!(changes[*i], Change::Unname { .. });
+        kept.extend(open.iter().copied().filter(went));
     }
     if let Choice::Window(bits) = choice {
         for (bit, i) in open.iter().rev().take(WINDOW).enumerate() {
@@ -176,7 +182,7 @@ fn content(
         return old.clone();
     };
     match choice {
-        Choice::Nothing | Choice::NoData => old.clone(),
+        Choice::Nothing | Choice::NoData | Choice::Gone => old.clone(),
         Choice::Window(_) => (*new).clone(),
         Choice::Dice(_) => match dice.below(4) {
             0 => old.clone(),
