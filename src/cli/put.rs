@@ -41,8 +41,7 @@ pub fn init(cli: &Cli, args: &Init) -> Answer {
         root
     };
     let there = RealFs.exists(&root.join("layout.json"));
-    let before =
-        if there { Some(Queue::open(&root, Platform::real())?.durability) } else { None };
+    let before = if there { Some(Queue::open(&root, Platform::real())?.durability) } else { None };
     let project = root.parent().unwrap_or(&root).to_owned();
     let durability = read_config(&project)?.queue.durability;
     let queue = queue_init::init_as(&root, Platform::real(), durability)?;

@@ -301,4 +301,3 @@ pub fn made(queue: &Queue) -> Result<()> {
     }
     Ok(())
 }
-

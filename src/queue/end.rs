@@ -9,6 +9,8 @@
 //! 4. follow-ups of what the register really says, whoever wrote it (R4);
 //! 5. event, then drop the staged verdict and the intent.
 
+use std::collections::BTreeSet;
+
 use crate::error::{Cannot, Result};
 use crate::step;
 
@@ -144,7 +146,11 @@ pub fn retell(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
     if let Ok(spec) = &task.spec {
         events::append(queue, me, Event::of("submit", &Key::new(id, 0)).why(&spec.title));
     }
-    for n in task.names.claims.clone() {
+    // A power loss may take a claim and leave its end.
+    let names = &task.names;
+    let sets = [&names.claims, &names.ends, &names.cancels, &names.lates, &names.reopens];
+    let numbers: BTreeSet<u32> = sets.into_iter().flatten().copied().collect();
+    for n in numbers {
         let key = Key::new(id, n);
         if let Some(card) = tasks::claimer(queue, &task, n) {
             let kind = if card.kind == CardKind::Hold { "hold" } else { "claim" };

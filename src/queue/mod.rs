@@ -92,8 +92,13 @@ impl Queue {
                 .hint("use the coord that made it, or a newer one"));
         }
         let durability = Durability::of_layout(&record.durability).ok_or_else(|| {
-            let what = format!("the queue has the durability `{}`, which this coord does not know", record.durability);
-            Error::new(Exit::NoQueue, what).at(&path).hint("use the coord that made it, or a newer one")
+            let what = format!(
+                "the queue has the durability `{}`, which this coord does not know",
+                record.durability
+            );
+            Error::new(Exit::NoQueue, what)
+                .at(&path)
+                .hint("use the coord that made it, or a newer one")
         })?;
         let shared = platform.host.is_shared(root);
         Ok(Queue { layout, platform, shared, durability })

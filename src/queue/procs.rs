@@ -304,9 +304,9 @@ pub fn is_here(queue: &Queue, card: &Card) -> bool {
 pub fn is_of_earlier_boot(queue: &Queue, wid: &str) -> bool {
     let dir = queue.layout.proc(wid);
     let names = [dir.clone(), dir.join("run"), dir.join("hb"), dir.join("bell")];
-    let newest_ns = names.iter().filter_map(|path| queue.fs.stat(path).ok()).map(|s| s.mtime_ns).max();
-    !queue.shared
-        && newest_ns.is_some_and(|ns| ns / 1_000_000 < queue.host.booted_at_ms())
+    let newest_ns =
+        names.iter().filter_map(|path| queue.fs.stat(path).ok()).map(|s| s.mtime_ns).max();
+    !queue.shared && newest_ns.is_some_and(|ns| ns / 1_000_000 < queue.host.booted_at_ms())
 }
 
 /// The ids of all registered processes.

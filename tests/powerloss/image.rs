@@ -40,7 +40,13 @@ pub enum Choice {
 pub const WINDOW: usize = 7;
 
 /// The disk after a power loss behind the first `length` changes.
-pub fn build(base: &Disk, journal: &[Change], length: usize, model: Model, choice: &Choice) -> Disk {
+pub fn build(
+    base: &Disk,
+    journal: &[Change],
+    length: usize,
+    model: Model,
+    choice: &Choice,
+) -> Disk {
     let changes = &journal[..length];
     let synced = synced(changes);
     let mut dice = Dice::new(match choice {
@@ -113,7 +119,8 @@ fn kept(
         .iter()
         .rposition(|c| matches!(c, Change::SyncFile { .. } | Change::SyncDir { .. }))
         .map_or(0, |at| at + 1);
-    let open: Vec<usize> = (0..changes.len()).filter(names).filter(|i| !synced.contains(i)).collect();
+    let open: Vec<usize> =
+        (0..changes.len()).filter(names).filter(|i| !synced.contains(i)).collect();
     let (from, share) = match model {
         Model::Ordered => (last_sync, 0),
         Model::SyncedFirst => (0, 0),
@@ -126,10 +133,8 @@ fn kept(
         (Choice::Dice(_), Model::Adversarial) => 0,
         (Choice::Dice(_), _) => from + usize::try_from(dice.below(more)).unwrap_or(0),
     };
-    let mut kept: BTreeSet<usize> = (0..changes.len())
-        .filter(names)
-        .filter(|i| synced.contains(i) || *i < prefix)
-        .collect();
+    let mut kept: BTreeSet<usize> =
+        (0..changes.len()).filter(names).filter(|i| synced.contains(i) || *i < prefix).collect();
     if let (Choice::Dice(_), Model::Adversarial) = (choice, model) {
         kept.extend(open.iter().copied().filter(|_| dice.percent(share)));
     }

@@ -16,8 +16,8 @@ use coord::sys::host::{Host, Output, Platform, ProcessId};
 use coord::sys::machine::Place;
 use coord::sys::wake::Watch;
 
-use crate::disk::Disk;
 use crate::dice::Dice;
+use crate::disk::Disk;
 use crate::memory::MemoryFs;
 use crate::mutation::SyncPoint;
 
@@ -73,6 +73,8 @@ pub struct State {
     pub dropped: Option<&'static SyncPoint>,
     /// How many were.
     pub drops: u64,
+    /// Calls that the disk answers with an error.
+    pub broken: Option<&'static SyncPoint>,
     next_pid: i32,
     dice: Dice,
 }
@@ -103,6 +105,7 @@ impl World {
             ended: Vec::new(),
             dropped: None,
             drops: 0,
+            broken: None,
             next_pid: 100,
             dice: Dice::new(seed),
         };
@@ -196,10 +199,11 @@ impl Process {
         }
     }
 
-    /// Whether the test leaves this call out.
-    fn is_dropped(&self, call: &str, path: &Path) -> bool {
+    /// Whether the test leaves this call out, or the disk fails.
+    fn is_dropped(&self, call: &str, path: &Path) -> io::Result<bool> {
         let mut state = self.world.state();
-        let Some(point) = state.dropped else { return false };
+        let broken = state.broken;
+        let Some(point) = state.dropped.or(broken) else { return Ok(false) };
         let last = state.linked.get(path).cloned();
         let (own, register) = match &last {
             Some((pid, name)) => (*pid == self.pid, name.as_str()),
@@ -207,7 +211,10 @@ impl Process {
         };
         let dropped = (point.matches)(call, &path.to_string_lossy(), register, own);
         state.drops += u64::from(dropped);
-        dropped
+        if dropped && broken.is_some() {
+            return Err(io::Error::from_raw_os_error(nix::libc::EIO));
+        }
+        Ok(dropped)
     }
 }
 
@@ -276,21 +283,21 @@ impl Fs for Process {
     }
     fn sync_file(&self, path: &Path) -> io::Result<()> {
         self.call();
-        if self.is_dropped("file", path) {
+        if self.is_dropped("file", path)? {
             return Ok(());
         }
         self.changed(self.world.fs.sync_file(path))
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.call();
-        if self.is_dropped("dir", path) {
+        if self.is_dropped("dir", path)? {
             return Ok(());
         }
         self.changed(self.world.fs.sync_dir(path))
     }
     fn sync_in(&self, dir: &Dir) -> io::Result<()> {
         self.call();
-        if self.is_dropped("dir", &dir.path) {
+        if self.is_dropped("dir", &dir.path)? {
             return Ok(());
         }
         self.changed(self.world.fs.sync_in(dir))

@@ -145,7 +145,8 @@ fn first_fault(told: &Recording) -> Option<String> {
         look(Choice::Nothing).or_else(|| look(Choice::NoData))
     };
     // A file of a user must not be gone before something else has become of it.
-    let goes = |change: &Change| matches!(change, Change::Unname { name, .. } if name.starts_with("_in."));
+    let goes =
+        |change: &Change| matches!(change, Change::Unname { name, .. } if name.starts_with("_in."));
     let went = (0..told.journal.len()).filter(|&i| goes(&told.journal[i])).map(|i| i + 1);
     let gone = |length| look(told, length, Model::Adversarial, &Choice::Gone).err();
     moments.into_iter().find_map(extremes).or_else(|| went.into_iter().find_map(gone))
@@ -182,4 +183,21 @@ fn every_wait_for_the_disk_is_needed() {
         }
     }
     assert!(missed.is_empty(), "nothing is lost without: {missed:#?}");
+}
+
+/// A disk that cannot say that it has something: nobody is told, and it is tried again.
+#[test]
+fn an_error_of_the_disk_is_no_acknowledgement() {
+    let point = |name: &str| POINTS.iter().find(|p| p.name == name).expect("a point");
+    for (submission, end) in [
+        ("sync.content of a submission", "sync.content of a worker's end"),
+        ("sync.task after spec.json", "sync.task after one's own end"),
+        ("sync.tasks", "sync.task after one's own end"),
+    ] {
+        let heard = story::with_errors(Durability::Accept, [point(submission), point(end)]);
+        assert_eq!(heard[0], (false, 0), "{submission}: acknowledged although the disk failed");
+        assert!(heard[1].0 && heard[1].1 > 0, "{submission}: {heard:?}");
+        assert_eq!(heard[2], (false, 0), "{end}: told although the disk failed");
+        assert_eq!(heard[3], (true, 1), "{end}: not tried again");
+    }
 }

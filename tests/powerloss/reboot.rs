@@ -171,7 +171,7 @@ pub fn recovers(
     }
     process.dies();
     let findings = check(&queue, true).map_err(|e| format!("fsck: {e}"))?;
-    match findings.iter().find(|f| f.counts(true) && !is_allowed(mode, f)) {
+    match findings.iter().find(|f| f.counts(true) && !is_allowed(&queue, mode, f)) {
         Some(found) => Err(format!("fsck: {found:?}")),
         None => Ok(()),
     }
@@ -221,8 +221,9 @@ fn finished(queue: &Queue, mode: Durability, survived: &[String]) -> Result<(), 
         let Some(task) = task else { return Err(format!("{id} is gone")) };
         let stays = match &task.phase {
             phase if phase.is_over() => true,
-            Phase::Claimed(n) => tasks::claimer(queue, &task, *n)
-                .is_some_and(|card| card.kind == CardKind::Hold),
+            Phase::Claimed(n) => {
+                tasks::claimer(queue, &task, *n).is_some_and(|card| card.kind == CardKind::Hold)
+            }
             Phase::Pending(n) => match evaluate::readiness(queue, &task, *n) {
                 Ok(evaluate::Readiness::Held | evaluate::Readiness::Manual) => true,
                 Ok(evaluate::Readiness::Blocked(on)) => on.iter().all(|b| is_stuck(queue, mode, b)),
@@ -320,15 +321,24 @@ fn dropped_once(queue: &Queue, title: &str) -> Result<(), String> {
     if count == 1 { Ok(()) } else { Err(format!("{title} is {count} tasks")) }
 }
 
+/// Whether the register belongs to a task that can be read.
+fn is_task(queue: &Queue, register: &Path) -> bool {
+    let spec = register.with_file_name("spec.json");
+    let bytes = queue.fs.read(&spec, 0, record::RECORD_MAX).unwrap_or_default();
+    record::parse::<record::Spec>(&bytes).is_ok()
+}
+
 /// What queue-layout.md lets a power loss leave.
-fn is_allowed(mode: Durability, finding: &Finding) -> bool {
+fn is_allowed(queue: &Queue, mode: Durability, finding: &Finding) -> bool {
     let path = finding.path.to_string_lossy();
     match (mode, finding.invariant) {
         // A line that is torn, or zeros.
         (_, "torn") => true,
         (_, "tmp") => finding.severity == Severity::Leftover,
         // Registers may be gone, and what was told of them is not.
-        (Durability::Process, "format" | "I2" | "I3" | "I4" | "I16" | "I19") => true,
+        (Durability::Process, "format" | "I2" | "I3" | "I4" | "I16" | "I19" | "stale") => true,
+        // What cannot be read has no line: a task, or whose claim it is.
+        (Durability::Process, "I15") => path.ends_with(".claim") || !is_task(queue, &finding.path),
         (Durability::Accept, "format") => path.ends_with(".claim"),
         _ => false,
     }

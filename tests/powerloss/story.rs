@@ -275,6 +275,38 @@ impl Teller {
     }
 }
 
+/// A disk that fails: what was heard of the submission and of the end while it failed, and after.
+pub fn with_errors(mode: Durability, points: [&'static SyncPoint; 2]) -> [(bool, usize); 4] {
+    let mut disk = Disk::new();
+    for path in ["/power", "/power/project"] {
+        disk.mkdir(Path::new(path), 0).expect("an empty disk");
+    }
+    let world = World::new(disk, "boot-a", 1_700_000_000_000, 5);
+    init_as(Path::new(ROOT), world.process().platform(), mode).expect("a queue");
+    let dice = Dice::new(5);
+    let mut teller =
+        Teller { world: world.clone(), dice, workers: Vec::new(), config: Arc::default() };
+    let told = |kind: &str| {
+        let state = world.state();
+        let is = |mark: &Mark| matches!(mark, Mark::Told(event, ..) if event.k == kind);
+        state.marks.iter().filter(|(_, mark)| is(mark)).count()
+    };
+    let submits = |teller: &mut Teller| {
+        teller.command(|queue, me| submit(queue, me, Some("a"), job("ok"))).is_some()
+    };
+    world.state().broken = Some(points[0]);
+    let first = (submits(&mut teller), told("submit"));
+    world.state().broken = None;
+    let second = (submits(&mut teller), told("submit"));
+    world.state().broken = Some(points[1]);
+    teller.hire("w1");
+    teller.work(20);
+    let third = (teller.workers[0].worker.is_none(), told("end"));
+    world.state().broken = None;
+    teller.work(40);
+    [first, second, third, (teller.workers[0].worker.is_none(), told("end"))]
+}
+
 /// Runs until it returns, or until the process is killed.
 fn survive<T>(act: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(act)) {
@@ -358,7 +390,11 @@ fn people(story: &mut Teller) {
 
 fn incoming(story: &mut Teller) {
     story.drop_in("one.json", r#"{"argv": ["ok"], "title": "dropped one"}"#, "dropped one");
-    story.drop_in("2.json", r#"{"id": "in", "argv": ["ok"], "title": "dropped two"}"#, "dropped two");
+    story.drop_in(
+        "2.json",
+        r#"{"id": "in", "argv": ["ok"], "title": "dropped two"}"#,
+        "dropped two",
+    );
     story.drop_in("3.json", r#"{"argv": ["fail-first"], "title": "dropped 3"}"#, "dropped 3");
     let pid = story.hire("w1");
     story.doom(pid, 60);

@@ -280,7 +280,9 @@ impl Disk {
             .iter()
             .map(|(name, ino)| Entry { name: name.clone(), kind: self.kind(*ino) })
             .collect();
-        entries.sort_by_key(|e| e.name.bytes().fold(5381_u32, |h, b| h.wrapping_mul(33) ^ u32::from(b)));
+        entries.sort_by_key(|e| {
+            e.name.bytes().fold(5381_u32, |h, b| h.wrapping_mul(33) ^ u32::from(b))
+        });
         Ok(entries)
     }
 
