@@ -39,6 +39,9 @@ pub enum Choice {
 /// Changes that `Choice::Window` chooses among.
 pub const WINDOW: usize = 7;
 
+/// A content that a file got, and by which change.
+type Version<'a> = (usize, &'a Arc<Vec<u8>>);
+
 /// The disk after a power loss behind the first `length` changes.
 pub fn build(
     base: &Disk,
@@ -55,7 +58,7 @@ pub fn build(
     });
     let kept = kept(changes, &synced, model, choice, &mut dice);
     let (mut dirs, mut files) = base.parts();
-    let mut written: BTreeMap<Ino, Vec<(usize, &Arc<Vec<u8>>)>> = BTreeMap::new();
+    let mut written: BTreeMap<Ino, Vec<Version<'_>>> = BTreeMap::new();
     for (i, change) in changes.iter().enumerate() {
         match change {
             Change::Name { ino, is_dir, .. } => {
@@ -176,7 +179,7 @@ fn apply(dirs: &mut Dirs, change: &Change) {
 /// What stands in a file: at least what was synced, and of what came after it anything.
 fn content(
     before: &Arc<Vec<u8>>,
-    versions: &[(usize, &Arc<Vec<u8>>)],
+    versions: &[Version<'_>],
     synced: &BTreeSet<usize>,
     choice: &Choice,
     dice: &mut Dice,

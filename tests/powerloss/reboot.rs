@@ -244,7 +244,9 @@ fn is_stuck(queue: &Queue, mode: Durability, blocker: &evaluate::Blocker) -> boo
         evaluate::Because::Dead(_) => true,
         evaluate::Because::Unknown => mode == Durability::Process,
         evaluate::Because::Unfinished(Phase::Corrupt(_)) => mode == Durability::Process,
-        evaluate::Because::Unfinished(_) => finished(queue, mode, &[blocker.on.clone()]).is_ok(),
+        evaluate::Because::Unfinished(_) => {
+            finished(queue, mode, std::slice::from_ref(&blocker.on)).is_ok()
+        }
     }
 }
 

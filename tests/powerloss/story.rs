@@ -46,8 +46,11 @@ pub struct Recording {
     pub drops: u64,
 }
 
+/// A name and what happens.
+type Story = (&'static str, fn(&mut Teller));
+
 /// All stories.
-pub const STORIES: [(&str, fn(&mut Teller)); 9] = [
+pub const STORIES: [Story; 9] = [
     ("submissions", submissions),
     ("failures", failures),
     ("people", people),
