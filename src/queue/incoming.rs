@@ -12,10 +12,10 @@ use crate::sys::fs::{Entry, Kind, is_absent};
 
 use super::Queue;
 use super::durable;
-use super::ids::{is_number, random_part};
+use super::ids::random_part;
 use super::procs::Proc;
-use super::record::{self, RECORD_MAX};
-use super::{submit, tasks};
+use super::record::RECORD_MAX;
+use super::submit;
 
 /// A file that does not parse may still be being written; after this time without a change it is
 /// taken as broken.
@@ -162,18 +162,6 @@ fn complete_rejected(queue: &Queue) -> Result<()> {
     Ok(())
 }
 
-/// Whether some number is the task of this submission. A given id needs no search: its task decides.
-fn is_there(queue: &Queue, uid: &str) -> Result<bool> {
-    for id in tasks::ids(queue)?.into_iter().filter(|id| is_number(id)) {
-        let path = queue.layout.task(&id).join("spec.json");
-        let bytes = queue.fs.read(&path, 0, RECORD_MAX).unwrap_or_default();
-        if record::parse::<record::Spec>(&bytes).is_ok_and(|spec| spec.uid == uid) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// Finishes with a file that a dead process had taken and not staged.
 pub fn resume(queue: &Queue, me: &mut Proc, taken: &std::path::Path, uid: &str) -> Result<()> {
     let mine = me.run(&format!("_in.{uid}"));
@@ -186,7 +174,7 @@ pub fn resume(queue: &Queue, me: &mut Proc, taken: &std::path::Path, uid: &str) 
     } else if !queue.fs.exists(&mine) {
         return Ok(());
     }
-    if is_there(queue, uid)? {
+    if submit::number_of(queue, uid)?.is_some() {
         // Its removal was lost with the power, the task was not.
         return queue.discard(&mine);
     }

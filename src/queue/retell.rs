@@ -35,7 +35,9 @@ impl Told {
             // A segment is ended at its size; what is longer was not written by a program.
             let limit = usize::try_from(2 * SEGMENT_MAX).unwrap_or(usize::MAX);
             let bytes = queue.fs.read(&dir.join(&entry.name), 0, limit).unwrap_or_default();
-            for line in bytes.split(|&b| b == b'\n') {
+            // What has no line end is no line yet, for any reader.
+            let end = bytes.iter().rposition(|&b| b == b'\n').unwrap_or(0);
+            for line in bytes[..end].split(|&b| b == b'\n') {
                 if let Ok(event) = serde_json::from_slice::<Event>(line) {
                     told.insert(key(&event.k, &event.id, event.n));
                 }

@@ -308,6 +308,18 @@ fn remember_number(queue: &Queue, id: &str) {
     drop(queue.replace(&queue.layout.next_id(), next.as_bytes()));
 }
 
+/// The number that a submission has got. A given id needs no search: its task decides.
+pub fn number_of(queue: &Queue, uid: &str) -> Result<Option<String>> {
+    for id in tasks::ids(queue)?.into_iter().filter(|id| is_number(id)) {
+        let path = queue.layout.task(&id).join("spec.json");
+        let bytes = queue.fs.read(&path, 0, RECORD_MAX).unwrap_or_default();
+        if record::parse::<Spec>(&bytes).is_ok_and(|spec| spec.uid == uid) {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
 /// Finishes a submission that a dead process had staged.
 pub fn resume(queue: &Queue, me: &mut Proc, staged: &Path, id: &str) -> Result<()> {
     let bytes = match queue.fs.read(staged, 0, RECORD_MAX) {
@@ -316,11 +328,19 @@ pub fn resume(queue: &Queue, me: &mut Proc, staged: &Path, id: &str) -> Result<(
     };
     let Ok(spec) = record::parse::<Spec>(&bytes) else { return queue.discard(staged) };
     // Published before it died, perhaps: then only the follow-ups are missing.
-    let there = tasks::look(queue, id)?;
-    if let Some(task) = there.filter(|t| t.spec.as_ref().is_ok_and(|s| s.uid == spec.uid)) {
+    let own = |t: &tasks::Task| t.spec.as_ref().is_ok_and(|s| s.uid == spec.uid);
+    let mut there = tasks::look(queue, id)?.filter(own);
+    if there.is_none()
+        && is_number(id)
+        && let Some(number) = number_of(queue, &spec.uid)?
+    {
+        // It had taken another number, which a power loss has let its name forget.
+        there = tasks::look(queue, &number)?;
+    }
+    if let Some(task) = there {
         durable::registers(queue, me, &task)?;
-        settle(queue, me, id)?;
-        events::append(queue, me, Event::of("submit", &Key::new(id, 0)).why(&spec.title));
+        settle(queue, me, &task.id)?;
+        events::append(queue, me, Event::of("submit", &Key::new(&task.id, 0)).why(&spec.title));
         return queue.discard(staged);
     }
     let name = format!("_submit.{id}");

@@ -242,7 +242,8 @@ fn finished(queue: &Queue, mode: Durability, survived: &[String]) -> Result<(), 
 fn is_stuck(queue: &Queue, mode: Durability, blocker: &evaluate::Blocker) -> bool {
     match &blocker.because {
         evaluate::Because::Dead(_) => true,
-        evaluate::Because::Unknown => mode == Durability::Process,
+        // Not acknowledged, or `holds` would have missed it.
+        evaluate::Because::Unknown => true,
         evaluate::Because::Unfinished(Phase::Corrupt(_)) => mode == Durability::Process,
         evaluate::Because::Unfinished(_) => {
             finished(queue, mode, std::slice::from_ref(&blocker.on)).is_ok()
