@@ -174,6 +174,8 @@ pub fn resume(queue: &Queue, me: &mut Proc, taken: &std::path::Path, uid: &str) 
     } else if !queue.fs.exists(&mine) {
         return Ok(());
     }
+    // Who died may not have waited for it.
+    durable::taken(queue, me)?;
     if submit::number_of(queue, uid)?.is_some() {
         // Its removal was lost with the power, the task was not.
         return queue.discard(&mine);

@@ -315,13 +315,17 @@ fn is_released(queue: &Queue, id: &str, n: u32) -> bool {
 
 /// A file of incoming/ became one task.
 fn dropped_once(queue: &Queue, title: &str) -> Result<(), String> {
-    let mut count = 0;
+    let (mut count, mut found) = (0, Vec::new());
     for id in tasks::ids(queue).map_err(|e| e.to_string())? {
         let bytes = queue.fs.read(&queue.layout.task(&id).join("spec.json"), 0, record::RECORD_MAX);
         let spec = record::parse::<record::Spec>(&bytes.unwrap_or_default());
-        count += u32::from(spec.is_ok_and(|spec| spec.title == title));
+        let Ok(spec) = spec else { continue };
+        if spec.title == title {
+            count += 1;
+            found.push((id, spec.uid, spec.at));
+        }
     }
-    if count == 1 { Ok(()) } else { Err(format!("{title} is {count} tasks")) }
+    if count == 1 { Ok(()) } else { Err(format!("{title} is {count} tasks: {found:#?}")) }
 }
 
 /// Whether the register belongs to a task that can be read.
