@@ -18,6 +18,7 @@ use self::reader::{Source, Table};
 use crate::error::Result;
 use crate::plan::suggest::nearest;
 use crate::plan::validate::is_env_name;
+use crate::queue::durable::Durability;
 use crate::queue::ids::is_role;
 use crate::queue::record::Backoff;
 
@@ -28,14 +29,6 @@ pub const TEMPLATE: &str = include_str!("config/template.toml");
 /// Tables of later versions, for which "unknown" would be the wrong word.
 const LATER: [&str; 9] =
     ["budget", "merge", "roles", "gates", "scopes", "hooks", "notify", "log", "web"];
-
-/// What a write must survive before it is acknowledged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// The death of any process, not of the machine.
-    #[default]
-    Process,
-}
 
 /// What a worker that is told to stop does with its running attempt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,7 +65,7 @@ pub enum Isolation {
 /// `[queue]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
-    /// What an acknowledged write survives.
+    /// What an acknowledged write survives. `coord init` makes the queue so.
     pub durability: Durability,
     /// Every so many claims the oldest task is taken whatever its priority; 0 = never.
     pub ageing: u32,

@@ -58,6 +58,7 @@ const EDGES: &[Edge] = &[
     ("plan", "sys", &["clock::parse_rfc3339"], "a pure function over text"),
     ("config", "plan", &["suggest", "units", "validate"], "pure functions over words"),
     ("config", "queue", &["record", "ids"], "types of records and names: values, no I/O"),
+    ("config", "queue", &["durable::Durability"], "the modes by name: a value, no I/O"),
 ];
 
 fn read_into(tree: &mut Tree, root: &Path, relative: &str) {

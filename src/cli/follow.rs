@@ -12,7 +12,7 @@ use crate::plan::units::duration_ms;
 use crate::queue::board::Reader;
 use crate::queue::events::Event;
 use crate::queue::ids::{Key, short};
-use crate::queue::{Queue, state, tasks};
+use crate::queue::{Queue, durable, state, tasks};
 use crate::sys::clock::{local_hms, parse_rfc3339};
 use crate::sys::wake::{Waiter, Watch};
 
@@ -219,6 +219,7 @@ pub fn wait(cli: &Cli, args: &Wait) -> Answer {
         for id in open {
             match tasks::look(&queue, &id)? {
                 Some(task) if task.phase.is_over() => {
+                    durable::task(&queue, &task.dir)?;
                     let state = state::state(&queue, &task)?;
                     if state != State::Done {
                         bad.push((id, state));

@@ -13,9 +13,9 @@ use crate::plan::{jsonl, markdown};
 use crate::queue::init as queue_init;
 use crate::queue::procs::Proc;
 use crate::queue::record::{Backoff, OnDepDead, Spec};
-use crate::queue::submit::{Submitted, check, submit};
+use crate::queue::submit::{Begun, Submitted, acknowledge, batch, begin, check, submit};
 use crate::queue::{Queue, evaluate};
-use crate::run::site::{git_top, read_config};
+use crate::run::site::{agree, git_top, read_config};
 use crate::sys::clock::{parse_rfc3339, rfc3339};
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::host::Platform;
@@ -41,8 +41,10 @@ pub fn init(cli: &Cli, args: &Init) -> Answer {
         root
     };
     let there = RealFs.exists(&root.join("layout.json"));
-    let queue = queue_init::init(&root, Platform::real())?;
+    let before = if there { Some(Queue::open(&root, Platform::real())?.durability) } else { None };
     let project = root.parent().unwrap_or(&root).to_owned();
+    let durability = read_config(&project)?.queue.durability;
+    let queue = queue_init::init_as(&root, Platform::real(), durability)?;
     let toml = project.join("coord.toml");
     if !RealFs.exists(&toml) {
         queue.replace(&toml, configuration(args).as_bytes())?;
@@ -55,8 +57,12 @@ pub fn init(cli: &Cli, args: &Init) -> Answer {
     if cli.json {
         output::document(&json!({
             "schema": "coord.init/1", "dir": root, "new": !there,
+            "durability": queue.durability.word(),
         }));
         return Ok(None);
+    }
+    if before.is_some_and(|before| before != queue.durability) {
+        output::note(&format!("durability changed: {}", queue.durability.word()));
     }
     let state = if there { "there already" } else { "made" };
     output::note(&format!("queue {state}: {}", root.display()));
@@ -101,6 +107,7 @@ pub fn add(cli: &Cli, args: &Add) -> Answer {
     let dir = place::find(cli)?;
     let queue = Queue::open(&dir, Platform::real())?;
     let config = read_config(dir.parent().unwrap_or(&dir))?;
+    agree(&queue, &config)?;
     if args.title.is_none() && args.argv.is_empty() && args.sh.is_none() && args.prompt.is_none() {
         return Err(Error::usage("what is to be done? give a title, or a command after --")
             .hint("coord add -- make test"));
@@ -257,6 +264,7 @@ pub fn import(cli: &Cli, args: &Import) -> Answer {
     let dir = place::find(cli)?;
     let queue = Queue::open(&dir, Platform::real())?;
     let config = read_config(dir.parent().unwrap_or(&dir))?;
+    agree(&queue, &config)?;
     let mut all = Vec::new();
     for file in &args.files {
         let name = file.display().to_string();
@@ -374,6 +382,21 @@ fn add_all(
     name: &str,
     wanted: Vec<Wanted>,
 ) -> Result<Vec<Added>> {
+    let mut begun = Vec::new();
+    let rows = begin_all(queue, me, config, name, &wanted, &mut begun);
+    // What is linked is there, also when a later line of the file is refused.
+    acknowledge(queue, me, begun, None)?;
+    rows
+}
+
+fn begin_all(
+    queue: &Queue,
+    me: &mut Proc,
+    config: &config::Config,
+    name: &str,
+    wanted: &[Wanted],
+    begun: &mut Vec<Begun>,
+) -> Result<Vec<Added>> {
     let mut ids: Vec<Option<String>> = wanted.iter().map(|w| w.id.clone()).collect();
     let done = |w: &Wanted| w.item.as_ref().is_some_and(|item| item.done);
     let mut left: Vec<usize> = (0..wanted.len()).collect();
@@ -405,13 +428,14 @@ fn add_all(
             }
             let at = |e: Error| Error { message: format!("{name}:{}: {}", w.line, e.message), ..e };
             check(queue, w.id.as_deref(), &spec).map_err(at)?;
-            let submitted = submit(queue, me, w.id.as_deref(), spec).map_err(at)?;
-            let what = match &submitted {
-                Submitted::New(_) => "added",
-                Submitted::AlreadyThere(_) => "there already",
-            };
-            ids[i] = Some(submitted.id().to_owned());
-            rows[i] = Some((submitted.id().to_owned(), w.spec.title.clone(), what));
+            let one = begin(queue, me, w.id.as_deref(), spec).map_err(at)?;
+            let what = if one.is_new() { "added" } else { "there already" };
+            ids[i] = Some(one.id().to_owned());
+            rows[i] = Some((one.id().to_owned(), w.spec.title.clone(), what));
+            begun.push(one);
+            if begun.len() >= batch(queue) {
+                acknowledge(queue, me, std::mem::take(begun), None)?;
+            }
         }
         if later.len() == before {
             return Err(Error::usage(format!("{name}: its tasks wait for each other")));

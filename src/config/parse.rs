@@ -18,7 +18,7 @@ impl Config {
         let top = source.table("", Some(document.get_ref()));
         let mut config = Config::default();
         version(&source, &top);
-        config.queue.read(&source, &top.table("queue", "[queue]"));
+        config.queue.read(&top.table("queue", "[queue]"));
         config.workers.read(&top.table("workers", "[workers]"));
         config.lease.read(&source, &top.table("lease", "[lease]"));
         config.retry.read(&source, &top.table("retry", "[retry]"));
@@ -115,15 +115,9 @@ fn version(source: &Source<'_>, top: &Table<'_>) {
 }
 
 impl Queue {
-    fn read(&mut self, source: &Source<'_>, table: &Table<'_>) {
+    fn read(&mut self, table: &Table<'_>) {
         table.only(&["durability", "ageing"], &[("aging", "ageing"), ("sync", "durability")]);
-        let later = [("process", true), ("accept", false), ("full", false)];
-        if table.choice("durability", &later) == Some(false)
-            && let Some((word, span)) = table.string("durability", "process")
-        {
-            let what = format!("durability `{word}` is not available yet");
-            source.complain(span, what, "write \"process\"");
-        }
+        set(&mut self.durability, table.choice("durability", &Durability::WORDS));
         set(&mut self.ageing, table.number("ageing", 0..=1_000_000));
     }
 }

@@ -45,7 +45,7 @@ fn everything_can_be_set() {
         r#"
 version = 1
 [queue]
-durability = "process"
+durability = "accept"
 ageing = 0
 [workers]
 count = 5
@@ -77,7 +77,10 @@ command = ["claude", "-p", "--dir={worktree}", "{{}}"]
 RUST_BACKTRACE = "1"
 "#,
     );
-    assert_eq!(config.queue.ageing, 0);
+    assert_eq!(config.queue, Queue { durability: Durability::Accept, ageing: 0 });
+    let full = read("[queue]\ndurability = \"full\"");
+    assert_eq!(full.queue.durability, Durability::Full);
+    assert_eq!(read("").queue.durability, Durability::Process);
     assert_eq!(
         (config.workers.count, config.workers.rescan_ms, config.workers.grace_ms),
         (5, 500, 0)
@@ -127,8 +130,7 @@ fn mistakes() {
         ("zebra = 1", "known: version, queue, workers"),
         ("[merge]\n", "[merge] is not available in this version"),
         ("queue = 1", "write it as a table: [queue]"),
-        ("[queue]\ndurability = \"full\"", "durability `full` is not available yet"),
-        ("[queue]\ndurability = \"accept\"", "durability `accept` is not available yet"),
+        ("[queue]\ndurability = \"fsync\"", "possible: process, accept, full"),
         ("[queue]\ndurability = \"proces\"", "did you mean `process`?"),
         ("[queue]\nageing = -1", "0 to 1000000 are possible"),
         ("[workers]\ncount = 0", "1 to 10000 are possible"),

@@ -186,9 +186,11 @@ impl Keeper {
             if now_ms >= self.next_sweep_ms {
                 sweep::sweep(queue, me)?;
                 self.next_sweep_ms = now_ms + SWEEP_EVERY_MS;
-            } else if !sweep::sweep_once_a_boot(queue, me)? {
-                self.look_at_blocked(queue, me)?;
+            } else {
+                sweep::sweep_once_a_boot(queue, me)?;
             }
+            // Also after a sweep, which does not see the entries of tasks that are over.
+            self.look_at_blocked(queue, me)?;
         }
         Ok(next_ms.min(self.next_scan_ms))
     }
@@ -265,9 +267,12 @@ impl Keeper {
         if !self.watched.contains_key(wid) {
             let Some(card) = procs::card(queue, wid) else {
                 // The card goes last: this is what is left of one that was being removed. If its
-                // run/ is not empty, somebody took the card away, and fsck names it.
-                if procs::is_without_card(queue, wid)? {
-                    procs::dissolve(queue, wid);
+                // run/ is not empty, a power loss took the card, or somebody did, and fsck names it.
+                if procs::is_without_card(queue, wid)?
+                    && !procs::dissolve(queue, wid)
+                    && procs::is_of_earlier_boot(queue, wid)
+                {
+                    return Ok(Some(Death::Boot));
                 }
                 return Ok(None);
             };

@@ -1,6 +1,7 @@
 //! The monitor: a keeper, and nothing else. Restarts nobody, runs nothing.
 
 use crate::error::{Cannot, Result};
+use crate::queue::durable;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
 use crate::run::site::Site;
@@ -38,6 +39,7 @@ pub fn run(site: &Site) -> Result<()> {
         if me.is_declared_dead(queue) {
             me = Proc::register(queue, &identity)?;
         }
-        wakes = waiter.wait_until(next_ms);
+        let events_ms = durable::events(queue, &mut me, false);
+        wakes = waiter.wait_until(events_ms.map_or(next_ms, |due_ms| due_ms.min(next_ms)));
     }
 }

@@ -17,7 +17,7 @@ use crate::queue::ids::short;
 use crate::queue::procs::{self, Identity, Proc};
 use crate::queue::ready::Finder;
 use crate::queue::record::{CardKind, End};
-use crate::queue::{control, events, recover, sweep};
+use crate::queue::{control, durable, events, recover, sweep};
 use crate::run::attempt::Attempt;
 use crate::run::site::Site;
 use crate::sys::child;
@@ -190,7 +190,11 @@ impl Worker {
     ) -> Result<Next> {
         let next = self.look(waiter, wakes, ended);
         self.stumbled |= next.is_err();
-        next
+        let events_ms = durable::events(&self.site.queue, &mut self.me, false);
+        match (next, events_ms) {
+            (Ok(Next::Wait(until_ms)), Some(due_ms)) => Ok(Next::Wait(until_ms.min(due_ms))),
+            (next, _) => next,
+        }
     }
 
     /// Leaves after what runs now.

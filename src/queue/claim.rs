@@ -14,6 +14,7 @@ use crate::rule;
 use crate::step;
 
 use super::Queue;
+use super::durable;
 use super::end;
 use super::evaluate::{Readiness, readiness};
 use super::events::{self, Event};
@@ -130,6 +131,7 @@ pub fn seize(queue: &Queue, me: &mut Proc, key: &Key, kind: CardKind) -> Result<
     if task.phase != Phase::Pending(key.n) {
         return Ok(Claimed::Lost);
     }
+    durable::registers(queue, me, &task)?;
     let delayed = match readiness(queue, &task, key.n)? {
         Readiness::Delayed(due_ms) => Some(queue.layout.delayed_at(due_ms.div_ceil(1000))),
         _ => None,
@@ -202,6 +204,7 @@ fn take(
             Err(e) => return Err(e).map_err(|e| cannot_claim(e, key, &intent)),
         }
     }
+    durable::card(queue, me, &card, kind)?;
     let wid = me.wid.clone();
     let mine =
         |bytes: &[u8]| record::parse::<Card>(bytes).is_ok_and(|c| c.wid == wid && c.kind == kind);
@@ -211,6 +214,7 @@ fn take(
         Ok(held) => held,
         Err(e) if e.errno() == Some(nix::libc::EMLINK) => {
             card = me.next_card(queue, kind)?;
+            durable::card(queue, me, &card, kind)?;
             publish(queue, &card, &task.dir, &name, mine)?
         }
         Err(e) => {
@@ -229,10 +233,15 @@ fn take(
         if rule!("R4.loser") {
             settle(queue, me, &key.task)?;
         }
+        if held == Held::Ours {
+            // An end whose claim a power loss had taken counts from now on; tell of it.
+            end::retell(queue, me, &key.task)?;
+        }
         step!("claim.drop_intent");
         queue.discard(&intent)?;
         return Ok(Claimed::Lost);
     }
+    durable::claim(queue, &task.dir, kind)?;
     me.won.insert(key.clone());
     let lease = Lease::new(queue, key.clone(), task, spec)?;
     if rule!("R2.own") && me.is_declared_dead(queue) {

@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
-use crate::error::{Cannot, Error, Exit, Result};
+use crate::error::{Error, Exit, Result};
 use crate::rule;
 use crate::step;
 use crate::sys::alive::EnvMark;
 
 use super::Queue;
 use super::claim::{Claimed, seize};
+use super::durable;
 use super::end;
 use super::evaluate::{Readiness, readiness};
 use super::events::{self, Event};
@@ -55,7 +56,7 @@ pub fn cancel(
     for _ in 0..TRIES {
         let task = tasks::existing(queue, id)?;
         match task.phase {
-            Phase::Cancelled(_) => return Ok(()),
+            Phase::Cancelled(_) => return durable::registers(queue, me, &task),
             Phase::Done(_) | Phase::Failed(_) | Phase::Stage(..) => {
                 let state = super::state::state(queue, &task)?.word();
                 return Err(conflict(format!("{id} is over already: {state}")));
@@ -107,9 +108,10 @@ fn cancel_claimed(
     let key = Key::new(&task.id, n);
     let intent = me.settle_intent(queue, &task.id)?;
     let tmp = me.run(&format!("_cancel.{key}"));
-    queue.fs.create(&tmp, &record::to_bytes(&note), 0o444).cannot("write a cancel", &tmp)?;
+    queue.stage(&tmp, &record::to_bytes(&note), "write a cancel")?;
     step!("cancel.link");
     publish(queue, &tmp, &task.dir, &format!("{n}.cancel"), |_| true)?;
+    durable::task(queue, &task.dir)?;
     queue.discard(&tmp)?;
     events::append(queue, me, Event::of("cancel", &key).why(reason));
     queue.discard(&intent)?;
@@ -168,7 +170,7 @@ fn end_for_another(
     end.holder = tasks::claimer(queue, task, n)?.map(|c| c.wid).unwrap_or_default();
     let bytes = record::to_bytes(&end);
     let tmp = me.run(&format!("_end.{key}"));
-    queue.fs.create(&tmp, &bytes, 0o444).cannot("write a record", &tmp)?;
+    queue.stage(&tmp, &bytes, "write a record")?;
     step!("decide.end");
     let held = publish(queue, &tmp, &task.dir, &format!("{n}.end"), |b| b == bytes)?;
     queue.discard(&tmp)?;
@@ -200,7 +202,7 @@ pub fn hold(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
             Phase::Claimed(n) => {
                 let kind = tasks::claimer(queue, &task, n)?.map(|c| c.kind);
                 if kind == Some(CardKind::Hold) {
-                    return Ok(());
+                    return durable::registers(queue, me, &task);
                 }
                 return Err(
                     conflict(format!("{id} runs already")).hint(format!("coord cancel {id}"))

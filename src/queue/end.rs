@@ -5,8 +5,11 @@
 //!    that was finished is not thrown away;
 //! 2. link it to `tasks/T/n.end`: **the attempt is decided**. Taken already: fenced, and the verdict
 //!    is published as `n.late` beside it;
-//! 3. follow-ups of what the register really says, whoever wrote it (R4);
-//! 4. event, then drop the staged verdict and the intent.
+//! 3. in the durable modes: wait until the disk has it;
+//! 4. follow-ups of what the register really says, whoever wrote it (R4);
+//! 5. event, then drop the staged verdict and the intent.
+
+use std::collections::BTreeSet;
 
 use crate::error::{Cannot, Result};
 use crate::rule;
@@ -14,6 +17,7 @@ use crate::step;
 
 use super::Queue;
 use super::claim::Lease;
+use super::durable;
 use super::evaluate::readiness;
 use super::events::{self, Event};
 use super::ids::Key;
@@ -58,7 +62,7 @@ fn stage(queue: &Queue, me: &Proc, key: &Key, end: &End) -> Result<std::path::Pa
     let staged = me.run(&format!("{key}.end"));
     let tmp = me.run(&format!("{key}.end.tmp"));
     step!("end.stage");
-    queue.fs.create(&tmp, &record::to_bytes(end), 0o444).cannot("write a result", &tmp)?;
+    queue.stage(&tmp, &record::to_bytes(end), "write a result")?;
     step!("end.staged");
     queue.fs.rename(&tmp, &staged).cannot("write a result", &staged)?;
     Ok(staged)
@@ -90,7 +94,7 @@ pub fn decide(
     }
 }
 
-/// Follow-ups, event, and the end of the intent. Steps 3 and 4. `late`: our verdict came too late.
+/// Follow-ups, event, and the end of the intent. Steps 3 to 5. `late`: our verdict came too late.
 pub fn finish(queue: &Queue, me: &mut Proc, lease: &Lease, late: bool) -> Result<()> {
     let key = lease.key.clone();
     if !rule!("R4.owner") {
@@ -115,6 +119,12 @@ pub fn finish(queue: &Queue, me: &mut Proc, lease: &Lease, late: bool) -> Result
 /// Follow-ups and event of a decided attempt, for its owner and for recoverers. A late verdict that is
 /// there is told in any case: who published it may not have looked at what became of its own.
 pub fn announce(queue: &Queue, me: &mut Proc, key: &Key, late: bool) -> Result<()> {
+    if queue.is_durable()
+        && let Some(task) = tasks::look(queue, &key.task)?
+    {
+        // Also an end that somebody else wrote: what follows from it must not outlive it.
+        durable::registers(queue, me, &task)?;
+    }
     step!("end.settle");
     settle(queue, me, &key.task)?;
     let task = tasks::look(queue, &key.task)?;
@@ -143,10 +153,15 @@ fn tell_end(queue: &Queue, me: &mut Proc, task: &Task, key: &Key) -> Result<()> 
 /// its event has left untold. Lines that repeat do no harm.
 pub fn retell(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
     let Some(task) = tasks::look(queue, id)? else { return Ok(()) };
+    durable::registers(queue, me, &task)?;
     if let Ok(spec) = &task.spec {
         events::append(queue, me, Event::of("submit", &Key::new(id, 0)).why(&spec.title));
     }
-    for n in task.names.claims.clone() {
+    // A power loss may take a claim and leave its end.
+    let names = &task.names;
+    let sets = [&names.claims, &names.ends, &names.cancels, &names.lates, &names.reopens];
+    let numbers: BTreeSet<u32> = sets.into_iter().flatten().copied().collect();
+    for n in numbers {
         let key = Key::new(id, n);
         if let Some(card) = tasks::claimer(queue, &task, n)? {
             let kind = if card.kind == CardKind::Hold { "hold" } else { "claim" };
@@ -189,9 +204,10 @@ pub fn reopen(queue: &Queue, me: &mut Proc, task: &Task, n: u32, note: &Note) ->
 pub fn link_reopen(queue: &Queue, me: &mut Proc, task: &Task, n: u32, note: &Note) -> Result<bool> {
     let tmp = me.run(&format!("_reopen.{}", task.id));
     let bytes = record::to_bytes(note);
-    queue.fs.create(&tmp, &bytes, 0o444).cannot("write a reopen", &tmp)?;
+    queue.stage(&tmp, &bytes, "write a reopen")?;
     step!("reopen.link");
     let held = publish(queue, &tmp, &task.dir, &format!("{n}.reopen"), |b| b == bytes)?;
+    durable::task(queue, &task.dir)?;
     // The event first: who recovers finds the staged file and tells what this process could not.
     events::append(queue, me, Event::of("reopen", &Key::new(&task.id, n)).why(&note.why));
     queue.discard(&tmp)?;

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use crate::step;
 
 use super::Queue;
+use super::durable::{self, Durability};
 use super::ids::Key;
 use super::procs::Proc;
 use super::record::CardKind;
@@ -107,6 +108,10 @@ pub fn append(queue: &Queue, me: &mut Proc, mut event: Event) {
     step!("event.append");
     let appended = queue.fs.append(&path, &line);
     me.torn = appended.is_err();
+    if queue.durability == Durability::Full {
+        me.known.events_open = Some(path.clone());
+        durable::events(queue, me, false);
+    }
     match appended {
         Ok(_) => tell_again(queue, me),
         Err(e) => {

@@ -3,7 +3,7 @@
 //!
 //! A file is taken by renaming it to `run/_in.UID`: one winner, and the user's name (which may be
 //! anything) is not in ours. The submission's uid is that UID, so a redo cannot submit twice:
-//! `_in.UID` is removed after the submission is staged and before it is linked.
+//! `_in.UID` is removed after the submission is linked and before what was staged for it.
 
 use crate::error::{Cannot, Result};
 use crate::plan::jsonl::parse_submission;
@@ -11,6 +11,7 @@ use crate::step;
 use crate::sys::fs::{Entry, Kind, is_absent};
 
 use super::Queue;
+use super::durable;
 use super::ids::random_part;
 use super::procs::Proc;
 use super::record::RECORD_MAX;
@@ -71,6 +72,7 @@ fn take(queue: &Queue, me: &mut Proc, entry: &Entry, taken: &mut Taken) -> Resul
     }
     let uid = format!("{}{}", random_part(queue.clock.random()), random_part(queue.clock.random()));
     let mine = me.run(&format!("_in.{uid}"));
+    durable::home(queue, me)?;
     step!("incoming.take");
     match queue.fs.rename(&path, &mine) {
         Ok(()) => {}
@@ -78,6 +80,7 @@ fn take(queue: &Queue, me: &mut Proc, entry: &Entry, taken: &mut Taken) -> Resul
         Err(e) if is_absent(&e) => return Ok(()),
         Err(e) => return Err(e).cannot("take a file from incoming/", &path),
     }
+    durable::taken(queue, me)?;
     match accept(queue, me, &mine, &uid)? {
         Ok(id) => taken.accepted.push(id),
         Err(why) => {
@@ -163,12 +166,19 @@ fn complete_rejected(queue: &Queue) -> Result<()> {
 pub fn resume(queue: &Queue, me: &mut Proc, taken: &std::path::Path, uid: &str) -> Result<()> {
     let mine = me.run(&format!("_in.{uid}"));
     if mine != taken {
+        durable::home(queue, me)?;
         match queue.fs.rename(taken, &mine) {
             Err(e) if is_absent(&e) => return Ok(()),
             other => other.cannot("take over a file of incoming/", taken)?,
         }
     } else if !queue.fs.exists(&mine) {
         return Ok(());
+    }
+    // Who died may not have waited for it.
+    durable::taken(queue, me)?;
+    if submit::number_of(queue, uid)?.is_some() {
+        // Its removal was lost with the power, the task was not.
+        return queue.discard(&mine);
     }
     match accept(queue, me, &mine, uid)? {
         Ok(_) => Ok(()),

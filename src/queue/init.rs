@@ -7,6 +7,7 @@ use crate::sys::fs::{Fs, mkdir_all};
 use crate::sys::host::Platform;
 
 use super::Queue;
+use super::durable::{self, Durability};
 use super::ids::random_part;
 use super::layout::{DIRECTORIES, LAYOUT, Layout, LayoutRecord};
 use super::record;
@@ -19,11 +20,19 @@ const README: &str = include_str!("directory-readme.txt");
 /// completely or not at all; an interrupted `init` is simply repeated. A queue that is there already
 /// is opened.
 pub fn init(root: &Path, platform: Platform) -> Result<Queue> {
+    if platform.fs.stat(&Layout::new(root.to_owned()).layout_record()).is_ok() {
+        return Queue::open(root, platform);
+    }
+    init_as(root, platform, Durability::Process)
+}
+
+/// The same with this durability, to which a queue that is there already is changed.
+pub fn init_as(root: &Path, platform: Platform, durability: Durability) -> Result<Queue> {
     let layout = Layout::new(root.to_owned());
     let (fs, clock) = (platform.fs.clone(), platform.clock.clone());
     mkdir_all(&*fs, root).cannot("make the queue directory", root)?;
     if fs.stat(&layout.layout_record()).is_ok() {
-        return Queue::open(root, platform);
+        return agree(Queue::open(root, platform)?, durability);
     }
     probe(&*fs, root, &random_part(clock.random()))?;
     for name in DIRECTORIES {
@@ -32,7 +41,7 @@ pub fn init(root: &Path, platform: Platform) -> Result<Queue> {
     }
     let name = random_part(clock.random());
     let shared = platform.host.is_shared(root);
-    let queue = Queue { layout, platform, shared };
+    let queue = Queue { layout, platform, shared, durability };
     for bell in sweep::bells(&queue) {
         queue.fs.touch(&bell).cannot("make a bell", &bell)?;
     }
@@ -42,11 +51,11 @@ pub fn init(root: &Path, platform: Platform) -> Result<Queue> {
         layout: LAYOUT,
         queue: format!("q-{}", &name[..6]),
         shards: 0,
-        durability: "process".to_owned(),
+        durability: durability.word().to_owned(),
         min_writer: LAYOUT,
     };
     let tmp = queue.layout.at(&format!(".layout.{name}.tmp"));
-    queue.fs.create(&tmp, &record::to_bytes(&record), 0o444).cannot("write a file", &tmp)?;
+    queue.stage(&tmp, &record::to_bytes(&record), "write a file")?;
     // Two `init` at once: the first link is the queue, the other opens it.
     let linked = queue.fs.link(&tmp, &queue.layout.layout_record());
     queue.discard(&tmp)?;
@@ -54,7 +63,12 @@ pub fn init(root: &Path, platform: Platform) -> Result<Queue> {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
         other => other.cannot("make the queue", root)?,
     }
-    Queue::open(root, queue.platform.clone())
+    durable::made(&queue)?;
+    agree(Queue::open(root, queue.platform.clone())?, durability)
+}
+
+fn agree(queue: Queue, durability: Durability) -> Result<Queue> {
+    if queue.durability == durability { Ok(queue) } else { durable::change(&queue, durability) }
 }
 
 /// Tries what the protocol relies on: a hard link, its refusal when the name is taken, a rename of

@@ -21,7 +21,7 @@ pub struct LayoutRecord {
     /// Number of shards below tasks/ (0: none; other numbers belong to later layouts).
     #[serde(default)]
     pub shards: u32,
-    /// What survives a power loss; only `process` exists so far.
+    /// What survives a power loss: a word of `Durability`. Only here: whoever opens the queue reads it.
     #[serde(default)]
     pub durability: String,
     /// The lowest layout number that a writer must know.

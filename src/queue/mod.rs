@@ -12,6 +12,7 @@ pub mod board;
 pub mod claim;
 pub mod control;
 pub mod decide;
+pub mod durable;
 pub mod end;
 pub mod evaluate;
 pub mod events;
@@ -25,6 +26,7 @@ pub mod ready;
 pub mod record;
 pub mod recover;
 pub mod register;
+pub mod retell;
 pub mod settle;
 pub mod state;
 pub mod status;
@@ -39,6 +41,7 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::sys::fs::{Entry, is_absent};
 use crate::sys::host::Platform;
 
+use durable::Durability;
 use layout::{LAYOUT, Layout, LayoutRecord};
 
 /// An open queue: its paths, and the file system and clocks to use.
@@ -50,6 +53,8 @@ pub struct Queue {
     pub platform: Platform,
     /// Whether replies of the file system may lie (a network mount): every link is read back.
     pub shared: bool,
+    /// What an acknowledged write survives.
+    pub durability: Durability,
 }
 
 /// `queue.fs`, `queue.clock` and `queue.host` are what every transition is made of.
@@ -86,8 +91,17 @@ impl Queue {
                 .at(root)
                 .hint("use the coord that made it, or a newer one"));
         }
+        let durability = Durability::of_layout(&record.durability).ok_or_else(|| {
+            let what = format!(
+                "the queue has the durability `{}`, which this coord does not know",
+                record.durability
+            );
+            Error::new(Exit::NoQueue, what)
+                .at(&path)
+                .hint("use the coord that made it, or a newer one")
+        })?;
         let shared = platform.host.is_shared(root);
-        Ok(Queue { layout, platform, shared })
+        Ok(Queue { layout, platform, shared, durability })
     }
 
     /// The wall time as text.

@@ -25,6 +25,7 @@ use crate::step;
 use crate::sys::fs::is_absent;
 
 use super::Queue;
+use super::durable::{self, Known};
 use super::ids::{Key, random_part};
 use super::record::{self, Card, CardKind, Note};
 
@@ -76,6 +77,8 @@ pub struct Proc {
     pub untold: BTreeSet<String>,
     /// Submissions so far, which spread over lanes of the ready index.
     pub published: u64,
+    /// What it knows to be durable.
+    pub known: Known,
 }
 
 impl Proc {
@@ -152,6 +155,7 @@ impl Proc {
             told: BTreeSet::new(),
             untold: BTreeSet::new(),
             published: 0,
+            known: Known::default(),
         })
     }
 
@@ -238,6 +242,7 @@ impl Proc {
     /// otherwise.
     pub fn leave(&mut self, queue: &Queue) {
         super::events::tell_again(queue, self);
+        durable::events(queue, self, true);
         if self.card.kind == CardKind::Cli {
             // A command's directory simply goes; if that fails, recovery finds its process dead.
             dissolve(queue, &self.wid);
@@ -299,6 +304,16 @@ pub fn ring(queue: &Queue, wid: &str) {
 pub fn is_here(queue: &Queue, card: &Card) -> bool {
     let place = queue.host.place();
     card.host_id == place.host_id && card.boot == place.boot && card.pidns == place.pidns
+}
+
+/// Whether a process whose card cannot be read is certainly dead: on a file system of this machine
+/// alone, if nothing of its directory has changed since this boot.
+pub fn is_of_earlier_boot(queue: &Queue, wid: &str) -> bool {
+    let dir = queue.layout.proc(wid);
+    let names = [dir.clone(), dir.join("run"), dir.join("hb"), dir.join("bell")];
+    let newest_ns =
+        names.iter().filter_map(|path| queue.fs.stat(path).ok()).map(|s| s.mtime_ns).max();
+    !queue.shared && newest_ns.is_some_and(|ns| ns / 1_000_000 < queue.host.booted_at_ms())
 }
 
 /// The ids of all registered processes.

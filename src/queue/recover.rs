@@ -13,6 +13,7 @@ use crate::step;
 use crate::sys::fs::is_absent;
 
 use super::Queue;
+use super::durable;
 use super::end::{self, Ended};
 use super::evaluate::{Readiness, readiness};
 use super::events::{self, Event};
@@ -125,6 +126,7 @@ fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()
     }
     for uid in names.iter().filter_map(|name| name.strip_prefix("_in.")) {
         if uids.iter().any(|staged| staged == uid) {
+            durable::staged(queue, run)?;
             step!("recover.served");
             queue.discard(&run.join(format!("_in.{uid}")))?;
         }
@@ -287,7 +289,7 @@ fn decide(
     let bytes = record::to_bytes(&end);
     let tmp = me.run(&format!("_end.{key}"));
     step!("recover.stage");
-    queue.fs.create(&tmp, &bytes, 0o444).cannot("write a record", &tmp)?;
+    queue.stage(&tmp, &bytes, "write a record")?;
     step!("recover.expire");
     let held = publish(queue, &tmp, &task.dir, &format!("{}.end", key.n), |b| b == bytes);
     queue.discard(&tmp)?;
@@ -345,13 +347,18 @@ fn drop_intent(queue: &Queue, intent: &Path, staged: &Path) -> Result<()> {
 }
 
 /// Ends a claim that no intent names (made by hand, or left by a power loss) as expired. The caller
-/// knows that its process is dead.
+/// knows that its process is dead. A claim of an earlier boot, or one that a power loss has made
+/// unreadable, is charged as a death by reboot.
 pub fn expire_orphan(queue: &Queue, me: &mut Proc, task: &Task, n: u32) -> Result<()> {
     let key = Key::new(&task.id, n);
     let claimer = tasks::claimer(queue, task, n)?;
     let intent = me.settle_intent(queue, &task.id)?;
     let none = me.run("_none");
-    decide(queue, me, task, &key, claimer.as_ref(), Death::Gone, &none)?;
+    let place = queue.host.place();
+    let of_boot =
+        claimer.as_ref().is_none_or(|c| c.host_id == place.host_id && c.boot != place.boot);
+    let death = if of_boot { Death::Boot } else { Death::Gone };
+    decide(queue, me, task, &key, claimer.as_ref(), death, &none)?;
     end::announce(queue, me, &key, false)?;
     queue.discard(&intent)
 }

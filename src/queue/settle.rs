@@ -14,6 +14,7 @@ use crate::sys::fs::is_absent;
 
 use super::Queue;
 use super::claim::{Claimed, seize};
+use super::durable;
 use super::evaluate::{DEPENDENCY, Readiness, dependency, readiness};
 use super::events::{self, Event};
 use super::ids::Key;
@@ -36,6 +37,7 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
         match task.phase {
             Phase::Pending(n) => {
                 if task.names.reopens.contains(&(n - 1)) {
+                    durable::registers(queue, me, &task)?;
                     for waiter in revive(queue, me, &id)? {
                         seen.remove(&waiter);
                         todo.push(waiter);
@@ -55,6 +57,7 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
             }
             // `D@pass` is met by an attempt that succeeded, whatever its stages say later.
             Phase::Done(_) | Phase::Failed(_) | Phase::Cancelled(_) | Phase::Stage(..) => {
+                durable::registers(queue, me, &task)?;
                 for waiter in waiters(queue, &id)? {
                     seen.remove(&waiter);
                     todo.push(waiter);
@@ -72,6 +75,10 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
 /// Publishes what a pending attempt is. True: the task changed, look at it again.
 fn pending(queue: &Queue, me: &mut Proc, task: Task, n: u32) -> Result<bool> {
     let key = Key::new(&task.id, n);
+    // An entry in blocked/ came after its registers were durable.
+    if queue.is_durable() && !queue.fs.exists(&queue.layout.blocked_entry(&key)) {
+        durable::registers(queue, me, &task)?;
+    }
     match readiness(queue, &task, n)? {
         Readiness::Blocked(_) => {
             let Some(readiness) = wait_for_dependencies(queue, me, &task, &key)? else {
@@ -133,6 +140,9 @@ fn publish(
     readiness: Readiness,
 ) -> Result<bool> {
     let blocked = queue.layout.blocked_entry(key);
+    if !matches!(readiness, Readiness::Blocked(_)) {
+        durable::dependencies(queue, me, task)?;
+    }
     match readiness {
         Readiness::Blocked(_) => return Ok(false),
         Readiness::Ready => {
@@ -281,6 +291,30 @@ fn revive(queue: &Queue, me: &mut Proc, id: &str) -> Result<Vec<String>> {
         waiting.push(entry.name);
     }
     Ok(waiting)
+}
+
+/// A task that was cancelled because a dependency was dead waits for that one to be reopened. Puts a
+/// lost hint of it back, and reopens the task if that has happened without it.
+pub fn wait_for_revival(queue: &Queue, me: &mut Proc, task: &Task) -> Result<()> {
+    let why = task.last_end.as_ref().map_or("", |end| end.why.as_str());
+    let Some(on) = why.strip_prefix(DEPENDENCY).and_then(|rest| rest.split(' ').nth(1)) else {
+        return Ok(());
+    };
+    let comes_after = |entry: &String| dependency(entry).0 == on;
+    if !task.spec.as_ref().is_ok_and(|spec| spec.after.iter().any(comes_after)) {
+        return Ok(());
+    }
+    step!("sweep.wait_dead");
+    link_hint(queue, task, &queue.layout.waiters(on).join(&task.id))?;
+    let Some(dead) = tasks::look(queue, on)? else { return Ok(()) };
+    if !dead.phase.is_over() {
+        let intent = me.settle_intent(queue, &task.id)?;
+        durable::registers(queue, me, &dead)?;
+        revive_one(queue, me, on, &task.id)?;
+        settle(queue, me, &task.id)?;
+        queue.discard(&intent)?;
+    }
+    Ok(())
 }
 
 /// Links `n.reopen` of a task that was cancelled because of `on`. The caller settles it.

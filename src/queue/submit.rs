@@ -4,20 +4,24 @@
 //! 1. write the spec to `procs/W/run/_submit.T` (by way of a temporary name);
 //! 2. make `tasks/T`;
 //! 3. link the staged spec to `tasks/T/spec.json`: **the task is accepted**;
-//! 4. event;
-//! 5. follow-ups (`settle`): waiters, blocked/, delayed/ or ready/, bells;
-//! 6. drop the staged spec.
+//! 4. in the durable modes: wait until the disk has it;
+//! 5. event;
+//! 6. follow-ups (`settle`): waiters, blocked/, delayed/ or ready/, bells;
+//! 7. drop the staged spec.
+//!
+//! Many submissions at once wait for the disk together: `begin` each, then `acknowledge` all.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::plan::graph::find_cycle;
 use crate::plan::validate::validate;
 use crate::step;
-use crate::sys::fs::is_absent;
+use crate::sys::fs::{Dir, is_absent};
 
 use super::Queue;
+use super::durable::{self, Durability};
 use super::evaluate::dependency;
 use super::events::{self, Event};
 use super::ids::{Key, is_number, random_part};
@@ -45,8 +49,42 @@ impl Submitted {
     }
 }
 
+/// A submission that is linked. It must go through `acknowledge` before anybody is told.
+#[derive(Debug)]
+pub struct Begun {
+    submitted: Submitted,
+    dir: Dir,
+    staged: PathBuf,
+    spec: Spec,
+}
+
+impl Begun {
+    /// The task's id.
+    pub fn id(&self) -> &str {
+        self.submitted.id()
+    }
+
+    /// Whether it was not there already.
+    pub fn is_new(&self) -> bool {
+        matches!(self.submitted, Submitted::New(_))
+    }
+}
+
+/// Submissions that should be acknowledged together: only waiting for the disk is worth it.
+pub fn batch(queue: &Queue) -> usize {
+    if queue.durability == Durability::Process { 1 } else { 1000 }
+}
+
 /// Submits a task; without an id it gets the next free number.
-pub fn submit(queue: &Queue, me: &mut Proc, id: Option<&str>, mut spec: Spec) -> Result<Submitted> {
+pub fn submit(queue: &Queue, me: &mut Proc, id: Option<&str>, spec: Spec) -> Result<Submitted> {
+    let begun = begin(queue, me, id, spec)?;
+    let submitted = begun.submitted.clone();
+    acknowledge(queue, me, vec![begun], None)?;
+    Ok(submitted)
+}
+
+/// Steps 1 to 3.
+pub fn begin(queue: &Queue, me: &mut Proc, id: Option<&str>, mut spec: Spec) -> Result<Begun> {
     spec.v = 1;
     if spec.uid.is_empty() {
         let (a, b) = (queue.clock.random(), queue.clock.random());
@@ -59,12 +97,12 @@ pub fn submit(queue: &Queue, me: &mut Proc, id: Option<&str>, mut spec: Spec) ->
         spec.at = queue.now();
     }
     check(queue, id, &spec)?;
-    stage_and_place(queue, me, id, &spec, None)
+    stage_and_link(queue, me, id, spec)
 }
 
 /// Submits a file that was taken from incoming/ and checked already: the taken file goes when the
-/// submission is staged, so that at every instant exactly one of the two is there to be redone, or
-/// both with the same uid.
+/// task is there, so that at every instant one of the two is there to be redone, or both with the
+/// same uid.
 pub fn submit_taken(
     queue: &Queue,
     me: &mut Proc,
@@ -72,32 +110,25 @@ pub fn submit_taken(
     spec: Spec,
     taken: &Path,
 ) -> Result<Submitted> {
-    stage_and_place(queue, me, id, &spec, Some(taken))
+    let begun = stage_and_link(queue, me, id, spec)?;
+    let submitted = begun.submitted.clone();
+    acknowledge(queue, me, vec![begun], Some(taken))?;
+    Ok(submitted)
 }
 
-fn stage_and_place(
-    queue: &Queue,
-    me: &mut Proc,
-    id: Option<&str>,
-    spec: &Spec,
-    taken: Option<&Path>,
-) -> Result<Submitted> {
+fn stage_and_link(queue: &Queue, me: &mut Proc, id: Option<&str>, spec: Spec) -> Result<Begun> {
     let first = match id {
         Some(id) => id.to_owned(),
         None => first_number(queue)?.to_string(),
     };
     let staged = me.run(&format!("_submit.{first}"));
     make_room(queue, me, &first)?;
-    stage(queue, &staged, spec)?;
-    if let Some(taken) = taken {
-        step!("incoming.staged");
-        queue.discard(taken)?;
+    stage(queue, &staged, &spec)?;
+    let begun = place(queue, me, id.is_some(), first, staged, spec);
+    if let (Ok(begun), None) = (&begun, id) {
+        remember_number(queue, begun.id());
     }
-    let submitted = place(queue, me, id.is_some(), first, staged, spec);
-    if submitted.is_ok() && id.is_none() {
-        remember_number(queue, submitted.as_ref().map_or("", Submitted::id));
-    }
-    submitted
+    begun
 }
 
 /// Everything that makes a submission impossible, before anything is written.
@@ -155,25 +186,26 @@ fn stage(queue: &Queue, staged: &Path, spec: &Spec) -> Result<()> {
     }
     let tmp = staged.with_file_name(format!("{}.tmp", crate::sys::fs::name_of(staged)));
     step!("submit.stage");
-    queue.fs.create(&tmp, &bytes, 0o444).cannot("write a task", &tmp)?;
+    queue.stage(&tmp, &bytes, "write a task")?;
     step!("submit.staged");
     queue.fs.rename(&tmp, staged).cannot("write a task", staged)
 }
 
-/// From step 2 on: also what a recoverer does with a staged submission. `given`: the id was chosen
+/// Steps 2 and 3: also what a recoverer does with a staged submission. `given`: the id was chosen
 /// by the submitter, otherwise the next number is tried when one is taken.
-pub fn place(
+fn place(
     queue: &Queue,
     me: &mut Proc,
     given: bool,
     mut id: String,
-    mut staged: std::path::PathBuf,
-    spec: &Spec,
-) -> Result<Submitted> {
-    let submitted = loop {
-        match link_spec(queue, &id, &staged, spec)? {
-            Linked::Accepted => break Submitted::New(id),
-            Linked::Same => break Submitted::AlreadyThere(id),
+    mut staged: PathBuf,
+    spec: Spec,
+) -> Result<Begun> {
+    loop {
+        let (linked, dir) = link_spec(queue, &id, &staged, &spec)?;
+        let submitted = match linked {
+            Linked::Accepted => Submitted::New(id),
+            Linked::Same => Submitted::AlreadyThere(id),
             Linked::Taken if given => {
                 queue.discard(&staged)?;
                 let what = format!("the id {id} is taken by another task");
@@ -195,21 +227,41 @@ pub fn place(
                 step!("submit.rekey");
                 queue.fs.rename(&staged, &next).cannot("stage a task", &next)?;
                 staged = next;
+                continue;
             }
-        }
-    };
-    let id = submitted.id().to_owned();
-    let mut event = Event::of("submit", &Key::new(&id, 0)).why(&spec.title);
-    event.by.clone_from(&spec.by);
-    if let Some(wave) = spec.wave {
-        event.more.insert("wave".to_owned(), wave.into());
+        };
+        return Ok(Begun { submitted, dir, staged, spec });
     }
-    events::append(queue, me, event);
-    step!("submit.settle");
-    settle(queue, me, &id)?;
-    step!("submit.drop");
-    queue.discard(&staged)?;
-    Ok(submitted)
+}
+
+/// From step 4 on. `taken`: the file of incoming/ that it came from.
+pub fn acknowledge(
+    queue: &Queue,
+    me: &mut Proc,
+    begun: Vec<Begun>,
+    taken: Option<&Path>,
+) -> Result<()> {
+    begun.iter().try_for_each(|one| durable::task(queue, &one.dir))?;
+    durable::all_tasks(queue)?;
+    if let Some(taken) = taken {
+        step!("incoming.staged");
+        queue.discard(taken)?;
+    }
+    for Begun { submitted, staged, spec, .. } in begun {
+        let id = submitted.id();
+        durable::remember_new(queue, me, id);
+        let mut event = Event::of("submit", &Key::new(id, 0)).why(&spec.title);
+        event.by.clone_from(&spec.by);
+        if let Some(wave) = spec.wave {
+            event.more.insert("wave".to_owned(), wave.into());
+        }
+        events::append(queue, me, event);
+        step!("submit.settle");
+        settle(queue, me, id)?;
+        step!("submit.drop");
+        queue.discard(&staged)?;
+    }
+    Ok(())
 }
 
 enum Linked {
@@ -220,7 +272,7 @@ enum Linked {
 
 /// Steps 2 and 3. The directory may be removed by the sweep while it is empty, or moved away: then
 /// all over again.
-fn link_spec(queue: &Queue, id: &str, staged: &Path, spec: &Spec) -> Result<Linked> {
+fn link_spec(queue: &Queue, id: &str, staged: &Path, spec: &Spec) -> Result<(Linked, Dir)> {
     let path = queue.layout.task(id);
     let ours = record::to_bytes(spec);
     loop {
@@ -238,14 +290,14 @@ fn link_spec(queue: &Queue, id: &str, staged: &Path, spec: &Spec) -> Result<Link
         };
         step!("submit.link");
         match publish(queue, staged, &dir, "spec.json", |bytes| bytes == ours) {
-            Ok(Held::Ours) => return Ok(Linked::Accepted),
+            Ok(Held::Ours) => return Ok((Linked::Accepted, dir)),
             Ok(Held::Theirs(bytes)) => {
                 let theirs: std::result::Result<Spec, _> = record::parse(&bytes);
                 // A number is given anew to every submission; a chosen id is the submitter's word
                 // that it is the same task.
                 let same = theirs
                     .is_ok_and(|t| t.uid == spec.uid || (!is_number(id) && t.same_meaning(spec)));
-                return Ok(if same { Linked::Same } else { Linked::Taken });
+                return Ok((if same { Linked::Same } else { Linked::Taken }, dir));
             }
             Err(e) if e.errno() == Some(nix::libc::ENOENT) && queue.fs.exists(staged) => {}
             Err(e) => return Err(e),
@@ -279,6 +331,18 @@ fn remember_number(queue: &Queue, id: &str) {
     drop(queue.replace(&queue.layout.next_id(), next.as_bytes()));
 }
 
+/// The number that a submission has got. A given id needs no search: its task decides.
+pub fn number_of(queue: &Queue, uid: &str) -> Result<Option<String>> {
+    for id in tasks::ids(queue)?.into_iter().filter(|id| is_number(id)) {
+        let path = queue.layout.task(&id).join("spec.json");
+        let bytes = queue.fs.read(&path, 0, RECORD_MAX).unwrap_or_default();
+        if record::parse::<Spec>(&bytes).is_ok_and(|spec| spec.uid == uid) {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
 /// Finishes a submission that a dead process had staged.
 pub fn resume(queue: &Queue, me: &mut Proc, staged: &Path, id: &str) -> Result<()> {
     let bytes = match queue.fs.read(staged, 0, RECORD_MAX) {
@@ -287,25 +351,35 @@ pub fn resume(queue: &Queue, me: &mut Proc, staged: &Path, id: &str) -> Result<(
     };
     let Ok(spec) = record::parse::<Spec>(&bytes) else { return queue.discard(staged) };
     // Published before it died, perhaps: then only the follow-ups are missing.
-    let own = tasks::look(queue, id)?.and_then(|t| t.spec.ok()).is_some_and(|s| s.uid == spec.uid);
-    if own {
-        settle(queue, me, id)?;
-        events::append(queue, me, Event::of("submit", &Key::new(id, 0)).why(&spec.title));
+    let own = |t: &tasks::Task| t.spec.as_ref().is_ok_and(|s| s.uid == spec.uid);
+    let mut there = tasks::look(queue, id)?.filter(own);
+    if there.is_none()
+        && is_number(id)
+        && let Some(number) = number_of(queue, &spec.uid)?
+    {
+        // It had taken another number, which a power loss has let its name forget.
+        there = tasks::look(queue, &number)?;
+    }
+    if let Some(task) = there {
+        durable::registers(queue, me, &task)?;
+        settle(queue, me, &task.id)?;
+        events::append(queue, me, Event::of("submit", &Key::new(&task.id, 0)).why(&spec.title));
         return queue.discard(staged);
     }
     let name = format!("_submit.{id}");
     let mine = me.run(&name);
     if mine != staged {
         make_room(queue, me, id)?;
+        durable::home(queue, me)?;
         match queue.fs.rename(staged, &mine) {
             Err(e) if is_absent(&e) => return Ok(()),
             other => other.cannot("take over a staged task", staged)?,
         }
     }
-    match place(queue, me, !is_number(id), id.to_owned(), mine, &spec) {
+    match place(queue, me, !is_number(id), id.to_owned(), mine, spec) {
         // Its id was given to another task meanwhile; nobody was told that it was accepted.
         Err(e) if e.exit == Exit::Conflict => Ok(()),
-        other => other.map(drop),
+        begun => acknowledge(queue, me, vec![begun?], None),
     }
 }
 

@@ -16,9 +16,9 @@ use super::evaluate::{Readiness, readiness};
 use super::ids::Key;
 use super::procs::{self, Proc};
 use super::record::Card;
-use super::settle::settle;
+use super::settle::{self, settle};
 use super::tasks::{self, Phase};
-use super::{layout, recover};
+use super::{layout, recover, retell};
 
 /// What a sweep found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -130,6 +130,9 @@ fn one(
         }
         Phase::NoSpec => remove_empty(queue, id),
         Phase::Done(_) | Phase::Failed(_) | Phase::Cancelled(_) => {
+            if matches!(task.phase, Phase::Cancelled(_)) {
+                settle::wait_for_revival(queue, me, &task)?;
+            }
             swept.failed += usize::from(matches!(task.phase, Phase::Failed(_)));
             if queue.fs.exists(&queue.layout.waiters(id)) {
                 settle(queue, me, id)?;
@@ -267,6 +270,7 @@ pub fn sweep_once_a_boot(queue: &Queue, me: &mut Proc) -> Result<bool> {
         return Ok(false);
     }
     sweep(queue, me)?;
+    retell::retell_lost(queue, me)?;
     step!("sweep.boot_mark");
     queue.fs.touch(&mark).cannot("note the sweep", &mark)?;
     Ok(true)

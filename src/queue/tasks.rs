@@ -73,6 +73,20 @@ impl Names {
         all
     }
 
+    /// How many registers there are. They are never removed, so the number says which.
+    pub fn registers(&self) -> usize {
+        let sets = [
+            &self.claims,
+            &self.ends,
+            &self.cancels,
+            &self.reopens,
+            &self.reviews,
+            &self.merges,
+            &self.lates,
+        ];
+        usize::from(self.spec) + sets.iter().map(|set| set.len()).sum::<usize>()
+    }
+
     /// The highest attempt that was claimed; 0 if none.
     pub fn last(&self) -> u32 {
         self.claims.last().copied().unwrap_or(0)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{Config, Isolation};
-use crate::error::{Cannot, Result};
+use crate::error::{Cannot, Error, Exit, Result};
 use crate::queue::Queue;
 use crate::sys::child;
 use crate::sys::fs::{Fs, RealFs, is_absent};
@@ -29,10 +29,28 @@ impl Site {
         let queue = Queue::open(dir, Platform::real())?;
         let root = dir.parent().unwrap_or(dir).to_owned();
         let config = read_config(&root)?;
+        agree(&queue, &config)?;
         let wanted = config.worktree.isolation == Isolation::Worktree;
         let repo = if wanted { git_top(&root) } else { None };
         Ok(Site { queue, config: Arc::new(config), root, repo })
     }
+}
+
+/// The queue's own durability is the truth, coord.toml says what it should be. Where they differ,
+/// somebody would rely on what is not so.
+pub fn agree(queue: &Queue, config: &Config) -> Result<()> {
+    let (wanted, is) = (config.queue.durability, queue.durability);
+    if wanted == is {
+        return Ok(());
+    }
+    let what = format!(
+        "coord.toml says durability = \"{}\", but the queue was made with \"{}\"",
+        wanted.word(),
+        is.word()
+    );
+    Err(Error::new(Exit::Usage, what)
+        .at(queue.layout.root())
+        .hint("coord init changes the queue, while no program runs"))
 }
 
 /// Reads coord.toml; the defaults where there is none.

@@ -45,6 +45,11 @@ impl Story {
     /// `step`: what each process of the story does when it reaches it, or nothing.
     fn new(step: Option<&str>) -> Story {
         let mut sandbox = Sandbox::new();
+        if step.is_some_and(|s| s.starts_with("sync.")) {
+            // Only the durable modes wait for the disk.
+            sandbox.configure("[queue]\ndurability = \"full\"\n");
+            sandbox.coord(&["init"]).ok();
+        }
         let trace = sandbox.beside("trace");
         sandbox.set("COORD_STEP_TRACE", &trace.to_string_lossy());
         sandbox.set("COORD_STEP", &step.map(|s| format!("{s}:crash")).unwrap_or_default());
@@ -234,6 +239,7 @@ const APART: &[&str] = &[
     "cancel.link",
     "fsck.unhint",
     "recover.served",
+    "sync.staged",
     "recover.link_staged",
     "keeper.kill",
     "end.late",

@@ -324,3 +324,26 @@ fn nothing_starves_behind_what_is_more_urgent() {
     let order = s.lines("order");
     assert_eq!(order.iter().position(|line| line == "old"), Some(15), "{order:?}");
 }
+
+#[test]
+fn a_queue_has_one_durability() {
+    let s = Sandbox::new();
+    let says = |word: &str| s.text(".coord/layout.json").contains(&format!("\"{word}\""));
+    assert!(says("process"));
+    s.configure("[queue]\ndurability = \"full\"\n");
+    // coord.toml wishes, the queue is: nobody goes on with two answers.
+    s.coord(&["add", "--", "true"]).fails(2, "coord.toml says durability = \"full\"");
+    s.coord(&["work", "--once"]).fails(2, "made with \"process\"");
+    s.coord(&["init"]).ok().warns("durability changed: full");
+    assert!(says("full"));
+    let id = s.add(&[], "true");
+    s.coord(&["work", "--until-empty"]).ok();
+    assert_eq!(s.state(&id), "done");
+    s.coord(&["wait", &id]).ok();
+    s.coord(&["fsck", "--strict"]).ok();
+    // Not while a program runs that would go on as before.
+    s.start(1);
+    s.configure("");
+    s.coord(&["init"]).fails(5, "the durability cannot be changed while");
+    assert!(says("full"));
+}

@@ -197,15 +197,39 @@ fn killed_while_it_links_what_a_dead_worker_had_staged() {
 
 #[test]
 fn a_file_of_incoming_becomes_one_task_whoever_dies() {
-    for step in ["recover.served", "recover.submit", "submit.link", "submit.drop"] {
+    for (first, step) in [
+        ("submit.link", "recover.served"),
+        ("submit.link", "recover.submit"),
+        ("submit.link", "submit.link"),
+        ("submit.link", "submit.drop"),
+        ("submit.link", "sync.staged"),
+        ("incoming.staged", "recover.served"),
+        ("incoming.staged", "recover.submit"),
+    ] {
         let s = Sandbox::new();
+        if step == "sync.staged" {
+            s.configure("[queue]\ndurability = \"accept\"\n");
+            s.coord(&["init"]).ok();
+        }
         std::fs::write(s.queue("incoming/a.json"), r#"{"sh": "true"}"#).unwrap();
-        killed(planned(&s, "incoming.staged:crash", &["work", "--until-empty"]));
+        killed(planned(&s, &format!("{first}:crash"), &["work", "--until-empty"]));
         killed(planned(&s, &format!("{step}:crash"), &["work", "--until-empty"]));
         heals(&s);
         assert_eq!(s.names("tasks"), ["1"], "{step}");
         assert_eq!(s.state("1"), "done", "{step}");
     }
+}
+
+#[test]
+fn a_file_of_incoming_whose_id_is_taken_is_rejected_and_kept() {
+    let s = Sandbox::new();
+    s.add(&["--id", "A"], "true");
+    let text = r#"{"id": "A", "sh": "false"}"#;
+    std::fs::write(s.queue("incoming/a.json"), text).unwrap();
+    s.coord(&["work", "--until-empty"]).ok();
+    assert_eq!(s.text(".coord/incoming/rejected/a.json"), text);
+    assert!(s.text(".coord/incoming/rejected/a.json.why").contains("the id A is taken"));
+    s.coord(&["fsck", "--strict"]).ok();
 }
 
 #[test]

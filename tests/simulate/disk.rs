@@ -18,6 +18,11 @@ pub type Ino = u64;
 /// The root directory.
 pub const ROOT: Ino = 1;
 
+/// Directories by number.
+pub type Dirs = BTreeMap<Ino, BTreeMap<String, Ino>>;
+/// Contents of files by number.
+pub type Files = BTreeMap<Ino, Arc<Vec<u8>>>;
+
 /// What an inode is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node {
@@ -325,6 +330,47 @@ impl Disk {
             Kind::Dir => self.note(|| Change::SyncDir { dir: ino }),
             _ => self.note(|| Change::SyncFile { ino }),
         }
+    }
+
+    /// All directories and files by number, for the disks that a power loss may leave.
+    pub fn parts(&self) -> (Dirs, Files) {
+        let (mut dirs, mut files) = (Dirs::new(), Files::new());
+        for (ino, node) in &self.nodes {
+            match node {
+                Node::Dir { names, .. } => drop(dirs.insert(*ino, names.as_ref().clone())),
+                Node::File { bytes, .. } => drop(files.insert(*ino, bytes.clone())),
+            }
+        }
+        (dirs, files)
+    }
+
+    /// The disk on which just these can be reached from the root.
+    pub fn of_parts(mut dirs: Dirs, files: Files) -> Disk {
+        let mut disk = Disk::new();
+        disk.nodes.clear();
+        let mut todo = vec![ROOT];
+        while let Some(dir) = todo.pop() {
+            let mut names = dirs.remove(&dir).unwrap_or_default();
+            // A directory that was renamed has one name; a half of it must not give it two.
+            names.retain(|_, ino| files.contains_key(ino) || dirs.contains_key(ino));
+            for ino in names.values() {
+                let one = |bytes| Node::File { bytes, mtime_ns: 0, links: 0 };
+                match files.get(ino) {
+                    Some(bytes) => {
+                        let node = disk.nodes.entry(*ino).or_insert_with(|| one(bytes.clone()));
+                        if let Node::File { links, .. } = node {
+                            *links += 1;
+                        }
+                    }
+                    None => todo.push(*ino),
+                }
+            }
+            let node = Node::Dir { names: Arc::new(names), mtime_ns: 0, removed: false };
+            disk.next = disk.next.max(dir);
+            disk.nodes.insert(dir, node);
+        }
+        disk.next = files.keys().last().copied().unwrap_or(0).max(disk.next);
+        disk
     }
 
     /// Every file and directory below a path, with their paths, parents first.

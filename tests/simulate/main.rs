@@ -4,6 +4,7 @@
 
 mod checker;
 mod choices;
+#[expect(dead_code, reason = "its parts serve tests/powerloss")]
 mod disk;
 mod memory;
 mod mutants;
