@@ -282,7 +282,7 @@ fn expand(prefix: String, rest: &str, found: &mut Vec<String>) {
 fn is_allowed(from: &str, to: &str) -> bool {
     let (top, rest) = to.split_once("::").unwrap_or((to, ""));
     // `step` is the macro of sys; errors are everybody's.
-    if top == from || matches!(top, "error" | "step") || from == "lib" {
+    if top == from || matches!(top, "error" | "step" | "rule") || from == "lib" {
         return true;
     }
     EDGES.iter().any(|(f, t, only, _)| {

@@ -94,7 +94,8 @@ pub fn claim(
         }
         return Ok(Claimed::Stale);
     }
-    match readiness(queue, &task, key.n)? {
+    let now = if rule!("F9") { readiness(queue, &task, key.n)? } else { Readiness::Ready };
+    match now {
         Readiness::Ready if !suits(&spec) => return Ok(Claimed::Unsuited),
         Readiness::Ready => {}
         _ => {

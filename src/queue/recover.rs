@@ -125,7 +125,7 @@ fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()
         uids.extend(uid_of(queue, &run.join(name))?);
     }
     for uid in names.iter().filter_map(|name| name.strip_prefix("_in.")) {
-        if uids.iter().any(|staged| staged == uid) {
+        if uids.iter().any(|staged| staged == uid) && rule!("F16") {
             durable::staged(queue, run)?;
             step!("recover.served");
             queue.discard(&run.join(format!("_in.{uid}")))?;
@@ -236,9 +236,9 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
         return Ok(false);
     }
     let claimer = tasks::claimer(queue, &task, key.n)?;
-    let own = claimer.as_ref().is_none_or(|card| card.wid == wid);
+    let own = claimer.as_ref().is_none_or(|card| card.wid == wid) || !rule!("F12");
     // A hold stands by itself; it ends only with the verdict that its process had staged.
-    let stands = claimer.as_ref().is_some_and(|card| card.kind == CardKind::Hold);
+    let stands = claimer.as_ref().is_some_and(|card| card.kind == CardKind::Hold) && rule!("F8");
     let endable = !stands || queue.fs.exists(&staged);
     let ended = task.names.ends.contains(&key.n);
     let mut late = task.names.lates.contains(&key.n);

@@ -42,7 +42,11 @@ pub fn publish(
         queue.fs.rename(file, &dir.path.join(name)).cannot("rename", file)?;
         return Ok(Held::Ours);
     }
-    let answer = queue.fs.link_in(file, dir, name);
+    let answer = if rule!("F2") {
+        queue.fs.link_in(file, dir, name)
+    } else {
+        queue.fs.link(file, &dir.path.join(name))
+    };
     if !rule!("R2.readback") && !answer.as_ref().is_err_and(is_absent) {
         // The answer of the call is believed.
         return Ok(if answer.is_ok() { Held::Ours } else { Held::Theirs(Vec::new()) });

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::plan::suggest;
+use crate::rule;
 use crate::sys::fs::{Dir, is_absent, is_no_file};
 
 use super::Queue;
@@ -215,7 +216,7 @@ pub fn end_of(queue: &Queue, task: &Task, k: u32) -> Result<End> {
     Ok(match read::<End>(queue, &task.dir, &format!("{k}.end"))? {
         Ok(mut end) => {
             // These three never end a task, whatever a hand may have written (fault 7).
-            if matches!(end.verdict, Verdict::Release | Verdict::Lost) {
+            if matches!(end.verdict, Verdict::Release | Verdict::Lost) && rule!("F7") {
                 end.retry = true;
             }
             end
@@ -273,7 +274,7 @@ fn phase(queue: &Queue, task: &Task) -> Result<Phase> {
     if end.verdict == Verdict::Done {
         return stages(queue, task, spec, n);
     }
-    match reopened(queue, task, n)? {
+    match reopened(queue, task, n)?.filter(|_| rule!("F6")) {
         Some(false) => return Ok(after(n)),
         Some(true) => {}
         None if end.retry => return Ok(after(n)),

@@ -222,7 +222,7 @@ fn finished(queue: &Queue, mode: Durability, survived: &[String]) -> Result<(), 
         let stays = match &task.phase {
             phase if phase.is_over() => true,
             Phase::Claimed(n) => tasks::claimer(queue, &task, *n)
-                .unwrap()
+                .expect("a disk in memory")
                 .is_some_and(|card| card.kind == CardKind::Hold),
             Phase::Pending(n) => match evaluate::readiness(queue, &task, *n) {
                 Ok(evaluate::Readiness::Held | evaluate::Readiness::Manual) => true,
@@ -310,7 +310,7 @@ fn kept(
 /// A release that nobody had been told of yet is one, too.
 fn is_released(queue: &Queue, id: &str, n: u32) -> bool {
     let task = tasks::look(queue, id).ok().flatten();
-    task.is_some_and(|task| tasks::end_of(queue, &task, n).unwrap().why == "released")
+    task.is_some_and(|task| tasks::end_of(queue, &task, n).expect("a disk in memory").why == "released")
 }
 
 /// A file of incoming/ became one task.

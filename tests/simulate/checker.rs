@@ -14,9 +14,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::disk::{Disk, Ino};
+use crate::machines::{Job, State};
 use crate::platform::{Call, Op};
 use crate::registers::{Next, Tasks};
-use crate::world::{Job, ROOT, State, World};
+use crate::world::{ROOT, World};
 
 /// What the checker remembers.
 #[derive(Default)]

@@ -6,6 +6,8 @@ mod checker;
 mod choices;
 #[expect(dead_code, reason = "its parts serve tests/powerloss")]
 mod disk;
+mod host;
+mod machines;
 mod memory;
 mod mutants;
 mod platform;

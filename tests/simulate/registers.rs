@@ -196,7 +196,8 @@ impl Tasks {
         let why = end["why"].as_str()?.strip_prefix("dependency ")?;
         let on = why.split(' ').next()?.to_owned();
         let cancelled = end["verdict"] == "cancel" && self.over(id);
-        (cancelled && !(self.over(&on) && !self.is_done(&on))).then_some(on)
+        let dead = self.over(&on) && !self.is_done(&on);
+        (cancelled && !dead).then_some(on)
     }
     /// Whether a blocked task waits for something that will never be done.
     pub fn waits_for_ever(&self, id: &str) -> bool {

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use generator::{Generator, Gn};
 
+use crate::machines::State;
 use crate::platform::{Killed, Seat};
-use crate::world::{Actor, State, World};
+use crate::world::{Actor, World};
 
 /// What a process does.
 pub type Body = Box<dyn FnOnce(Seat) + Send>;

@@ -9,11 +9,12 @@ use nix::libc;
 
 use crate::choices::{Choices, Script};
 use crate::disk::Disk;
+use crate::machines::{Job, Machine, State};
 use crate::memory::MemoryFs;
 use crate::policy::Policy;
 use crate::programs::{self, Decision};
 use crate::runner::Runner;
-use crate::world::{Budget, Machine, ROOT, World};
+use crate::world::{Budget, ROOT, World};
 
 /// How a run ended.
 pub struct Outcome {
@@ -234,7 +235,7 @@ fn reboot(runner: &mut Runner, machine: usize) {
             world.jobs[job].alive = false;
             let job = &world.jobs[job];
             let (task, n) = (job.task.clone(), job.n);
-            world.checker.job_ended(&crate::world::Job { task, n, ..blank() }, Err(libc::SIGKILL));
+            world.checker.job_ended(&Job { task, n, ..blank() }, Err(libc::SIGKILL));
         }
     }
     let now_us = world.now_us;
@@ -244,8 +245,8 @@ fn reboot(runner: &mut Runner, machine: usize) {
     runner.start("w8", machine, programs::worker("w8", false, 8_000));
 }
 
-fn blank() -> crate::world::Job {
-    crate::world::Job {
+fn blank() -> Job {
+    Job {
         pid: 0,
         owner: 0,
         task: String::new(),
@@ -351,7 +352,7 @@ fn finish(runner: &mut Runner, machines: usize, name: &str) -> bool {
     let finished = |runner: &Runner| {
         let world = runner.world();
         let mut own = world.processes.iter().filter(|p| p.name.starts_with(name));
-        own.all(|p| p.state == crate::world::State::Dead)
+        own.all(|p| p.state == State::Dead)
     };
     for _ in 0..REST.0 / 100 {
         runner.run(100, REST.1, |_| {});

@@ -5,6 +5,7 @@ use crate::queue::claim::{Claimed, Lease, claim};
 use crate::queue::ids::Key;
 use crate::queue::record::{End, Spec, Verdict, duration};
 use crate::queue::tasks;
+use crate::rule;
 use crate::run::attempt;
 use crate::sys::wake::Watch;
 
@@ -45,6 +46,7 @@ impl Worker {
                         return Ok(false);
                     }
                 }
+                Claimed::Unsuited if !rule!("F18") => return Ok(false),
                 Claimed::Stale | Claimed::Unsuited => {}
                 Claimed::Dead => self.register_anew(waiter)?,
             }

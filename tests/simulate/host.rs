@@ -1,0 +1,155 @@
+//! Clocks and machine as one simulated process sees them.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use coord::sys::alive::EnvMark;
+use coord::sys::child::{Command, Exit};
+use coord::sys::clock::Clock;
+use coord::sys::host::{Host, Output, ProcessId};
+use coord::sys::machine::Place;
+use nix::libc;
+
+use crate::machines::{Job, State};
+use crate::platform::{Call, Seat, as_exit, op};
+use crate::world::World;
+
+impl Clock for Seat {
+    fn wall_ms(&self) -> u64 {
+        let world = self.world();
+        world.wall_ms(world.processes[self.me].machine)
+    }
+    fn mono_ms(&self) -> u64 {
+        self.world().now_us / 1000
+    }
+    fn boot_ms(&self) -> u64 {
+        self.world().now_us / 1000
+    }
+    fn random(&self) -> u64 {
+        self.world().random()
+    }
+}
+
+impl Host for Seat {
+    fn name(&self) -> String {
+        format!("m{}", self.world().processes[self.me].machine)
+    }
+    fn place(&self) -> Place {
+        let world = self.world();
+        let machine = world.processes[self.me].machine;
+        let boot = format!("boot{}-{machine}", world.machines[machine].boot);
+        Place { host_id: format!("machine{machine}"), boot, pidns: 1 }
+    }
+    fn booted_at_ms(&self) -> u64 {
+        let world = self.world();
+        let machine = &world.machines[world.processes[self.me].machine];
+        let now_ms = world.wall_ms(world.processes[self.me].machine);
+        now_ms - (world.now_us - machine.booted_us) / 1000
+    }
+    fn me(&self) -> ProcessId {
+        self.world().processes[self.me].id
+    }
+    fn mark(&self) -> String {
+        format!("mark{}", self.world().processes[self.me].id.pid)
+    }
+    fn is_shared(&self, _: &Path) -> bool {
+        self.world().shared
+    }
+    fn disk_space(&self, _: &Path) -> Option<(u64, u64)> {
+        Some((1 << 40, 1 << 41))
+    }
+    fn is_alive(&self, process: ProcessId) -> bool {
+        let world = self.world();
+        let machine = world.processes[self.me].machine;
+        world
+            .processes
+            .iter()
+            .any(|p| p.id == process && p.machine == machine && p.state != State::Dead)
+    }
+    fn kill(&self, process: ProcessId, _: Duration) -> bool {
+        let mut world = self.world();
+        let machine = world.processes[self.me].machine;
+        let found = world.processes.iter().position(|p| p.id == process && p.machine == machine);
+        if let Some(at) = found {
+            world.kill(at, "is killed by a keeper");
+        }
+        true
+    }
+    fn kill_marked(&self, mark: &EnvMark, _: &[i32], _: Duration) -> Vec<i32> {
+        let mut world = self.world();
+        let machine = world.processes[self.me].machine;
+        let marked = |world: &World, job: &Job| {
+            let owner = &world.processes[job.owner];
+            let own = EnvMark::program(&format!("mark{}", owner.id.pid));
+            owner.machine == machine && (*mark == own || *mark == EnvMark::attempt(&job.token))
+        };
+        let found: Vec<usize> =
+            (0..world.jobs.len()).filter(|at| marked(&world, &world.jobs[*at])).collect();
+        for at in found {
+            world.end_job(at, Err(libc::SIGKILL));
+        }
+        Vec::new()
+    }
+    fn open_output(&self, _: &Path) -> io::Result<Output> {
+        Ok(Output(None))
+    }
+    fn spawn(&self, command: &Command<'_>) -> io::Result<i32> {
+        self.step(op(Call::Host, Path::new("spawn")), |_| {
+            let mut world = self.world();
+            let pid = world.next_pid();
+            let text = |name: &str| command.env.get(name).cloned().unwrap_or_default();
+            let n = text("COORD_ATTEMPT").parse().unwrap_or(0);
+            let code = exit_code(command.argv.get(1).map_or("", String::as_str), n);
+            let left = world.choices.below(6);
+            let job = Job {
+                pid,
+                owner: self.me,
+                task: text("COORD_TASK_ID"),
+                n,
+                token: text("COORD_TOKEN"),
+                left,
+                code,
+                asked: false,
+                alive: true,
+            };
+            let mut checker = std::mem::take(&mut world.checker);
+            let verdict = checker.spawned(&world, &job);
+            world.checker = checker;
+            world.tell(self.me, || format!("starts job {}.{n}", job.task));
+            world.jobs.push(job);
+            if let Err(what) = verdict {
+                world.violate(what);
+            }
+            Ok(pid)
+        })
+    }
+    fn ask_to_end(&self, leader: i32) {
+        let mut world = self.world();
+        if let Some(job) = world.jobs.iter_mut().find(|job| job.pid == leader) {
+            job.asked = true;
+        }
+    }
+    fn end_children(&self, _: &[i32], _: Duration) -> (Vec<(i32, Exit)>, bool) {
+        let mut world = self.world();
+        let own: Vec<usize> =
+            (0..world.jobs.len()).filter(|at| world.jobs[*at].owner == self.me).collect();
+        for at in own {
+            world.end_job(at, Err(libc::SIGKILL));
+        }
+        let ended = std::mem::take(&mut world.processes[self.me].ended);
+        (ended.into_iter().map(as_exit).collect(), true)
+    }
+}
+
+/// What a job's command says of its exit: `ok`, `fail:K` (the first K attempts), `temp:K`, `perm`.
+fn exit_code(how: &str, n: u32) -> i32 {
+    let (word, count) = how.split_once(':').unwrap_or((how, "0"));
+    let early = n <= count.parse().unwrap_or(0);
+    match word {
+        "fail" if early => 1,
+        "temp" if early => 75,
+        "perm" => 100,
+        _ => 0,
+    }
+}
