@@ -4,6 +4,7 @@
 //! promoters and recoverers all ask here, so none of them can bypass a dependency, a hold or a time.
 
 use crate::error::Result;
+use crate::rule;
 use crate::sys::clock::parse_rfc3339;
 
 use super::Queue;
@@ -98,14 +99,16 @@ pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
                 Phase::Done(_) => continue,
                 _ if pass && tasks::passed(queue, &other)? => continue,
                 Phase::NoSpec => Because::Unknown,
-                dead @ (Phase::Failed(_) | Phase::Cancelled(_)) => match spec.on_dep_dead {
-                    OnDepDead::Run => continue,
-                    OnDepDead::Cancel => {
-                        let why = format!("{DEPENDENCY} {on} {}", ended(&dead));
-                        return Ok(Readiness::CancelDue(why, Some(on.to_owned())));
+                dead @ (Phase::Failed(_) | Phase::Cancelled(_)) if rule!("F11") => {
+                    match spec.on_dep_dead {
+                        OnDepDead::Run => continue,
+                        OnDepDead::Cancel => {
+                            let why = format!("{DEPENDENCY} {on} {}", ended(&dead));
+                            return Ok(Readiness::CancelDue(why, Some(on.to_owned())));
+                        }
+                        OnDepDead::Block => Because::Dead(dead),
                     }
-                    OnDepDead::Block => Because::Dead(dead),
-                },
+                }
                 other => Because::Unfinished(other),
             },
         };

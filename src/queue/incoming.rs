@@ -7,6 +7,7 @@
 
 use crate::error::{Cannot, Result};
 use crate::plan::jsonl::parse_submission;
+use crate::rule;
 use crate::step;
 use crate::sys::fs::{Entry, Kind, is_absent};
 
@@ -111,7 +112,7 @@ fn accept(
         Ok(parsed) => parsed,
         Err(why) => return Ok(Err(why)),
     };
-    spec.uid = uid.to_owned();
+    spec.uid = if rule!("F16") { uid.to_owned() } else { random_part(queue.clock.random()) };
     spec.by = "incoming".to_owned();
     spec.at = queue.now();
     if let Err(e) = submit::check(queue, id.as_deref(), &spec) {

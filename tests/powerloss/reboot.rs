@@ -310,7 +310,9 @@ fn kept(
 /// A release that nobody had been told of yet is one, too.
 fn is_released(queue: &Queue, id: &str, n: u32) -> bool {
     let task = tasks::look(queue, id).ok().flatten();
-    task.is_some_and(|task| tasks::end_of(queue, &task, n).expect("a disk in memory").why == "released")
+    task.is_some_and(|task| {
+        tasks::end_of(queue, &task, n).expect("a disk in memory").why == "released"
+    })
 }
 
 /// A file of incoming/ became one task.

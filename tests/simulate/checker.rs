@@ -251,14 +251,22 @@ impl Checker {
                 if this.done_attempts().len() > 1 {
                     return Err(format!("I4: {task} was done twice"));
                 }
-                self.ended_rightly(world, me, task, n, &this.end(n))?;
+                self.ended_rightly(world, disk, me, task, n, &this.end(n))?;
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn ended_rightly(&self, world: &World, me: usize, task: &str, n: u32, end: &Value) -> Broken {
+    fn ended_rightly(
+        &self,
+        world: &World,
+        disk: &Disk,
+        me: usize,
+        task: &str,
+        n: u32,
+        end: &Value,
+    ) -> Broken {
         let key = (task.to_owned(), n);
         let holder = end["holder"].as_str().unwrap_or_default();
         let verdict = end["verdict"].as_str().unwrap_or_default();
@@ -273,7 +281,7 @@ impl Checker {
             && world.processes[owner].machine == world.processes[me].machine
             && owner != me
         {
-            if world.processes[owner].state != State::Dead && !self.left(&world.fs.disk(), holder) {
+            if world.processes[owner].state != State::Dead && !self.left(disk, holder) {
                 return Err(format!("R5: {task}.{n} was expired while {holder} lives here"));
             }
             if self.running.contains(&key) {

@@ -1,32 +1,53 @@
-//! Every rule of the protocol, taken out of the code one at a time: the simulation must miss it.
+//! Every rule of the protocol, taken out of the code one at a time: a seed must miss it. Rules that no
+//! seed within 10,000 misses have a schedule in `schedules.rs`; R7 is about scopes, which are not
+//! built yet, and has its broken variant in `tests/model`.
+//!
+//! `COORD_SEARCH=1 cargo test --test simulate mutants -- --nocapture` looks for the first seed of each,
+//! for the case that the code has changed and the seeds below miss nothing any more.
 
 use coord::sys::rule::without;
 
 use crate::scenario;
 
 /// Rules, what they say, and a seed that misses them.
-pub const RULES: &[(&str, &str, u64)] = &[
-    ("R1", "a register is published by link, never by a rename that replaces", 0),
-    ("R2.readback", "after a link, what the register holds decides, not the answer", 0),
-    ("R2.own", "an old claim of one's own is no win", 0),
-    ("R3", "an intent is removed by its whole name, never `run/*`", 0),
-    ("R4.owner", "the owner drops its intent after the follow-ups exist", 0),
-    ("R4.loser", "who loses a claim helps before it drops its intent", 0),
-    ("R4.fenced", "who is fenced helps before it drops its intent", 0),
-    ("R4.recoverer", "who finds an attempt ended helps before it drops the intent", 0),
-    ("R5.order", "first the death, then the registers, then the intent", 0),
-    ("R5.lease", "after a lease alone, unclaimed intents stay", 0),
-    ("R6.wait", "who waits registers, and then looks again", 0),
-    ("R6.cancel", "a cancel is promised only if the attempt still runs after it", 0),
+const RULES: &[(&str, &str, u64)] = &[
+    ("R1", "a register is published by link, never by a rename that replaces", 1),
+    ("R2.readback", "after a link, what the register holds decides, not the answer", 140),
+    ("R2.own", "an old claim of one's own is no win", 474),
+    ("R3", "an intent is removed by its whole name, never `run/*`", 47),
+    ("R4.owner", "the owner drops its intent after the follow-ups exist", 2),
+    ("R4.fenced", "who is fenced helps before it drops its intent", 8938),
+    ("R4.recoverer", "who finds an attempt ended helps before it drops the intent", 58),
+    ("R5.order", "first the death, then the registers, then the intent", 984),
+    ("R6.wait", "who waits registers, and then looks again", 2795),
 ];
 
 /// Seeds within which each has to be caught.
-pub const WITHIN: u64 = 10_000;
+const WITHIN: u64 = 10_000;
 
-/// The first seed from `from` on that misses a rule, and what it saw.
-pub fn catch(rule: &'static str, from: u64, seeds: u64) -> Option<(u64, String)> {
-    (from..from + seeds).find_map(|seed| {
-        let outcome = without(rule, || scenario::run(seed, None, false));
-        outcome.violation.map(|what| (seed, what))
-    })
+fn broken(rule: &'static str, seed: u64) -> Option<String> {
+    without(rule, || scenario::run(seed, None, false)).violation
+}
+
+#[test]
+fn every_rule_is_missed() {
+    let search = std::env::var_os("COORD_SEARCH").is_some();
+    let mut unnoticed = Vec::new();
+    for (rule, what, seed) in RULES {
+        let first = if search {
+            // A seed that fails with the rule in place says nothing.
+            (1..=WITHIN).find(|seed| {
+                broken(rule, *seed).is_some()
+                    && scenario::run(*seed, None, false).violation.is_none()
+            })
+        } else {
+            Some(*seed)
+        };
+        let seen = first.and_then(|seed| broken(rule, seed));
+        println!("{rule} ({what}): seed {first:?}: {}", seen.as_deref().unwrap_or("nothing"));
+        if seen.is_none() {
+            unnoticed.push(*rule);
+        }
+    }
+    assert!(unnoticed.is_empty(), "nothing misses the rules {unnoticed:?}");
 }

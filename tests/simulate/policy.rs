@@ -1,20 +1,11 @@
-//! Who goes next: uniformly at random, by PCT, or by a plan that was written by hand.
+//! Who goes next: uniformly at random, or by PCT.
 //!
 //! PCT (Burckhardt et al., ASPLOS 2010) gives each process a random priority, lets the highest go,
 //! and lowers it at a few random steps: a fault that needs d orderings is found with a probability
 //! that depends on d and not on the length of the run.
 
 use crate::choices::mix;
-use crate::platform::Op;
-use crate::world::{Actor, Fate, World};
-
-/// A schedule written by hand: the named faults.
-pub trait Plan: Send {
-    /// What happens to the process that wants to take this step.
-    fn decide(&mut self, world: &mut World, me: usize, what: &Op) -> Fate;
-    /// Who goes next; `None` leaves it to chance.
-    fn next(&mut self, world: &World) -> Option<Actor>;
-}
+use crate::world::Actor;
 
 /// How the next one is chosen.
 #[derive(Debug, Default, Clone)]

@@ -93,7 +93,7 @@ impl Runner {
         }
     }
 
-    fn resume(&mut self, at: usize) {
+    pub fn resume(&mut self, at: usize) {
         if let Some(stack) = self.stacks.get_mut(at).and_then(Option::as_mut) {
             stack.resume();
             if stack.is_done() {

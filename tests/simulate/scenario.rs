@@ -294,7 +294,7 @@ fn drop_incoming(runner: &mut Runner) {
 
 /// The trouble is over: a worker on each machine finishes everything, all leave, and the queue is
 /// looked at.
-fn settle(runner: &mut Runner) {
+pub fn settle(runner: &mut Runner) {
     let machines = {
         let mut world = runner.world();
         if world.violation.is_some() {

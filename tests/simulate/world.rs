@@ -68,8 +68,8 @@ pub struct World {
     pub before: BTreeMap<Ino, Vec<std::sync::Arc<BTreeMap<String, Ino>>>>,
     /// A register was published just now: faults are likelier here.
     pub hot: bool,
-    /// A schedule that was written by hand, in place of chance.
-    pub plan: Option<Box<dyn crate::policy::Plan>>,
+    /// Where a schedule that was written by hand wants a process to stand still.
+    pub halt: Option<crate::stage::Halt>,
     bits: u64,
     pids: i32,
 }
@@ -115,7 +115,7 @@ impl World {
             injected: BTreeMap::new(),
             before: BTreeMap::new(),
             hot: false,
-            plan: None,
+            halt: None,
             bits: seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0xb175,
             pids: 100,
         }
@@ -185,10 +185,9 @@ impl World {
         if self.violation.is_some() {
             return Fate::Yield;
         }
-        if let Some(mut plan) = self.plan.take() {
-            let fate = plan.decide(self, me, what);
-            self.plan = Some(plan);
-            return self.settle_fate(me, fate);
+        if self.halt.as_ref().is_some_and(|halt| halt.is(me, what)) {
+            self.halt = None;
+            return Fate::Yield;
         }
         if self.quiet {
             return Fate::Go;
@@ -328,17 +327,6 @@ impl World {
 
     /// Who goes next. Time passes until somebody can. `None`: nobody ever will.
     pub fn next_actor(&mut self) -> Option<Actor> {
-        if let Some(mut plan) = self.plan.take() {
-            let next = plan.next(self);
-            self.plan = Some(plan);
-            if let Some(next) = next {
-                self.policy.current = match next {
-                    Actor::Process(i) => Some(i),
-                    _ => None,
-                };
-                return Some(next);
-            }
-        }
         let mut all = self.runnable();
         if all.iter().all(|a| *a == Actor::Nemesis) {
             let deadlines = self.processes.iter().filter_map(|p| match p.state {

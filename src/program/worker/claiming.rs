@@ -46,7 +46,10 @@ impl Worker {
                         return Ok(false);
                     }
                 }
-                Claimed::Unsuited if !rule!("F18") => return Ok(false),
+                Claimed::Unsuited if !rule!("F18") => {
+                    self.finder.restart(&self.site.queue)?;
+                    return Ok(false);
+                }
                 Claimed::Stale | Claimed::Unsuited => {}
                 Claimed::Dead => self.register_anew(waiter)?,
             }
