@@ -1,4 +1,4 @@
-//! The invariants (queue-layout.md section 5, numbers of the design), checked after each step from
+//! The invariants (queue-layout.md, "Guarantees"), checked after each step from
 //! the names and bytes on the disk alone. Nothing here calls the code that it judges.
 //!
 //! At the call: I1, I2, I3, I4, I10, I13, I22. After the call: I7, I14, I15. By the jobs: I5, I6 and

@@ -1,5 +1,5 @@
 //! What the names and bytes of a queue mean, read a second time and independently of `src/queue`:
-//! sections 2 and 3 of queue-layout.md, as small as possible.
+//! "Directories" and "States" of queue-layout.md, as small as possible.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
