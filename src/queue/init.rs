@@ -96,6 +96,7 @@ pub fn probe(fs: &dyn Fs, root: &Path, unique: &str) -> Result<()> {
     }
     match second {
         Some(Err(e)) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Some(Err(e)) => Err(e).cannot("try a second hard link", root),
         _ => Err(Error::new(Exit::Environment, "this file system lets a link replace a name")
             .at(root)
             .hint("no queue can be safe there: use another file system")),

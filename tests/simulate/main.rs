@@ -9,6 +9,7 @@ mod checker;
 mod choices;
 #[expect(dead_code, reason = "its parts serve tests/powerloss")]
 mod disk;
+mod exhaustive;
 mod host;
 mod machines;
 mod memory;

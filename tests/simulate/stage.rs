@@ -88,7 +88,11 @@ impl Stage {
 
     /// It goes on until it waits, ends, or comes to the halt.
     pub fn go(&mut self, who: usize) {
-        let halting = self.0.world().halt.is_some();
+        let halting = |stage: &Stage| {
+            let world = stage.0.world();
+            world.halt.is_some() || world.halt_at.is_some()
+        };
+        let before = halting(self);
         for _ in 0..1000 {
             let runs = {
                 let world = self.0.world();
@@ -102,7 +106,7 @@ impl Stage {
                     State::Dead => false,
                 }
             };
-            if !runs || (halting && self.0.world().halt.is_none()) {
+            if !runs || (before && !halting(self)) {
                 return;
             }
             self.0.resume(who);

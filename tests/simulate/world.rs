@@ -70,6 +70,8 @@ pub struct World {
     pub hot: bool,
     /// Where a schedule that was written by hand wants a process to stand still.
     pub halt: Option<crate::stage::Halt>,
+    /// The same by the number of steps that a process has taken.
+    pub halt_at: Option<(usize, u32)>,
     bits: u64,
     pids: i32,
 }
@@ -116,6 +118,7 @@ impl World {
             before: BTreeMap::new(),
             hot: false,
             halt: None,
+            halt_at: None,
             bits: seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0xb175,
             pids: 100,
         }
@@ -183,6 +186,11 @@ impl World {
         let wall_ns = self.wall_ms(0) * 1_000_000 + self.now_us % 1000 * 1000;
         self.fs.set_now_ns(wall_ns);
         if self.violation.is_some() {
+            return Fate::Yield;
+        }
+        if self.halt_at.is_some_and(|(who, step)| who == me && self.processes[me].steps > step) {
+            self.halt_at = None;
+            self.processes[me].steps -= 1;
             return Fate::Yield;
         }
         if self.halt.as_ref().is_some_and(|halt| halt.is(me, what)) {

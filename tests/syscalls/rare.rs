@@ -5,8 +5,39 @@ use crate::play::{go_on, until_stopped};
 use crate::situation::*;
 use crate::situations::{litter, one, worker_beside};
 
+fn task_file(id: &str) -> String {
+    serde_json::json!({ "id": id, "sh": JOB }).to_string()
+}
+
 /// What only some steps need: somebody acts while the program stands still, or a process hangs.
 pub const RARE: &[Situation] = &[
+    Situation {
+        name: "what a power loss took",
+        prepare: |c| {
+            litter(c);
+            c.sh("rm -rf .coord/waiters && touch .coord/blocked/bad.1");
+        },
+        acts: ALL,
+        tasks: &[done("root"), done("orphan"), done("third"), done("second")],
+        ..PLAIN
+    },
+    Situation {
+        name: "a queue that survives power losses",
+        prepare: |c| {
+            queue(c);
+            configure(c, "[queue]\ndurability = \"full\"\n");
+            c.ok(&["init"]);
+            c.add("a", &[], "");
+            c.add("b", &["--after", "a"], "");
+            incoming(c, "c.json", &task_file("c"));
+            c.dies("incoming.staged", &["work", "--until-empty"]);
+            incoming(c, "d.json", &task_file("d"));
+            c.sh("rm -rf .coord/ready .coord/control/boot");
+        },
+        acts: ALL,
+        tasks: &[done("a"), done("b"), done("c"), done("d")],
+        ..PLAIN
+    },
     Situation {
         name: "somebody cancels before the claim",
         prepare: litter,
