@@ -155,7 +155,10 @@ impl Soak {
         let mut programs = BTreeMap::new();
         for program in self.ground.programs().unwrap() {
             let Some(mut vitals) = sample::vitals(program.pid) else { continue };
-            if let Some((at, before)) = self.quiet.as_ref().filter(|_| idle) {
+            // The last look of a phase comes early: two wake-ups in a second are no 120 a minute.
+            let least = Duration::from_secs_f64(self.times.sample / 2.0);
+            let quiet = self.quiet.as_ref().filter(|(at, _)| idle && looked - *at >= least);
+            if let Some((at, before)) = quiet {
                 let minutes = (looked - *at).as_secs_f64() / 60.0;
                 vitals.idle_wakes = before
                     .get(&program.pid)
