@@ -105,6 +105,11 @@ impl Keeper {
         [l.procs_bell(), l.delayed_bell(), l.incoming()]
     }
 
+    /// Looks at everything with its next tick.
+    pub fn look_again(&mut self) {
+        self.next_scan_ms = 0;
+    }
+
     /// Stops being the keeper: forgets all watches.
     pub fn stand_down(&mut self, queue: &Queue, waiter: &mut dyn Watch) {
         for bell in Keeper::bells(queue) {

@@ -110,6 +110,8 @@ pub struct Worker {
     rewatch: bool,
     /// A step failed half-way: intents of ours may be left behind.
     stumbled: bool,
+    /// Nothing was left at the last look, and the keeper looked once more for the dead.
+    looked_twice: bool,
     attempts: u64,
     last_succeeded: bool,
     next_beat_ms: u64,
@@ -142,6 +144,7 @@ impl Worker {
             rung: false,
             rewatch: false,
             stumbled: false,
+            looked_twice: false,
             attempts: 0,
             last_succeeded: true,
             next_beat_ms: now_ms,

@@ -11,19 +11,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// Whether all points run.
 pub fn full() -> bool {
     std::env::var("COORD_STRESS").is_ok_and(|v| v == "full")
 }
 
-/// The seed of this run's samples: `COORD_SYSCALLS_SEED`, or the time.
+/// The seed of this run's samples: `COORD_SYSCALLS_SEED`, or always the same, so that an ordinary run
+/// fails only by what was changed.
 pub fn seed() -> u64 {
     static SEED: AtomicU64 = AtomicU64::new(0);
     let given = std::env::var("COORD_SYSCALLS_SEED").ok().and_then(|s| s.parse().ok());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let drawn = given.unwrap_or(now).max(1);
+    let drawn = given.unwrap_or(7).max(1);
     let _ = SEED.compare_exchange(0, drawn, Ordering::SeqCst, Ordering::SeqCst);
     SEED.load(Ordering::SeqCst)
 }

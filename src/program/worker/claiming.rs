@@ -35,6 +35,7 @@ impl Worker {
             match claim(&self.site.queue, &mut self.me, &candidate, suits)? {
                 Claimed::Won(lease) => {
                     self.finder.won();
+                    self.looked_twice = false;
                     self.said.clear();
                     self.start(*lease)?;
                     return Ok(true);

@@ -61,6 +61,14 @@ impl Worker {
         if self.options.until_empty
             && let Some(failed) = self.nothing_left()?
         {
+            // Whoever died behind the keeper's look, such as a command of a job that was ended with it,
+            // has to be buried before nobody is left who would.
+            if let Some(keeper) = self.keeper.as_mut()
+                && !std::mem::replace(&mut self.looked_twice, true)
+            {
+                keeper.look_again();
+                return Ok(Next::Wait(now_ms));
+            }
             self.leave();
             return Ok(Next::Leave(Left::Empty { failed }));
         }
