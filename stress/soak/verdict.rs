@@ -93,7 +93,9 @@ fn judge_life(name: &str, all: &[(&Sample, &Vitals)], faults: &mut Vec<String>) 
     let wakes: Vec<f64> = all.iter().filter_map(|(_, v)| v.idle_wakes).collect();
     let (first, last) = quarters(&wakes);
     if let (Some(before), Some(after)) = (median(first.to_vec()), median(last.to_vec())) {
-        if after > WAKES_MAX || after > before * 1.5 + 6.0 {
+        // Of a few windows nothing can be said.
+        let enough = wakes.len() >= ENOUGH;
+        if enough && (after > WAKES_MAX || after > before * 1.5 + 6.0) {
             faults.push(format!("{name}: {before:.0} idle wake-ups a minute became {after:.0}"));
         }
         text.push_str(&format!(", idle wake-ups a minute {before:.1} → {after:.1}"));
