@@ -51,6 +51,11 @@ pub enum Readiness {
 }
 
 impl Readiness {
+    /// Whether it is `on` that is waited for, perhaps among others.
+    pub fn is_blocked_by(&self, on: &str) -> bool {
+        matches!(self, Readiness::Blocked(blockers) if blockers.iter().any(|b| b.on == on))
+    }
+
     /// What the stream of events says of it; nothing of what is about to be ended.
     pub fn event(&self, key: &Key) -> Option<Event> {
         Some(match self {

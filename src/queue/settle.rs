@@ -81,54 +81,62 @@ fn pending(queue: &Queue, me: &mut Proc, task: Task, n: u32) -> Result<bool> {
     }
     match readiness(queue, &task, n)? {
         Readiness::Blocked(_) => {
-            let Some(readiness) = wait_for_dependencies(queue, me, &task, &key)? else {
-                return Ok(false);
-            };
-            publish(queue, me, &task, &key, readiness)
+            let (readiness, registered) = wait_for_dependencies(queue, me, &task, &key)?;
+            let met = |on: &String| !rule!("R6.order") || !readiness.is_blocked_by(on);
+            let met: Vec<String> = registered.into_iter().filter(met).collect();
+            let changed = publish(queue, me, &task, &key, readiness)?;
+            // Done in between, it may have served its waiters before this one was there. This one goes
+            // only now that what it stood for is published; the others' are not ours to judge: whoever
+            // ended the dependency may be about to read them.
+            for on in met {
+                let on_task = tasks::look(queue, &on)?;
+                if on_task.is_some_and(|on| matches!(on.phase, Phase::Done(_))) {
+                    unwait(queue, &on, &task.id)?;
+                    // Not empty, or gone already: both are fine.
+                    drop(queue.fs.rmdir(&queue.layout.waiters(&on)));
+                }
+            }
+            Ok(changed)
         }
         other => publish(queue, me, &task, &key, other),
     }
 }
 
 /// Registers with every missing dependency, then looks again (R6): a dependency that is done in
-/// between either serves the new waiter or is seen here. `None`: it really waits.
+/// between either serves the new waiter or is seen here. Until a look finds no dependency missing
+/// that was not registered with before it: one that had failed may have been reopened meanwhile.
+/// Returns what the last look found, and with which dependencies the task is registered.
 fn wait_for_dependencies(
     queue: &Queue,
     me: &mut Proc,
     task: &Task,
     key: &Key,
-) -> Result<Option<Readiness>> {
-    let hint = queue.layout.blocked_entry(key);
-    let new = link_hint(queue, task, &hint)?;
-    let Readiness::Blocked(blockers) = readiness(queue, task, key.n)? else {
-        return Ok(Some(readiness(queue, task, key.n)?));
-    };
-    for blocker in &blockers {
-        let dir = queue.layout.waiters(&blocker.on);
-        step!("settle.wait");
-        link_hint(queue, task, &dir.join(&task.id))?;
-    }
-    let again = if rule!("R6.wait") {
-        readiness(queue, task, key.n)?
-    } else {
-        Readiness::Blocked(blockers.clone())
-    };
-    for blocker in &blockers {
-        // Done in between, it may have served its waiters before this one was there.
-        let on = tasks::look(queue, &blocker.on)?;
-        if on.is_some_and(|on| matches!(on.phase, Phase::Done(_))) {
-            drop_served(queue, &blocker.on)?;
+) -> Result<(Readiness, BTreeSet<String>)> {
+    let new = link_hint(queue, task, &queue.layout.blocked_entry(key))?;
+    let mut registered = BTreeSet::new();
+    let found = loop {
+        let found = readiness(queue, task, key.n)?;
+        let Readiness::Blocked(blockers) = &found else { break found };
+        let missing: Vec<_> = blockers.iter().filter(|b| !registered.contains(&b.on)).collect();
+        if missing.is_empty() {
+            break found;
         }
-    }
-    match again {
-        blocked @ Readiness::Blocked(_) => {
-            if let Some(event) = blocked.event(key).filter(|_| new) {
-                events::append(queue, me, event);
-            }
-            Ok(None)
+        for blocker in missing {
+            let dir = queue.layout.waiters(&blocker.on);
+            step!("settle.wait");
+            link_hint(queue, task, &dir.join(&task.id))?;
+            registered.insert(blocker.on.clone());
         }
-        other => Ok(Some(other)),
+        if !rule!("R6.wait") {
+            break found;
+        }
+    };
+    if matches!(found, Readiness::Blocked(_))
+        && let Some(event) = found.event(key).filter(|_| new)
+    {
+        events::append(queue, me, event);
     }
+    Ok((found, registered))
 }
 
 /// Publishes the hint that fits. True: the task changed.
@@ -237,8 +245,7 @@ fn drop_served(queue: &Queue, id: &str) -> Result<()> {
     let dir = queue.layout.waiters(id);
     for entry in queue.list(&dir)? {
         if !is_blocked_by(queue, &entry.name, id)? {
-            step!("settle.unwait");
-            queue.discard(&dir.join(&entry.name))?;
+            unwait(queue, id, &entry.name)?;
         }
     }
     // Not empty, or gone already: both are fine.
@@ -246,14 +253,17 @@ fn drop_served(queue: &Queue, id: &str) -> Result<()> {
     Ok(())
 }
 
+/// Removes one waiter.
+fn unwait(queue: &Queue, on: &str, id: &str) -> Result<()> {
+    step!("settle.unwait");
+    queue.discard(&queue.layout.waiters(on).join(id))
+}
+
 /// Whether a pending task still waits for `on`, whatever else it waits for.
 fn is_blocked_by(queue: &Queue, id: &str, on: &str) -> Result<bool> {
     let Some(task) = tasks::look(queue, id)? else { return Ok(false) };
     let Phase::Pending(n) = task.phase else { return Ok(false) };
-    Ok(match readiness(queue, &task, n)? {
-        Readiness::Blocked(blockers) => blockers.iter().any(|b| b.on == on),
-        _ => false,
-    })
+    Ok(readiness(queue, &task, n)?.is_blocked_by(on))
 }
 
 /// Links the spec to a hint's name; makes the directory where it is missing. True: it is new.

@@ -14,7 +14,9 @@ type Schedule = fn() -> Result<(), String>;
 const ALL: &[(&str, &str, Schedule)] = &[
     ("a fenced winner helps before it drops its intent (R4)", "R4.loser", fenced_winner),
     ("a zombie's unclaimed intent stays (fault 13, R5)", "R5.lease", zombie_intent),
+    ("what was seen before a death does not count after it (R5)", "R5.order", dies_having_claimed),
     ("a dependency is done while its waiter registers (R6)", "R6.wait", waiter_looks_again),
+    ("a waiter goes only when its task is published (R6)", "R6.order", waiter_stays),
     ("a cancel that comes too late is not promised (fault 10, R6)", "R6.cancel", late_cancel),
     ("a claim into a directory that was made anew (fault 2)", "F2", phantom),
     ("a reopened task runs again (fault 6)", "F6", reopened),
@@ -80,6 +82,22 @@ fn zombie_intent() -> Result<(), String> {
     s.rest().map(drop)
 }
 
+fn dies_having_claimed() -> Result<(), String> {
+    let mut s = Stage::new();
+    let keeper = s.start("monitor", 0, programs::monitor());
+    s.go(keeper);
+    let w1 = s.worker("w1", 0);
+    s.go(w1);
+    s.add("T", "ok", |_| ());
+    s.until(w1, Call::Link, "T/1.claim");
+    // Only without the rule does it look at the claims of the living: it has found none when it halts.
+    s.comes_to(keeper, Call::Read, "T/spec.json", 3);
+    s.until(w1, Call::Host, "spawn");
+    s.kill(w1);
+    s.go(keeper);
+    s.rest().map(drop)
+}
+
 fn waiter_looks_again() -> Result<(), String> {
     let mut s = Stage::new();
     // It has swept before: nothing but the two of them can find B.
@@ -92,6 +110,23 @@ fn waiter_looks_again() -> Result<(), String> {
     s.until(w1, Call::Unlink, "run/A.1.end");
     s.go(w1);
     s.go(add);
+    s.rest().map(drop)
+}
+
+fn waiter_stays() -> Result<(), String> {
+    let mut s = Stage::new();
+    // It has swept before: nothing but the two of them can find B.
+    let w1 = s.worker("w1", 0);
+    s.go(w1);
+    s.add("A", "ok", |_| ());
+    let later = spec("ok", |spec| spec.after.push("A".to_owned()));
+    let add = s.start("add", 0, programs::add(vec![(Some("B".to_owned()), later)]));
+    s.until(add, Call::Link, "waiters/A/B");
+    // It has looked again, and B waits.
+    s.until(add, Call::Append, "events/");
+    s.until(w1, Call::List, "waiters/A");
+    s.go(add);
+    s.go(w1);
     s.rest().map(drop)
 }
 

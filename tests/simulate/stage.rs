@@ -73,17 +73,25 @@ impl Stage {
 
     /// It goes on until it is about to make that call. Jobs end meanwhile.
     pub fn until(&mut self, who: usize, call: Call, suffix: &str) {
+        if !self.comes_to(who, call, suffix, 50) {
+            let trace = self.0.world().trace.take().unwrap_or_default();
+            panic!("{}\nit never comes to {call:?} {suffix}", trace.join("\n"));
+        }
+    }
+
+    /// Whether it is about to make that call within so many seconds; if so, it stands there.
+    pub fn comes_to(&mut self, who: usize, call: Call, suffix: &str, seconds: u32) -> bool {
         self.0.world().halt = Some(Halt { who, call, suffix: suffix.to_owned() });
-        for _ in 0..50 {
+        for _ in 0..seconds {
             self.go(who);
             if self.0.world().halt.is_none() {
-                return;
+                return true;
             }
             self.jobs();
             self.pass(1);
         }
-        let trace = self.0.world().trace.take().unwrap_or_default();
-        panic!("{}\nit never comes to {call:?} {suffix}", trace.join("\n"));
+        self.0.world().halt = None;
+        false
     }
 
     /// It goes on until it waits, ends, or comes to the halt.
