@@ -25,10 +25,11 @@ use crate::queue::record::{self, Card, CardKind, Note};
 use crate::queue::recover::{self, Death, recover};
 
 use crate::queue::{Queue, events, sweep};
-use crate::rule;
 use crate::step;
 use crate::sys::alive::EnvMark;
 use crate::sys::wake::{Wake, Watch};
+
+use super::stumble::Stumble;
 
 mod due;
 
@@ -68,10 +69,7 @@ pub struct Keeper {
     incoming_due_ms: Option<u64>,
     started: bool,
     busy: bool,
-    /// Of the mutation `R5.order` only: attempts that a process had not claimed when it lived.
-    unclaimed: Vec<Key>,
-    /// A look failed half-way: intents of this process may be left behind.
-    stumbled: bool,
+    stumble: Stumble,
     /// Attempts taken back, and tasks accepted from incoming/, for whoever reports.
     pub report: Vec<String>,
 }
@@ -93,8 +91,7 @@ impl Keeper {
             incoming_due_ms: None,
             started: false,
             busy: false,
-            unclaimed: Vec::new(),
-            stumbled: false,
+            stumble: Stumble::default(),
             report: Vec::new(),
         }
     }
@@ -131,13 +128,12 @@ impl Keeper {
         waiter: &mut dyn Watch,
         wakes: &[Wake],
     ) -> Result<u64> {
-        if self.stumbled {
-            recover::own_intents(queue, me)?;
-            self.stumbled = false;
-        }
+        self.stumble.mend(queue, me)?;
         events::tell_again(queue, me);
         let looked = self.look(queue, me, waiter, wakes);
-        self.stumbled = looked.is_err();
+        if looked.is_err() {
+            self.stumble.note(queue);
+        }
         looked
     }
 
@@ -300,13 +296,13 @@ impl Keeper {
                 return Ok(Some(Death::Gone));
             }
         }
-        if !rule!("R5.order") {
-            // What is seen of its claims before its death counts afterwards.
-            self.unclaimed = recover::unclaimed(queue, wid)?;
-        }
+        // What was seen of its claims before its death must not count after it.
+        #[cfg(debug_assertions)]
+        let seen_alive = recover::seen_alive(queue, wid)?;
         let Some(watched) = self.watched.get(wid) else { return Ok(None) };
         if watched.local && !queue.host.is_alive(watched.card.process()) {
-            for key in std::mem::take(&mut self.unclaimed) {
+            #[cfg(debug_assertions)]
+            for key in seen_alive {
                 queue.discard(&dir.join("run").join(key.to_string()))?;
             }
             return Ok(Some(Death::Gone));

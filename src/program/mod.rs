@@ -6,4 +6,5 @@ pub mod fleet;
 pub mod keeper;
 pub mod monitor;
 pub mod start;
+pub mod stumble;
 pub mod worker;

@@ -17,7 +17,7 @@ use crate::queue::ids::short;
 use crate::queue::procs::{self, Identity, Proc};
 use crate::queue::ready::Finder;
 use crate::queue::record::{CardKind, End};
-use crate::queue::{control, durable, events, recover, sweep};
+use crate::queue::{control, durable, events, sweep};
 use crate::run::attempt::Attempt;
 use crate::run::site::Site;
 use crate::sys::child;
@@ -28,6 +28,7 @@ mod following;
 mod idle;
 
 use super::keeper::Keeper;
+use super::stumble::Stumble;
 
 /// Time for what a killed tree leaves to be gone.
 const TREE_PATIENCE: Duration = Duration::from_secs(10);
@@ -108,8 +109,7 @@ pub struct Worker {
     rung: bool,
     /// Something watched was removed: everything must be watched anew.
     rewatch: bool,
-    /// A step failed half-way: intents of ours may be left behind.
-    stumbled: bool,
+    stumble: Stumble,
     /// Nothing was left at the last look, and the keeper looked once more for the dead.
     looked_twice: bool,
     attempts: u64,
@@ -143,7 +143,7 @@ impl Worker {
             hand_back: false,
             rung: false,
             rewatch: false,
-            stumbled: false,
+            stumble: Stumble::default(),
             looked_twice: false,
             attempts: 0,
             last_succeeded: true,
@@ -192,7 +192,9 @@ impl Worker {
         ended: &[(i32, child::Exit)],
     ) -> Result<Next> {
         let next = self.look(waiter, wakes, ended);
-        self.stumbled |= next.is_err();
+        if next.is_err() {
+            self.stumble.note(&self.site.queue);
+        }
         let events_ms = durable::events(&self.site.queue, &mut self.me, false);
         match (next, events_ms) {
             (Ok(Next::Wait(until_ms)), Some(due_ms)) => Ok(Next::Wait(until_ms.min(due_ms))),
@@ -221,9 +223,8 @@ impl Worker {
         self.leaving |= asked.drain || asked.stop;
         self.hand_back |= asked.stop;
         self.follow(waiter, wakes, ended)?;
-        if self.stumbled && matches!(self.job, Job::Idle) {
-            recover::own_intents(&self.site.queue, &mut self.me)?;
-            self.stumbled = false;
+        if matches!(self.job, Job::Idle) {
+            self.stumble.mend(&self.site.queue, &mut self.me)?;
         }
         while matches!(self.job, Job::Idle) {
             if let Some(left) = self.should_leave() {
