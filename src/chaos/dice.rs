@@ -1,6 +1,6 @@
 //! Choices that a seed repeats.
 
-/// A small generator (splitmix64): what it gives needs to be spread, not secret.
+/// A small generator (SplitMix64: Steele, Lea and Flood 2014): what it gives needs to be spread, not secret.
 #[derive(Debug, Clone)]
 pub struct Dice(u64);
 
@@ -10,7 +10,8 @@ impl Dice {
         Dice(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    /// The next number, of all 64 bits.
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,7 +21,7 @@ impl Dice {
 
     /// A number below `below`, which is not 0.
     pub fn roll(&mut self, below: u64) -> u64 {
-        self.next() % below.max(1)
+        self.number() % below.max(1)
     }
 
     /// True in `percent` of a hundred rolls.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::dice::Dice;
 use crate::disk::{Change, Disk, Ino};
+use coord::chaos::dice::Dice;
 
 /// What a file system promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,19 +127,19 @@ fn kept(
     let (from, share) = match model {
         Model::Ordered => (last_sync, 0),
         Model::SyncedFirst => (0, 0),
-        Model::Adversarial => (0, [5, 30, 50, 80, 97][usize::try_from(dice.below(5)).unwrap_or(0)]),
+        Model::Adversarial => (0, [5, 30, 50, 80, 97][usize::try_from(dice.roll(5)).unwrap_or(0)]),
     };
     let more = (changes.len() - from) as u64 + 1;
     let prefix = match (choice, model) {
         (Choice::Nothing | Choice::Gone, _) => from,
         (Choice::NoData | Choice::Window(_), _) => changes.len(),
         (Choice::Dice(_), Model::Adversarial) => 0,
-        (Choice::Dice(_), _) => from + usize::try_from(dice.below(more)).unwrap_or(0),
+        (Choice::Dice(_), _) => from + usize::try_from(dice.roll(more)).unwrap_or(0),
     };
     let mut kept: BTreeSet<usize> =
         (0..changes.len()).filter(names).filter(|i| synced.contains(i) || *i < prefix).collect();
     if let (Choice::Dice(_), Model::Adversarial) = (choice, model) {
-        kept.extend(open.iter().copied().filter(|_| dice.percent(share)));
+        kept.extend(open.iter().copied().filter(|_| dice.chance(share)));
     }
     if let Choice::Gone = choice {
         let went = |i: &usize| matches!(changes[*i], Change::Unname { .. });
@@ -192,7 +192,7 @@ fn content(
     match choice {
         Choice::Nothing | Choice::NoData | Choice::Gone => old.clone(),
         Choice::Window(_) => (*new).clone(),
-        Choice::Dice(_) => match dice.below(4) {
+        Choice::Dice(_) => match dice.roll(4) {
             0 => old.clone(),
             1 => (*new).clone(),
             // The length is there, the bytes are not.
@@ -203,7 +203,7 @@ fn content(
             }
             _ => {
                 let more = new.len().saturating_sub(old.len()) as u64;
-                let end = old.len() + usize::try_from(dice.below(more + 1)).unwrap_or(0);
+                let end = old.len() + usize::try_from(dice.roll(more + 1)).unwrap_or(0);
                 Arc::new(new[..end.min(new.len())].to_vec())
             }
         },

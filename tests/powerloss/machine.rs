@@ -16,10 +16,10 @@ use coord::sys::host::{Host, Output, Platform, ProcessId};
 use coord::sys::machine::Place;
 use coord::sys::wake::Watch;
 
-use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::memory::MemoryFs;
 use crate::mutation::SyncPoint;
+use coord::chaos::dice::Dice;
 
 /// Where the queue is. No real directory is there: fsck's walk of the real file system finds nothing.
 pub const ROOT: &str = "/power/project/.coord";
@@ -315,7 +315,7 @@ impl Clock for Process {
         self.mono_ms()
     }
     fn random(&self) -> u64 {
-        self.world.state().dice.next()
+        self.world.state().dice.number()
     }
 }
 

@@ -16,7 +16,6 @@ mod disk;
 #[path = "../simulate/memory.rs"]
 mod memory;
 
-mod dice;
 mod image;
 mod machine;
 mod mutation;
@@ -24,7 +23,7 @@ mod progress;
 mod reboot;
 mod story;
 
-use dice::Dice;
+use coord::chaos::dice::Dice;
 use disk::Change;
 use image::{Choice, MODELS, Model, build};
 use machine::Mark;
@@ -58,12 +57,12 @@ fn look(told: &Recording, length: usize, model: Model, choice: &Choice) -> Resul
 /// A moment: often right after something was learnt, else any.
 fn moment(told: &Recording, dice: &mut Dice) -> usize {
     let last = told.journal.len() as u64;
-    if dice.percent(50) && !told.marks.is_empty() {
-        let at = usize::try_from(dice.below(told.marks.len() as u64)).expect("small");
-        let near = told.marks[at].0 as u64 + dice.below(3);
+    if dice.chance(50) && !told.marks.is_empty() {
+        let at = usize::try_from(dice.roll(told.marks.len() as u64)).expect("small");
+        let near = told.marks[at].0 as u64 + dice.roll(3);
         return usize::try_from(near.min(last)).expect("small");
     }
-    usize::try_from(dice.below(last + 1)).expect("small")
+    usize::try_from(dice.roll(last + 1)).expect("small")
 }
 
 /// The disks of one recording; panics with what repeats the failure.
@@ -73,12 +72,12 @@ fn round(seed: u64, counts: &mut BTreeMap<(Durability, Model), u64>) -> u64 {
     let mut dice = Dice::new(seed);
     for _ in 0..DISKS {
         let length = moment(&told, &mut dice);
-        let model = MODELS[usize::try_from(dice.below(3)).expect("small")];
-        let choice = match dice.below(10) {
+        let model = MODELS[usize::try_from(dice.roll(3)).expect("small")];
+        let choice = match dice.roll(10) {
             0 => Choice::Nothing,
             1 => Choice::NoData,
             2 => Choice::Gone,
-            _ => Choice::Dice(dice.next()),
+            _ => Choice::Dice(dice.number()),
         };
         if let Err(why) = look(&told, length, model, &choice) {
             panic!(

@@ -22,11 +22,11 @@ use coord::queue::{Queue, end};
 use coord::sys::fs::Fs;
 use coord::sys::wake::Wake;
 
-use crate::dice::Dice;
 use crate::disk::{Change, Disk};
 use crate::machine::{Deaf, Killed, Mark, Process, ROOT, World};
 use crate::mutation::SyncPoint;
 use crate::reboot::site;
+use coord::chaos::dice::Dice;
 
 /// A story that was written down.
 pub struct Recording {
@@ -150,7 +150,7 @@ impl Teller {
     }
 
     fn add_by(&mut self, process: &Process, id: Option<&str>, mut spec: Spec) {
-        spec.uid = format!("{:016x}", self.dice.next());
+        spec.uid = format!("{:016x}", self.dice.number());
         let uid = spec.uid.clone();
         let id = id.map(str::to_owned);
         let world = self.world.clone();
@@ -176,7 +176,7 @@ impl Teller {
     }
 
     fn doom(&mut self, pid: i32, most: u64) {
-        let calls = self.dice.below(most);
+        let calls = self.dice.roll(most);
         self.world.state().budget.insert(pid, calls);
     }
 
@@ -222,9 +222,9 @@ impl Teller {
             if busy.is_empty() {
                 return;
             }
-            let at = busy[usize::try_from(self.dice.below(busy.len() as u64)).unwrap_or(0)];
+            let at = busy[usize::try_from(self.dice.roll(busy.len() as u64)).unwrap_or(0)];
             self.look(at);
-            if self.dice.percent(50) && self.world.state().ended.is_empty() {
+            if self.dice.chance(50) && self.world.state().ended.is_empty() {
                 let due = busy.iter().map(|&at| self.workers[at].until_ms).min().unwrap_or(0);
                 self.world.pass(due);
             }
@@ -350,7 +350,7 @@ fn failures(story: &mut Teller) {
     story.hire("w1");
     story.work(60);
     let doomed = story.world.process();
-    if story.dice.percent(40) {
+    if story.dice.chance(40) {
         story.doom(doomed.pid, 30);
     }
     story.command_by(&doomed, |queue, me| decide::retry(queue, me, "y", "again"));
@@ -372,7 +372,7 @@ fn people(story: &mut Teller) {
     let pid = story.hire("w1");
     story.look(0);
     story.cancel("r", How::Ask);
-    if story.dice.percent(50) {
+    if story.dice.chance(50) {
         story.doom(pid, 12);
     }
     story.work(10);
@@ -384,7 +384,7 @@ fn people(story: &mut Teller) {
     });
     story.decide(|queue, me| decide::release(queue, me, "k"));
     story.cancel("r", How::Force);
-    if story.dice.percent(50) {
+    if story.dice.chance(50) {
         story.decide(|queue, me| decide::release(queue, me, "h"));
     }
     story.hire("w2");
@@ -431,7 +431,7 @@ fn two_workers(story: &mut Teller) {
     }
     let pid = story.hire("w1");
     story.hire("w2");
-    if story.dice.percent(60) {
+    if story.dice.chance(60) {
         story.doom(pid, 150);
     }
     story.work(15);
@@ -444,13 +444,13 @@ fn import(story: &mut Teller) {
         .map(|i| {
             let id = format!("i{i}");
             let spec = if i % 3 == 2 { after("ok", &["i0", "i1"]) } else { job("ok") };
-            (id, Spec { uid: format!("{:016x}", story.dice.next()), ..spec })
+            (id, Spec { uid: format!("{:016x}", story.dice.number()), ..spec })
         })
         .collect();
     let uids: BTreeMap<String, String> =
         specs.iter().map(|(id, spec)| (id.clone(), spec.uid.clone())).collect();
     let process = story.world.process();
-    if story.dice.percent(40) {
+    if story.dice.chance(40) {
         story.doom(process.pid, 120);
     }
     let world = story.world.clone();
@@ -471,7 +471,7 @@ fn dead_submitter(story: &mut Teller) {
         story.doom(process.pid, 40);
         let id = if round == 3 { None } else { Some("s") };
         story.add_by(&process, id, job("ok"));
-        if story.dice.percent(50) {
+        if story.dice.chance(50) {
             story.hire("w");
             story.work(5);
         }

@@ -6,44 +6,46 @@
 
 use std::collections::BTreeMap;
 
+use coord::chaos::dice::Dice;
+
 /// Decisions that are not 0, by their number.
 pub type Script = BTreeMap<u32, u32>;
 
 /// The source of decisions of one run.
 pub struct Choices {
-    state: u64,
+    dice: Dice,
     given: Option<Script>,
     next: u32,
     /// What was decided.
     pub made: Script,
 }
 
-/// One step of the SplitMix64 generator (Steele, Lea and Flood 2014).
-pub fn mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 impl Choices {
     /// Decisions drawn from a seed.
     pub fn random(seed: u64) -> Choices {
-        Choices { state: seed ^ 0x5eed, given: None, next: 0, made: Script::new() }
+        Choices { dice: Dice::new(seed ^ 0x5eed), given: None, next: 0, made: Script::new() }
     }
 
     /// Decisions as given; 0 where nothing is given.
     pub fn scripted(script: Script) -> Choices {
-        Choices { state: 0, given: Some(script), next: 0, made: Script::new() }
+        Choices { dice: Dice::new(0), given: Some(script), next: 0, made: Script::new() }
     }
 
-    fn decide(&mut self, of: u32, draw: impl FnOnce(&mut u64) -> u32) -> u32 {
+    /// A script that was made smaller may ask for what cannot happen at this place.
+    fn decide(
+        &mut self,
+        of: u32,
+        possible: impl FnOnce(u32) -> bool,
+        draw: impl FnOnce(&mut Dice) -> u32,
+    ) -> u32 {
         let number = self.next;
         self.next += 1;
         let choice = match &self.given {
-            Some(script) => script.get(&number).copied().unwrap_or(0).min(of - 1),
-            None => draw(&mut self.state),
+            Some(script) => {
+                let choice = script.get(&number).copied().unwrap_or(0).min(of - 1);
+                if possible(choice) { choice } else { 0 }
+            }
+            None => draw(&mut self.dice),
         };
         if choice != 0 {
             self.made.insert(number, choice);
@@ -53,9 +55,11 @@ impl Choices {
 
     /// One of `of` possibilities, all alike.
     pub fn below(&mut self, of: u32) -> u32 {
-        self.decide(of.max(1), |state| {
-            u32::try_from(mix(state) % u64::from(of.max(1))).unwrap_or(0)
-        })
+        self.decide(
+            of.max(1),
+            |_| true,
+            |dice| u32::try_from(dice.roll(of.max(1).into())).unwrap_or(0),
+        )
     }
 
     /// True in so many of a million cases.
@@ -66,8 +70,9 @@ impl Choices {
     /// 0, or k for the k-th weight (of a million).
     pub fn pick(&mut self, per_million: &[u32]) -> u32 {
         let of = u32::try_from(per_million.len() + 1).unwrap_or(u32::MAX);
-        self.decide(of, |state| {
-            let mut rest = u32::try_from(mix(state) % 1_000_000).unwrap_or(0);
+        let possible = |choice: u32| choice == 0 || per_million[choice as usize - 1] > 0;
+        self.decide(of, possible, |dice| {
+            let mut rest = u32::try_from(dice.roll(1_000_000)).unwrap_or(0);
             for (at, weight) in per_million.iter().enumerate() {
                 if rest < *weight {
                     return u32::try_from(at + 1).unwrap_or(0);
@@ -79,8 +84,8 @@ impl Choices {
     }
 
     /// As `below`, where a policy of its own proposes.
-    pub fn proposed(&mut self, of: u32, proposal: impl FnOnce(&mut u64) -> u32) -> u32 {
-        self.decide(of.max(1), |state| proposal(state).min(of.max(1) - 1))
+    pub fn proposed(&mut self, of: u32, proposal: impl FnOnce(&mut Dice) -> u32) -> u32 {
+        self.decide(of.max(1), |_| true, |dice| proposal(dice).min(of.max(1) - 1))
     }
 }
 

@@ -13,6 +13,7 @@ mod exhaustive;
 mod host;
 mod machines;
 mod memory;
+#[cfg(debug_assertions)]
 mod mutants;
 mod platform;
 mod policy;
@@ -20,7 +21,9 @@ mod programs;
 mod registers;
 mod runner;
 mod scenario;
+#[cfg(debug_assertions)]
 mod schedules;
+#[cfg(debug_assertions)]
 mod stage;
 mod world;
 

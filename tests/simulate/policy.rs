@@ -4,7 +4,8 @@
 //! and lowers it at a few random steps: a fault that needs d orderings is found with a probability
 //! that depends on d and not on the length of the run.
 
-use crate::choices::mix;
+use coord::chaos::dice::Dice;
+
 use crate::world::Actor;
 
 /// How the next one is chosen.
@@ -35,16 +36,16 @@ impl Policy {
     }
 
     /// An index into `all`, whose first is the one that would go on.
-    pub fn propose(&mut self, bits: &mut u64, step: u64, all: &[Actor]) -> u32 {
+    pub fn propose(&mut self, dice: &mut Dice, step: u64, all: &[Actor]) -> u32 {
         if self.changes.is_empty() && self.switch_rate > 0 {
-            if all.len() < 2 || mix(bits) % 1_000_000 >= u64::from(self.switch_rate) {
+            if all.len() < 2 || dice.roll(1_000_000) >= u64::from(self.switch_rate) {
                 return 0;
             }
-            return u32::try_from(mix(bits) % all.len() as u64).unwrap_or(0);
+            return u32::try_from(dice.roll(all.len() as u64)).unwrap_or(0);
         }
         for actor in all {
             if !self.priorities.iter().any(|(known, _)| known == actor) {
-                self.priorities.push((*actor, mix(bits) | 1 << 41));
+                self.priorities.push((*actor, dice.number() | 1 << 41));
             }
         }
         if self.changes.contains(&step)

@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use coord::chaos::dice::Dice;
 use coord::sys::host::ProcessId;
 use nix::libc;
 
 use crate::checker::Checker;
-use crate::choices::{Choices, mix};
+use crate::choices::Choices;
 use crate::disk::Ino;
 use crate::machines::{Job, Machine, Process, State};
 use crate::memory::MemoryFs;
@@ -72,7 +73,7 @@ pub struct World {
     pub halt: Option<crate::stage::Halt>,
     /// The same by the number of steps that a process has taken.
     pub halt_at: Option<(usize, u32)>,
-    bits: u64,
+    bits: Dice,
     pids: i32,
 }
 
@@ -119,7 +120,7 @@ impl World {
             hot: false,
             halt: None,
             halt_at: None,
-            bits: seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0xb175,
+            bits: Dice::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0xb175),
             pids: 100,
         }
     }
@@ -150,7 +151,7 @@ impl World {
 
     /// Random bits for ids. Not a decision: they only have to differ.
     pub fn random(&mut self) -> u64 {
-        mix(&mut self.bits)
+        self.bits.number()
     }
 
     /// Wall time on a machine.
@@ -329,7 +330,7 @@ impl World {
     fn choose(&mut self, all: &[Actor]) -> Actor {
         let of = u32::try_from(all.len()).unwrap_or(1);
         let (policy, step) = (&mut self.policy, self.steps);
-        let choice = self.choices.proposed(of, |bits| policy.propose(bits, step, all));
+        let choice = self.choices.proposed(of, |dice| policy.propose(dice, step, all));
         all[choice as usize]
     }
 
