@@ -22,7 +22,7 @@ use crate::error::Result;
 use crate::queue::ids::{Key, short};
 use crate::queue::procs::{self, Proc};
 use crate::queue::record::{self, Card, CardKind, Note};
-use crate::queue::recover::{self, Death, recover};
+use crate::queue::recover::{Death, recover};
 
 use crate::queue::{Queue, events, sweep};
 use crate::step;
@@ -298,7 +298,7 @@ impl Keeper {
         }
         // What was seen of its claims before its death must not count after it.
         #[cfg(debug_assertions)]
-        let seen_alive = recover::seen_alive(queue, wid)?;
+        let seen_alive = crate::queue::recover::seen_alive(queue, wid)?;
         let Some(watched) = self.watched.get(wid) else { return Ok(None) };
         if watched.local && !queue.host.is_alive(watched.card.process()) {
             #[cfg(debug_assertions)]
