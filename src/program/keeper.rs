@@ -25,6 +25,7 @@ use crate::queue::record::{self, Card, CardKind, Note};
 use crate::queue::recover::{Death, recover};
 
 use crate::queue::{Queue, events, sweep};
+use crate::rule;
 use crate::step;
 use crate::sys::alive::EnvMark;
 use crate::sys::wake::{Wake, Watch};
@@ -310,10 +311,12 @@ impl Keeper {
         if let Ok(bytes) = queue.fs.read(&dir.join("end"), 0, record::RECORD_MAX) {
             // Someone said that it is over. Only a lease leaves it open whether it still acts.
             let note: Note = record::parse(&bytes).unwrap_or_default();
-            return Ok(Some(if note.why == Death::Lease.word() {
-                Death::Lease
-            } else {
-                Death::Left
+            return Ok(Some(match note.why == Death::Lease.word() {
+                // Another machine could only wait for its lease. Here it can be ended, and must be,
+                // before its attempt is given to another: it may be stopped, with its job running.
+                true if watched.local && rule!("R5.home") => Death::Hung,
+                true => Death::Lease,
+                false => Death::Left,
             }));
         }
         self.judge_lease(queue, wid)

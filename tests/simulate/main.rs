@@ -4,6 +4,8 @@
 //!
 //! `COORD_SEED=7 COORD_SEEDS=1000` runs other seeds. A failure is made smaller and printed with its
 //! steps and with the line that replays it. `scripts/stress simulate` runs a million.
+// In a release build no rule can be taken out.
+#![cfg(debug_assertions)]
 
 mod checker;
 mod choices;
@@ -13,7 +15,6 @@ mod exhaustive;
 mod host;
 mod machines;
 mod memory;
-#[cfg(debug_assertions)]
 mod mutants;
 mod platform;
 mod policy;
@@ -21,9 +22,7 @@ mod programs;
 mod registers;
 mod runner;
 mod scenario;
-#[cfg(debug_assertions)]
 mod schedules;
-#[cfg(debug_assertions)]
 mod stage;
 mod world;
 

@@ -15,6 +15,7 @@ const ALL: &[(&str, &str, Schedule)] = &[
     ("a fenced winner helps before it drops its intent (R4)", "R4.loser", fenced_winner),
     ("a zombie's unclaimed intent stays (fault 13, R5)", "R5.lease", zombie_intent),
     ("what was seen before a death does not count after it (R5)", "R5.order", dies_having_claimed),
+    ("declared dead from afar, it is ended at home (R5)", "R5.home", ended_at_home),
     ("a dependency is done while its waiter registers (R6)", "R6.wait", waiter_looks_again),
     ("a waiter goes only when its task is published (R6)", "R6.order", waiter_stays),
     ("a cancel that comes too late is not promised (fault 10, R6)", "R6.cancel", late_cancel),
@@ -95,6 +96,19 @@ fn dies_having_claimed() -> Result<(), String> {
     s.until(w1, Call::Host, "spawn");
     s.kill(w1);
     s.go(keeper);
+    s.rest().map(drop)
+}
+
+fn ended_at_home() -> Result<(), String> {
+    let mut s = Stage::new();
+    s.add("T", "ok", |_| ());
+    let (w1, w2) = (s.worker("w1", 0), s.worker("w2", 1));
+    s.until(w1, Call::Host, "spawn");
+    expires(&mut s, w2, "T/1.end");
+    s.kill(w2);
+    // It can see that w1 is only stopped.
+    let keeper = s.start("monitor", 0, programs::monitor());
+    s.comes_to(keeper, Call::Unlink, "_end.T.1", 50);
     s.rest().map(drop)
 }
 
