@@ -111,6 +111,9 @@ impl Coordinator<'_> {
         let now = Instant::now();
         self.hear(wakes)?;
         let ended = self.reap(wakes, now);
+        if let Some(own) = self.own.as_mut() {
+            own.note_ended(&ended);
+        }
         let asked = control::asked(&self.site.queue, "");
         self.leaving = asked.drain || asked.stop;
         let wanted = control::wanted(&self.site.queue).unwrap_or_default();

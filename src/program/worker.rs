@@ -191,7 +191,8 @@ impl Worker {
         wakes: &[Wake],
         ended: &[(i32, child::Exit)],
     ) -> Result<Next> {
-        let next = self.look(waiter, wakes, ended);
+        self.note_ended(ended);
+        let next = self.look(waiter, wakes);
         if next.is_err() {
             self.stumble.note(&self.site.queue);
         }
@@ -207,22 +208,27 @@ impl Worker {
         self.leaving = true;
     }
 
+    /// Notes how the running attempt's command ended. Whoever has reaped children says so before
+    /// anything else that may fail: nobody is told twice.
+    pub fn note_ended(&mut self, ended: &[(i32, child::Exit)]) {
+        if let Job::Running(attempt) = &mut self.job
+            && let Some((_, exit)) = ended.iter().find(|(pid, _)| *pid == attempt.pid)
+        {
+            attempt.exit = Some(*exit);
+        }
+    }
+
     /// Children that are not an attempt's and must not be ended with its tree.
     pub fn spare(&mut self, pids: Vec<i32>) {
         self.options.spare = pids;
     }
 
-    fn look(
-        &mut self,
-        waiter: &mut dyn Watch,
-        wakes: &[Wake],
-        ended: &[(i32, child::Exit)],
-    ) -> Result<Next> {
+    fn look(&mut self, waiter: &mut dyn Watch, wakes: &[Wake]) -> Result<Next> {
         self.hear(waiter, wakes)?;
         let asked = control::asked(&self.site.queue, short(&self.me.wid));
         self.leaving |= asked.drain || asked.stop;
         self.hand_back |= asked.stop;
-        self.follow(waiter, wakes, ended)?;
+        self.follow(waiter, wakes)?;
         if matches!(self.job, Job::Idle) {
             self.stumble.mend(&self.site.queue, &mut self.me)?;
         }
@@ -245,6 +251,8 @@ impl Worker {
                 self.signalled(*signal);
             }
         }
+        // Looked after before the next claim: while a job runs, what is ready does not matter.
+        self.rung |= wakes.iter().any(|w| matches!(w, Wake::Bell(_)));
         self.rewatch |= wakes.contains(&Wake::Rescan);
         if self.rewatch {
             let layout = &self.site.queue.layout;
@@ -256,8 +264,6 @@ impl Worker {
             self.rewatch = false;
             self.finder.restart(&self.site.queue)?;
         }
-        // Looked after before the next claim: while a job runs, what is ready does not matter.
-        self.rung |= wakes.iter().any(|w| matches!(w, Wake::Bell(_)));
         Ok(())
     }
 

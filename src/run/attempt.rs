@@ -31,6 +31,8 @@ pub struct Attempt {
     pub deadline_ms: Option<u64>,
     /// Why it was asked to end, and when it is killed, by the monotonic clock.
     pub stopped: Option<(Stopped, u64)>,
+    /// How its leader ended, once it has.
+    pub exit: Option<child::Exit>,
 }
 
 /// The command of a task; `None` if it has none and no agent is configured.
@@ -86,7 +88,7 @@ pub fn start(
         Ok((pid, place)) => {
             let now_ms = site.queue.clock.mono_ms();
             let deadline_ms = limit(site, &lease.spec).map(|limit| now_ms + as_ms(limit));
-            Ok(Ok(Attempt { lease, pid, place, deadline_ms, stopped: None }))
+            Ok(Ok(Attempt { lease, pid, place, deadline_ms, stopped: None, exit: None }))
         }
         Err(e) => {
             let why = describe(&e);

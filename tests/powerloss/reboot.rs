@@ -223,7 +223,7 @@ fn finished(queue: &Queue, mode: Durability, survived: &[String]) -> Result<(), 
             phase if phase.is_over() => true,
             Phase::Claimed(n) => tasks::claimer(queue, &task, *n)
                 .expect("a disk in memory")
-                .is_some_and(|card| card.kind == CardKind::Hold),
+                .is_some_and(|card| matches!(card.kind, CardKind::Hold | CardKind::Human)),
             Phase::Pending(n) => match evaluate::readiness(queue, &task, *n) {
                 Ok(evaluate::Readiness::Held | evaluate::Readiness::Manual) => true,
                 Ok(evaluate::Readiness::Blocked(on)) => on.iter().all(|b| is_stuck(queue, mode, b)),

@@ -203,7 +203,7 @@ fn harm(runner: &mut Runner, setting: &Setting) {
 }
 
 /// `rm -rf ready`.
-fn remove_ready(runner: &mut Runner) {
+pub fn remove_ready(runner: &mut Runner) {
     let mut world = runner.world();
     world.count("ready removed");
     world.tell(usize::MAX, || "rm -rf ready".to_owned());

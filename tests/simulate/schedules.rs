@@ -6,6 +6,7 @@ use coord::sys::rule::without;
 
 use crate::platform::Call;
 use crate::programs::{self, Decision};
+use crate::scenario;
 use crate::stage::{Stage, spec};
 
 type Schedule = fn() -> Result<(), String>;
@@ -48,6 +49,23 @@ fn every_fault_is_avoided_and_its_schedule_can_fail() {
         }
     }
     assert!(tame.is_empty(), "these do not miss their rules: {tame:?}");
+}
+
+/// A child's end is told only once. It is not forgotten when the look that hears of it fails.
+#[test]
+fn an_end_is_not_forgotten_when_its_look_fails() {
+    let mut s = Stage::new();
+    s.add("T", "ok", |_| ());
+    let w1 = s.worker("w1", 0);
+    s.until(w1, Call::Host, "spawn");
+    s.go(w1);
+    s.jobs();
+    // Its watches are lost as well, so it looks at every task before it looks at its job.
+    scenario::remove_ready(&mut s.0);
+    s.refuse(w1, Call::List, "tasks/T");
+    s.go(w1);
+    assert!(s.0.world().refusal.is_none(), "the look did not fail");
+    s.rest().expect("it ends");
 }
 
 /// Time passes, and a keeper looks, until it is about to end the attempt of a silent worker.

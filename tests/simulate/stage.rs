@@ -94,6 +94,12 @@ impl Stage {
         false
     }
 
+    /// Its next call of that kind is answered with an I/O error.
+    pub fn refuse(&mut self, who: usize, call: Call, suffix: &str) {
+        let step = Halt { who, call, suffix: suffix.to_owned() };
+        self.0.world().refusal = Some((step, nix::libc::EIO));
+    }
+
     /// It goes on until it waits, ends, or comes to the halt.
     pub fn go(&mut self, who: usize) {
         let halting = |stage: &Stage| {

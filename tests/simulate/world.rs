@@ -71,6 +71,8 @@ pub struct World {
     pub hot: bool,
     /// Where a schedule that was written by hand wants a process to stand still.
     pub halt: Option<crate::stage::Halt>,
+    /// A step that is answered with this error instead.
+    pub refusal: Option<(crate::stage::Halt, i32)>,
     /// The same by the number of steps that a process has taken.
     pub halt_at: Option<(usize, u32)>,
     bits: Dice,
@@ -119,6 +121,7 @@ impl World {
             before: BTreeMap::new(),
             hot: false,
             halt: None,
+            refusal: None,
             halt_at: None,
             bits: Dice::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0xb175),
             pids: 100,
@@ -197,6 +200,9 @@ impl World {
         if self.halt.as_ref().is_some_and(|halt| halt.is(me, what)) {
             self.halt = None;
             return Fate::Yield;
+        }
+        if let Some((_, code)) = self.refusal.take_if(|(step, _)| step.is(me, what)) {
+            return Fate::Fail(code);
         }
         if self.quiet {
             return Fate::Go;

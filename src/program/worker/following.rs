@@ -15,16 +15,10 @@ use super::{Job, RETRY_RESULT_MS, TREE_PATIENCE, Worker};
 
 impl Worker {
     /// Looks at the running attempt: has it ended, must it end, is a heartbeat due?
-    pub(super) fn follow(
-        &mut self,
-        waiter: &mut dyn Watch,
-        wakes: &[Wake],
-        ended: &[(i32, child::Exit)],
-    ) -> Result<()> {
+    pub(super) fn follow(&mut self, waiter: &mut dyn Watch, wakes: &[Wake]) -> Result<()> {
         let now_ms = self.now_ms();
         if let Job::Running(attempt) = &mut self.job {
-            let exit = ended.iter().find(|(pid, _)| *pid == attempt.pid).map(|(_, exit)| *exit);
-            if let Some(exit) = exit {
+            if let Some(exit) = attempt.exit {
                 self.finished(exit);
             } else {
                 let grace_ms = self.site.config.workers.grace_ms;
