@@ -26,6 +26,7 @@ pub mod ready;
 pub mod record;
 pub mod recover;
 pub mod register;
+mod registration;
 pub mod retell;
 pub mod settle;
 pub mod state;

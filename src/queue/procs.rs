@@ -26,8 +26,9 @@ use crate::sys::fs::is_absent;
 
 use super::Queue;
 use super::durable::{self, Known};
-use super::ids::{Key, random_part};
+use super::ids::Key;
 use super::record::{self, Card, CardKind, Note};
+use super::registration;
 
 /// Links to one card before a new one is made: ext4 and btrfs allow 65,000, and each claim costs
 /// two for a moment.
@@ -83,69 +84,13 @@ pub struct Proc {
 
 impl Proc {
     /// Registers this process with the queue.
-    ///
-    /// Crash: a dotted directory that nobody looks at, removed by the sweep; or a process without
-    /// intents, removed by the recovery pass.
     pub fn register(queue: &Queue, identity: &Identity) -> Result<Proc> {
-        let wid = format!("{}-{}", identity.name, random_part(queue.clock.random()));
-        let (process, place) = (queue.host.me(), queue.host.place());
-        let card = Card {
-            v: 1,
-            wid: wid.clone(),
-            card: 0,
-            kind: identity.kind,
-            host: queue.host.name(),
-            host_id: place.host_id,
-            boot: place.boot,
-            pidns: place.pidns,
-            pid: process.pid,
-            start: process.start,
-            mark: own_mark(queue, identity.kind),
-            roles: identity.roles.clone(),
-            labels: identity.labels.clone(),
-            lease_ms: identity.lease_ms,
-            uid: nix::unistd::getuid().as_raw(),
-            ver: env!("CARGO_PKG_VERSION").to_owned(),
-            at: queue.now(),
-        };
-        let procs = queue.layout.procs();
-        let building = procs.join(format!(".new-{wid}"));
-        let fs = &queue.fs;
-        step!("register.mkdir");
-        match fs.mkdir(&building) {
-            // Somebody removed procs/; whoever restores the rest sweeps.
-            Err(e) if is_absent(&e) && queue.fs.exists(queue.layout.root()) => {
-                crate::sys::fs::mkdir_all(&**fs, &building)
-            }
-            other => other,
-        }
-        .cannot("register with the queue", &building)?;
-        let dir = queue.layout.proc(&wid);
-        let built = (|| {
-            fs.mkdir(&building.join("run")).cannot("register with the queue", &building)?;
-            let path = building.join("card.0.json");
-            fs.create(&path, &record::to_bytes(&card), 0o444).cannot("write a card", &path)?;
-            // A copy, which no claim is a link to: emptying a claim empties the card with it.
-            let hb = building.join("hb");
-            fs.create(&hb, &record::to_bytes(&card), 0o644).cannot("write a heartbeat", &hb)?;
-            fs.touch(&building.join("bell")).cannot("make a bell", &building)?;
-            step!("register.rename");
-            fs.rename(&building, &dir).cannot("register with the queue", &dir)
-        })();
-        if let Err(e) = built {
-            // Leave nothing of it on a disk that may be full.
-            for name in ["bell", "hb", "card.0.json"] {
-                drop(fs.unlink(&building.join(name)));
-            }
-            drop(fs.rmdir(&building.join("run")));
-            drop(fs.rmdir(&building));
-            return Err(e);
-        }
+        let (card, dir) = registration::make(queue, identity)?;
         if identity.kind != CardKind::Cli {
             queue.ring(&queue.layout.procs_bell());
         }
         Ok(Proc {
-            wid,
+            wid: card.wid.clone(),
             card,
             dir,
             links: 0,
@@ -258,15 +203,6 @@ impl Proc {
         dissolve(queue, &self.wid);
         queue.ring(&queue.layout.procs_bell());
     }
-}
-
-/// The mark of what this process starts. A command has none of its own: inside a job it would carry
-/// the worker's, and its death must not be taken for the worker's.
-fn own_mark(queue: &Queue, kind: CardKind) -> String {
-    if kind == CardKind::Cli {
-        return String::new();
-    }
-    queue.host.mark()
 }
 
 /// Removes `procs/W` if its `run/` is empty. Never recursive: an intent that a process puts there

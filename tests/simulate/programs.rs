@@ -28,12 +28,18 @@ fn config(lease_ms: u64) -> Config {
     config
 }
 
+fn is_ended(wakes: &[Wake]) -> bool {
+    wakes.contains(&Wake::Signal(libc::SIGTERM))
+}
+
 fn open(seat: &Seat) -> Option<Queue> {
     for _ in 0..20 {
         if let Ok(queue) = Queue::open(Path::new(ROOT), seat.platform()) {
             return Some(queue);
         }
-        seat.wait(queue_time(seat) + 1000);
+        if is_ended(&seat.wait(queue_time(seat) + 1000)) {
+            return None;
+        }
     }
     None
 }
@@ -66,7 +72,8 @@ pub fn worker(name: &str, until_empty: bool, lease_ms: u64) -> Body {
             let missing = sweep::restore_directories(&site.queue);
             match (missing, Worker::new(&site, options.clone(), &mut seat)) {
                 (Ok(missing), Ok(worker)) => break (missing, worker),
-                _ => drop(seat.wait(clock.mono_ms() + 1000)),
+                _ if is_ended(&seat.wait(clock.mono_ms() + 1000)) => return,
+                _ => {}
             }
         };
         let mut wakes = if missing { vec![Wake::Rescan] } else { Vec::new() };
@@ -90,7 +97,7 @@ pub fn monitor() -> Body {
         let mut keeper = Keeper::new(&queue, Config::default().workers.rescan_ms);
         let mut wakes: Vec<Wake> = Vec::new();
         loop {
-            if wakes.contains(&Wake::Signal(libc::SIGTERM)) {
+            if is_ended(&wakes) {
                 me.leave(&queue);
                 return;
             }

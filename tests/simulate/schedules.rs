@@ -17,6 +17,7 @@ const ALL: &[(&str, &str, Schedule)] = &[
     ("a zombie's unclaimed intent stays (fault 13, R5)", "R5.lease", zombie_intent),
     ("what was seen before a death does not count after it (R5)", "R5.order", dies_having_claimed),
     ("declared dead from afar, it is ended at home (R5)", "R5.home", ended_at_home),
+    ("a registration that another takes for a leftover", "registered", registers_again),
     ("a dependency is done while its waiter registers (R6)", "R6.wait", waiter_looks_again),
     ("a waiter goes only when its task is published (R6)", "R6.order", waiter_stays),
     ("a cancel that comes too late is not promised (fault 10, R6)", "R6.cancel", late_cancel),
@@ -127,6 +128,19 @@ fn ended_at_home() -> Result<(), String> {
     // It can see that w1 is only stopped.
     let keeper = s.start("monitor", 0, programs::monitor());
     s.comes_to(keeper, Call::Unlink, "_end.T.1", 50);
+    s.rest().map(drop)
+}
+
+fn registers_again() -> Result<(), String> {
+    let mut s = Stage::new();
+    s.0.world().machines[1].skew_ms = 7_200_000;
+    let add = s.start("add", 0, programs::add(vec![(Some("T".to_owned()), spec("ok", |_| ()))]));
+    s.until(add, Call::Rename, "procs/cli");
+    // Its clock is two hours ahead; it sweeps as it starts.
+    let w1 = s.worker("w1", 1);
+    s.go(w1);
+    s.go(add);
+    ensure(s.has("tasks/T/spec.json"), "nobody could register")?;
     s.rest().map(drop)
 }
 
