@@ -199,13 +199,13 @@ pub fn home(queue: &Queue, me: &mut Proc) -> Result<()> {
     Ok(())
 }
 
-/// Makes it durable that a file has left incoming/ for this process's `run/`, before it becomes a
+/// Makes it durable that a file has left incoming/ for the `run/` of a process, before it becomes a
 /// task: else it would come back and become another one.
-pub fn taken(queue: &Queue, me: &Proc) -> Result<()> {
+pub fn taken(queue: &Queue, run: &Path) -> Result<()> {
     if queue.is_durable() {
         step!("sync.taken");
-        for dir in [me.run(""), queue.layout.incoming()] {
-            queue.fs.sync_dir(&dir).cannot("make a taken file durable", &dir)?;
+        for dir in [run, &queue.layout.incoming()] {
+            queue.fs.sync_dir(dir).cannot("make a taken file durable", dir)?;
         }
     }
     Ok(())

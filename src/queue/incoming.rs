@@ -81,7 +81,7 @@ fn take(queue: &Queue, me: &mut Proc, entry: &Entry, taken: &mut Taken) -> Resul
         Err(e) if is_absent(&e) => return Ok(()),
         Err(e) => return Err(e).cannot("take a file from incoming/", &path),
     }
-    durable::taken(queue, me)?;
+    durable::taken(queue, &me.run(""))?;
     match accept(queue, me, &mine, &uid)? {
         Ok(id) => taken.accepted.push(id),
         Err(why) => {
@@ -166,17 +166,24 @@ fn complete_rejected(queue: &Queue) -> Result<()> {
 /// Finishes with a file that a dead process had taken and not staged.
 pub fn resume(queue: &Queue, me: &mut Proc, taken: &std::path::Path, uid: &str) -> Result<()> {
     let mine = me.run(&format!("_in.{uid}"));
+    if !queue.fs.exists(taken) {
+        return Ok(());
+    }
+    // Who took it may not have waited for the disk. Before it moves on: of two moves the second alone
+    // may survive, and the file would be in incoming/ as well.
+    let run = taken.parent().unwrap_or(taken);
+    if let Err(e) = durable::taken(queue, run) {
+        // Another keeper may have been faster, and have removed run/ too.
+        return if queue.fs.exists(taken) { Err(e) } else { Ok(()) };
+    }
     if mine != taken {
         durable::home(queue, me)?;
         match queue.fs.rename(taken, &mine) {
             Err(e) if is_absent(&e) => return Ok(()),
             other => other.cannot("take over a file of incoming/", taken)?,
         }
-    } else if !queue.fs.exists(&mine) {
-        return Ok(());
+        durable::taken(queue, &me.run(""))?;
     }
-    // Who died may not have waited for it.
-    durable::taken(queue, me)?;
     if submit::number_of(queue, uid)?.is_some() {
         // Its removal was lost with the power, the task was not.
         return queue.discard(&mine);
