@@ -15,27 +15,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::error::Result;
-
-use crate::queue::ids::{Key, short};
 use crate::queue::procs::{self, Proc};
-use crate::queue::record::{self, Card, CardKind, Note};
-use crate::queue::recover::{Death, recover};
-
 use crate::queue::{Queue, events, sweep};
-use crate::rule;
-use crate::step;
-use crate::sys::alive::EnvMark;
 use crate::sys::wake::{Wake, Watch};
 
 use super::stumble::Stumble;
 
+mod bury;
 mod due;
+mod judge;
 
-/// Time for a killed process tree to be gone.
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
+use judge::Watched;
+
 /// Pause before a recovery that failed (a full disk) is tried again, milliseconds.
 const RETRY_MS: u64 = 1000;
 /// Blocked entries that one safety scan looks at again.
@@ -44,17 +37,6 @@ const BLOCKED_BATCH: usize = 256;
 const SWEEP_EVERY_MS: u64 = 3_600_000;
 /// Keys of watched deaths begin here; smaller ones belong to the program around the keeper.
 const FIRST_KEY: u64 = 1000;
-
-/// What the keeper knows of a process.
-struct Watched {
-    key: u64,
-    card: Card,
-    local: bool,
-    /// The last heartbeat seen, and since when (milliseconds of the monotonic clock).
-    beat: (u64, u64),
-    /// The claims that it held at the last look.
-    claims: Vec<Key>,
-}
 
 /// The state of a keeper; all of it can be lost.
 pub struct Keeper {
@@ -262,191 +244,4 @@ impl Keeper {
         self.last_look_ms = mono;
         self.sleep_ms = slept;
     }
-
-    /// Whether a process is dead; starts to watch it if it is new.
-    fn judge(&mut self, queue: &Queue, wid: &str, waiter: &mut dyn Watch) -> Result<Option<Death>> {
-        let dir = queue.layout.proc(wid);
-        if !self.watched.contains_key(wid) {
-            let Some(card) = procs::card(queue, wid) else {
-                // The card goes last: this is what is left of one that was being removed. If its
-                // run/ is not empty, a power loss took the card, or somebody did, and fsck names it.
-                if procs::is_without_card(queue, wid)?
-                    && !procs::dissolve(queue, wid)
-                    && procs::is_of_earlier_boot(queue, wid)
-                {
-                    return Ok(Some(Death::Boot));
-                }
-                return Ok(None);
-            };
-            let place = queue.host.place();
-            let same_host = card.host_id == place.host_id;
-            let local = same_host && card.boot == place.boot && card.pidns == place.pidns;
-            let beat = self.heartbeat(queue, wid);
-            // A disk of this machine cannot be another's at the same time. On a shared one a clone may
-            // carry this machine's id: there the heartbeat must be older than this boot.
-            let earlier = same_host && card.boot != place.boot;
-            let older = || beat.0 / 1_000_000 < queue.host.booted_at_ms();
-            if earlier && (!queue.shared || older()) {
-                return Ok(Some(Death::Boot));
-            }
-            self.next_key += 1;
-            let watched = Watched { key: self.next_key, card, local, beat, claims: Vec::new() };
-            let gone = local && !waiter.watch_death(watched.key, watched.card.process());
-            self.watched.insert(wid.to_owned(), watched);
-            if gone {
-                return Ok(Some(Death::Gone));
-            }
-        }
-        // What was seen of its claims before its death must not count after it.
-        #[cfg(debug_assertions)]
-        let seen_alive = crate::queue::recover::seen_alive(queue, wid)?;
-        let Some(watched) = self.watched.get(wid) else { return Ok(None) };
-        if watched.local && !queue.host.is_alive(watched.card.process()) {
-            #[cfg(debug_assertions)]
-            for key in seen_alive {
-                queue.discard(&dir.join("run").join(key.to_string()))?;
-            }
-            return Ok(Some(Death::Gone));
-        }
-        if let Ok(bytes) = queue.fs.read(&dir.join("end"), 0, record::RECORD_MAX) {
-            // Someone said that it is over. Only a lease leaves it open whether it still acts.
-            let note: Note = record::parse(&bytes).unwrap_or_default();
-            return Ok(Some(match note.why == Death::Lease.word() {
-                // Another machine could only wait for its lease. Here it can be ended, and must be,
-                // before its attempt is given to another: it may be stopped, with its job running.
-                true if watched.local && rule!("R5.home") => Death::Hung,
-                true => Death::Lease,
-                false => Death::Left,
-            }));
-        }
-        self.judge_lease(queue, wid)
-    }
-
-    fn heartbeat(&self, queue: &Queue, wid: &str) -> (u64, u64) {
-        let path = queue.layout.proc(wid).join("hb");
-        let beat = queue.fs.stat(&path).map_or(0, |s| s.mtime_ns);
-        (beat, queue.clock.mono_ms())
-    }
-
-    /// A process that holds claims and has not beaten for its lease.
-    fn judge_lease(&mut self, queue: &Queue, wid: &str) -> Result<Option<Death>> {
-        let (beat, now) = self.heartbeat(queue, wid);
-        let Some(watched) = self.watched.get_mut(wid) else { return Ok(None) };
-        if watched.card.lease_ms == 0 {
-            return Ok(None);
-        }
-        let claims = procs::claims(queue, wid);
-        self.busy |= !claims.is_empty();
-        // An idle worker does not beat: its clock starts when a claim is first seen here. The intent
-        // is there before the first heartbeat, so a changed claim starts the clock too.
-        if beat != watched.beat.0 || claims.is_empty() || claims != watched.claims {
-            watched.beat = (beat, now);
-            watched.claims = claims;
-            return Ok(None);
-        }
-        let lease_ms = claims.iter().map(|key| lease_ms(queue, key, &watched.card)).max();
-        let silent_ms = now.saturating_sub(watched.beat.1);
-        if silent_ms < lease_ms.unwrap_or(watched.card.lease_ms) {
-            return Ok(None);
-        }
-        Ok(Some(if watched.local { Death::Hung } else { Death::Lease }))
-    }
-
-    /// Ends what is left of a dead process, and gives back what it held.
-    fn bury(
-        &mut self,
-        queue: &Queue,
-        me: &mut Proc,
-        wid: &str,
-        death: Death,
-        waiter: &mut dyn Watch,
-    ) -> Result<()> {
-        if matches!(death, Death::Gone | Death::Hung) && !self.end_processes(queue, me, wid)? {
-            return Ok(());
-        }
-        if death == Death::Left
-            && let Some(card) = self.watched.get(wid).filter(|w| w.local).map(|w| w.card.clone())
-            && !self.end_marked(queue, me, wid, &card)?
-        {
-            return Ok(());
-        }
-        let why = match self.watched.get(wid) {
-            Some(w) if w.card.kind == CardKind::Worker => death.word(),
-            _ => "",
-        };
-        step!("keeper.recover");
-        for key in recover(queue, me, wid, death)? {
-            let text = format!("{key} taken back from {} ({why})", short(wid));
-            tracing::info!("{text}");
-            self.report.push(text);
-        }
-        self.forget(wid, waiter);
-        Ok(())
-    }
-
-    /// Kill before fence: the process itself if it hangs, then everything with its mark. False: some
-    /// of it cannot be ended; its work stays where it is.
-    fn end_processes(&mut self, queue: &Queue, me: &mut Proc, wid: &str) -> Result<bool> {
-        let Some(watched) = self.watched.get(wid) else { return Ok(true) };
-        let card = watched.card.clone();
-        if queue.host.is_alive(card.process()) {
-            step!("keeper.kill");
-            if !queue.host.kill(card.process(), KILL_PATIENCE) {
-                return Ok(self.cannot_end(queue, me, wid, &[card.pid]));
-            }
-        }
-        self.end_marked(queue, me, wid, &card)
-    }
-
-    /// Everything that the process started and that still runs.
-    fn end_marked(&mut self, queue: &Queue, me: &mut Proc, wid: &str, card: &Card) -> Result<bool> {
-        if !card.mark.is_empty() {
-            let spare = [queue.host.me().pid, card.pid];
-            let mark = EnvMark::program(&card.mark);
-            let left = queue.host.kill_marked(&mark, &spare, KILL_PATIENCE);
-            if !left.is_empty() {
-                return Ok(self.cannot_end(queue, me, wid, &left));
-            }
-        }
-        self.unkillable.remove(wid);
-        Ok(true)
-    }
-
-    fn cannot_end(&mut self, queue: &Queue, me: &mut Proc, wid: &str, pids: &[i32]) -> bool {
-        if self.unkillable.insert(wid.to_owned()) {
-            let text = format!(
-                "cannot end the processes {pids:?} of {}: its tasks stay with it until they are gone",
-                short(wid)
-            );
-            tracing::error!("{text}");
-            let event = events::Event { k: "notice".to_owned(), ..events::Event::default() };
-            events::append(queue, me, event.why(&text));
-        }
-        false
-    }
-
-    fn forget(&mut self, wid: &str, waiter: &mut dyn Watch) {
-        if let Some(watched) = self.watched.remove(wid) {
-            waiter.unwatch_death(watched.key);
-        }
-    }
-
-    /// Between two looks at heartbeats: a quarter of the shortest lease.
-    fn lease_look_ms(&self) -> u64 {
-        let leases = self.watched.values().map(|w| w.card.lease_ms).filter(|&ms| ms > 0);
-        (leases.min().unwrap_or(self.rescan_ms) / 4).max(100)
-    }
-
-    fn lease_due(&self, queue: &Queue) -> bool {
-        let since = queue.clock.mono_ms().saturating_sub(self.last_look_ms);
-        self.busy && since >= self.lease_look_ms()
-    }
-}
-
-/// The lease of a claim: the task's own, or the process's.
-fn lease_ms(queue: &Queue, key: &Key, card: &Card) -> u64 {
-    let path = queue.layout.task(&key.task).join("spec.json");
-    let bytes = queue.fs.read(&path, 0, record::RECORD_MAX).unwrap_or_default();
-    let own = record::parse::<record::Spec>(&bytes).ok().and_then(|s| s.lease_s);
-    record::duration(own).map_or(card.lease_ms, crate::run::attempt::as_ms)
 }

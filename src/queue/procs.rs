@@ -286,6 +286,15 @@ pub fn is_without_card(queue: &Queue, wid: &str) -> Result<bool> {
 
 /// What a process's `run/` names: the claims that it holds or is making.
 pub fn claims(queue: &Queue, wid: &str) -> Vec<Key> {
+    intents(queue, wid, false).iter().filter_map(|name| Key::parse(name)).collect()
+}
+
+/// The names in a process's `run/`, sorted: of its claims, or of everything.
+pub fn intents(queue: &Queue, wid: &str, all: bool) -> Vec<String> {
     let names = queue.list(&queue.layout.proc(wid).join("run")).unwrap_or_default();
-    names.iter().filter(|e| !e.name.starts_with('_')).filter_map(|e| Key::parse(&e.name)).collect()
+    let is_claim = |name: &str| !name.starts_with('_') && Key::parse(name).is_some();
+    let wanted = names.into_iter().map(|e| e.name).filter(|name| all || is_claim(name));
+    let mut wanted: Vec<String> = wanted.collect();
+    wanted.sort();
+    wanted
 }

@@ -57,6 +57,13 @@ impl Death {
     }
 }
 
+/// What was said of a process that is over. Only a lease leaves it open whether it still acts.
+pub fn declared(queue: &Queue, wid: &str) -> Option<Death> {
+    let bytes = queue.fs.read(&queue.layout.proc(wid).join("end"), 0, RECORD_MAX).ok()?;
+    let note: Note = record::parse(&bytes).unwrap_or_default();
+    Some(if note.why == Death::Lease.word() { Death::Lease } else { Death::Left })
+}
+
 /// Declares `wid` dead and finishes its intents. Returns the attempts that were taken back. The
 /// caller has observed the death and has ended what is left of its processes.
 pub fn recover(queue: &Queue, me: &mut Proc, wid: &str, death: Death) -> Result<Vec<Key>> {

@@ -29,21 +29,31 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
     let mut todo = vec![id.to_owned()];
     let mut seen = BTreeSet::new();
     let mut served = Vec::new();
+    let mut revived = BTreeSet::new();
     while let Some(id) = todo.pop() {
         if !seen.insert(id.clone()) {
             continue;
         }
         let Some(task) = tasks::look(queue, &id)? else { continue };
         match task.phase {
-            Phase::Pending(n) => {
-                if task.names.reopens.contains(&(n - 1)) {
+            Phase::Pending(_) | Phase::Claimed(_) => {
+                // Also when it runs by now, or has run again: whoever reopened it may have died before
+                // its dependants were looked at.
+                let reopens = &task.names.reopens;
+                let reopened = match rule!("R4.revive") {
+                    true => !reopens.is_empty(),
+                    false => matches!(task.phase, Phase::Pending(n) if reopens.contains(&(n - 1))),
+                };
+                if reopened && revived.insert(id.clone()) {
                     durable::registers(queue, me, &task)?;
                     for waiter in revive(queue, me, &id)? {
                         seen.remove(&waiter);
                         todo.push(waiter);
                     }
                 }
-                if pending(queue, me, task, n)? {
+                if let Phase::Pending(n) = task.phase
+                    && pending(queue, me, task, n)?
+                {
                     seen.remove(&id);
                     todo.push(id);
                 }
@@ -66,7 +76,7 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
                     served.push(id);
                 }
             }
-            Phase::NoSpec | Phase::Corrupt(_) | Phase::Claimed(_) => {}
+            Phase::NoSpec | Phase::Corrupt(_) => {}
         }
     }
     served.iter().try_for_each(|id| drop_served(queue, id))

@@ -15,6 +15,7 @@ type Schedule = fn() -> Result<(), String>;
 const ALL: &[(&str, &str, Schedule)] = &[
     ("a fenced winner helps before it drops its intent (R4)", "R4.loser", fenced_winner),
     ("a zombie's unclaimed intent stays (fault 13, R5)", "R5.lease", zombie_intent),
+    ("who reopened a task dies when it runs already (R4)", "R4.revive", revived_while_it_runs),
     ("what was seen before a death does not count after it (R5)", "R5.order", dies_having_claimed),
     ("declared dead from afar, it is ended at home (R5)", "R5.home", ended_at_home),
     ("a registration that another takes for a leftover", "registered", registers_again),
@@ -99,6 +100,29 @@ fn zombie_intent() -> Result<(), String> {
     }
     ensure(!s.has("tasks/T/1.claim"), "the schedule is not what it was meant to be")?;
     s.go(w1);
+    s.rest().map(drop)
+}
+
+fn revived_while_it_runs() -> Result<(), String> {
+    let mut s = Stage::new();
+    let w1 = s.worker("w1", 0);
+    s.go(w1);
+    s.add("A", "perm", |_| ());
+    s.until(w1, Call::Unlink, "run/A.1");
+    s.go(w1);
+    s.add("B", "ok", |spec| {
+        spec.after.push("A".to_owned());
+        spec.on_dep_dead = OnDepDead::Cancel;
+    });
+    let retry = s.start("retry", 0, programs::decision(Decision::Retry, "A".to_owned()));
+    // B is reopened with A and has no hint yet; A runs again, and both die.
+    s.until(retry, Call::Stat, "blocked/A.2");
+    s.until(w1, Call::Host, "spawn");
+    s.kill(retry);
+    let keeper = s.start("monitor", 0, programs::monitor());
+    s.until(keeper, Call::Rmdir, "procs/cli");
+    s.kill(w1);
+    s.comes_to(keeper, Call::Rmdir, "procs/w1", 50);
     s.rest().map(drop)
 }
 

@@ -3,8 +3,9 @@
 use crate::error::Result;
 use crate::queue::ids::short;
 use crate::queue::ready::Candidate;
-use crate::queue::tasks::Phase;
-use crate::queue::{board, control, events, procs, sweep};
+use crate::queue::recover::{self, Death};
+use crate::queue::tasks::{self, Phase};
+use crate::queue::{Queue, board, control, events, procs, sweep};
 use crate::run::attempt;
 use crate::sys::wake::{Wake, Watch};
 
@@ -113,10 +114,7 @@ impl Worker {
         let queue = &self.site.queue;
         let written = board::size_of_events(queue)?;
         for wid in procs::all(queue)? {
-            let run = queue.layout.proc(&wid).join("run");
-            // An event that could not be written yet is no work.
-            let works = queue.list(&run)?.iter().any(|e| !e.name.starts_with("_tell."));
-            if wid != self.me.wid && works {
+            if wid != self.me.wid && is_at_work(queue, &wid)? {
                 return Ok(None);
             }
         }
@@ -137,4 +135,24 @@ impl Worker {
             swept.running > 0 || delayed || board::size_of_events(&self.site.queue)? != written;
         Ok((!again).then_some(swept.failed))
     }
+}
+
+/// Whether something is to be expected of a process, or has to be finished for it. An event that could
+/// not be written yet is no work. Of one whose lease ran out elsewhere only claims count: what else it
+/// meant to do was done for it, and stays noted for the case that it goes on.
+fn is_at_work(queue: &Queue, wid: &str) -> Result<bool> {
+    let names = queue.list(&queue.layout.proc(wid).join("run"))?;
+    if names.iter().all(|e| e.name.starts_with("_tell.")) {
+        return Ok(false);
+    }
+    if recover::declared(queue, wid) != Some(Death::Lease) {
+        return Ok(true);
+    }
+    for key in procs::claims(queue, wid) {
+        let task = tasks::look(queue, &key.task)?;
+        if task.is_some_and(|t| t.phase == Phase::Claimed(key.n)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -1,0 +1,144 @@
+//! Whether a process is dead: by its process where it can be seen, else by its silence.
+
+use crate::error::Result;
+use crate::queue::Queue;
+use crate::queue::ids::Key;
+use crate::queue::procs;
+use crate::queue::record::{self, Card, CardKind};
+use crate::queue::recover::{self, Death};
+use crate::rule;
+use crate::sys::wake::Watch;
+
+use super::Keeper;
+
+/// The silence after which a command elsewhere counts as dead, milliseconds. Its claims are given back
+/// as after a lease; it may go on afterwards.
+const COMMAND_LEASE_MS: u64 = 600_000;
+
+/// What the keeper knows of a process.
+pub(super) struct Watched {
+    pub(super) key: u64,
+    pub(super) card: Card,
+    pub(super) local: bool,
+    /// The last heartbeat seen, and since when (milliseconds of the monotonic clock).
+    pub(super) beat: (u64, u64),
+    /// What it was at, at the last look: its claims, or all intents of a command.
+    pub(super) held: Vec<String>,
+}
+
+impl Keeper {
+    /// Whether a process is dead; starts to watch it if it is new.
+    pub(super) fn judge(
+        &mut self,
+        queue: &Queue,
+        wid: &str,
+        waiter: &mut dyn Watch,
+    ) -> Result<Option<Death>> {
+        let dir = queue.layout.proc(wid);
+        if !self.watched.contains_key(wid) {
+            let Some(card) = procs::card(queue, wid) else {
+                // The card goes last: this is what is left of one that was being removed. If its
+                // run/ is not empty, a power loss took the card, or somebody did, and fsck names it.
+                if procs::is_without_card(queue, wid)?
+                    && !procs::dissolve(queue, wid)
+                    && procs::is_of_earlier_boot(queue, wid)
+                {
+                    return Ok(Some(Death::Boot));
+                }
+                return Ok(None);
+            };
+            let place = queue.host.place();
+            let same_host = card.host_id == place.host_id;
+            let local = same_host && card.boot == place.boot && card.pidns == place.pidns;
+            let beat = self.heartbeat(queue, wid);
+            // A disk of this machine cannot be another's at the same time. On a shared one a clone may
+            // carry this machine's id: there the heartbeat must be older than this boot.
+            let earlier = same_host && card.boot != place.boot;
+            let older = || beat.0 / 1_000_000 < queue.host.booted_at_ms();
+            if earlier && (!queue.shared || older()) {
+                return Ok(Some(Death::Boot));
+            }
+            self.next_key += 1;
+            let watched = Watched { key: self.next_key, card, local, beat, held: Vec::new() };
+            let gone = local && !waiter.watch_death(watched.key, watched.card.process());
+            self.watched.insert(wid.to_owned(), watched);
+            if gone {
+                return Ok(Some(Death::Gone));
+            }
+        }
+        // What was seen of its claims before its death must not count after it.
+        #[cfg(debug_assertions)]
+        let seen_alive = recover::seen_alive(queue, wid)?;
+        let Some(watched) = self.watched.get(wid) else { return Ok(None) };
+        if watched.local && !queue.host.is_alive(watched.card.process()) {
+            #[cfg(debug_assertions)]
+            for key in seen_alive {
+                queue.discard(&dir.join("run").join(key.to_string()))?;
+            }
+            return Ok(Some(Death::Gone));
+        }
+        match recover::declared(queue, wid) {
+            // Another machine could only wait for its lease. Here it can be ended, and must be,
+            // before its attempt is given to another: it may be stopped, with its job running.
+            Some(Death::Lease) if watched.local && rule!("R5.home") => Ok(Some(Death::Hung)),
+            Some(death) => Ok(Some(death)),
+            None => self.judge_lease(queue, wid),
+        }
+    }
+
+    fn heartbeat(&self, queue: &Queue, wid: &str) -> (u64, u64) {
+        let path = queue.layout.proc(wid).join("hb");
+        let beat = queue.fs.stat(&path).map_or(0, |s| s.mtime_ns);
+        (beat, queue.clock.mono_ms())
+    }
+
+    /// A process that holds claims and has not beaten for its lease.
+    fn judge_lease(&mut self, queue: &Queue, wid: &str) -> Result<Option<Death>> {
+        let (beat, now) = self.heartbeat(queue, wid);
+        let Some(watched) = self.watched.get_mut(wid) else { return Ok(None) };
+        // A command has no lease and does not beat, but what it is at changes all the time. Here its
+        // process tells; a person may have stopped it.
+        let command = watched.card.kind == CardKind::Cli && !watched.local;
+        if watched.card.lease_ms == 0 && !command {
+            return Ok(None);
+        }
+        let held = procs::intents(queue, wid, command);
+        self.busy |= !held.is_empty();
+        // An idle worker does not beat: its clock starts when a claim is first seen here. The intent
+        // is there before the first heartbeat, so a changed claim starts the clock too.
+        if beat != watched.beat.0 || held.is_empty() || held != watched.held {
+            watched.beat = (beat, now);
+            watched.held = held;
+            return Ok(None);
+        }
+        let claims = held.iter().filter_map(|name| Key::parse(name));
+        let lease_ms = match command {
+            true => Some(COMMAND_LEASE_MS),
+            false => claims.map(|key| lease_ms(queue, &key, &watched.card)).max(),
+        };
+        let silent_ms = now.saturating_sub(watched.beat.1);
+        if silent_ms < lease_ms.unwrap_or(watched.card.lease_ms) {
+            return Ok(None);
+        }
+        Ok(Some(if watched.local { Death::Hung } else { Death::Lease }))
+    }
+
+    /// Between two looks at heartbeats: a quarter of the shortest lease.
+    pub(super) fn lease_look_ms(&self) -> u64 {
+        let leases = self.watched.values().map(|w| w.card.lease_ms).filter(|&ms| ms > 0);
+        (leases.min().unwrap_or(self.rescan_ms) / 4).max(100)
+    }
+
+    pub(super) fn lease_due(&self, queue: &Queue) -> bool {
+        let since = queue.clock.mono_ms().saturating_sub(self.last_look_ms);
+        self.busy && since >= self.lease_look_ms()
+    }
+}
+
+/// The lease of a claim: the task's own, or the process's.
+fn lease_ms(queue: &Queue, key: &Key, card: &Card) -> u64 {
+    let path = queue.layout.task(&key.task).join("spec.json");
+    let bytes = queue.fs.read(&path, 0, record::RECORD_MAX).unwrap_or_default();
+    let own = record::parse::<record::Spec>(&bytes).ok().and_then(|s| s.lease_s);
+    record::duration(own).map_or(card.lease_ms, crate::run::attempt::as_ms)
+}
