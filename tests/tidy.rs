@@ -431,7 +431,7 @@ fn every_rule_can_fail() {
     broken(columns, doc, "## 1. ", &"x".repeat(COLUMNS_MAX + 1), "over 140");
     broken(layout_number, layout, "LAYOUT: u32 = 1", "LAYOUT: u32 = 2", "README.md does not");
     broken(layout_number, "CHANGELOG.md", "Layout 1", "Layout 11", "CHANGELOG.md does not");
-    let (direction, keeper) = (import_direction as Rule, "src/program/keeper.rs");
+    let (direction, keeper) = (import_direction as Rule, "src/program/keeper/bury.rs");
     broken(direction, keeper, "use crate::step;", "use crate::cli::look;", "imports cli::look");
     let (graph, fold) = ("src/plan/graph.rs", "src/plan/fold.rs");
     broken(
