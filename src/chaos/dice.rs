@@ -1,6 +1,7 @@
 //! Choices that a seed repeats.
 
-/// A small generator (SplitMix64: Steele, Lea and Flood 2014): what it gives needs to be spread, not secret.
+/// A small generator (SplitMix64; Steele, Lea and Flood 2014): what it gives needs to be spread, not
+/// secret.
 #[derive(Debug, Clone)]
 pub struct Dice(u64);
 

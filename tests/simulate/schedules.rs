@@ -14,6 +14,7 @@ type Schedule = fn() -> Result<(), String>;
 /// Name, the rule that it needs, and the schedule.
 const ALL: &[(&str, &str, Schedule)] = &[
     ("a fenced winner helps before it drops its intent (R4)", "R4.loser", fenced_winner),
+    ("a worker that was fenced helps before it drops its intent (R4)", "R4.fenced", fenced_worker),
     ("a zombie's unclaimed intent stays (fault 13, R5)", "R5.lease", zombie_intent),
     ("who reopened a task dies when it runs already (R4)", "R4.revive", revived_while_it_runs),
     ("what was seen before a death does not count after it (R5)", "R5.order", dies_having_claimed),
@@ -84,6 +85,21 @@ fn fenced_winner() -> Result<(), String> {
     s.until(w2, Call::Unlink, "_end.T.1");
     s.kill(w2);
     // It has claimed, and finds that the attempt has ended.
+    s.go(w1);
+    s.rest().map(drop)
+}
+
+fn fenced_worker() -> Result<(), String> {
+    let mut s = Stage::new();
+    s.add("T", "ok", |_| ());
+    let (w1, w2) = (s.worker("w1", 0), s.worker("w2", 1));
+    s.until(w1, Call::Host, "spawn");
+    expires(&mut s, w2, "T/1.end");
+    s.until(w2, Call::Unlink, "_end.T.1");
+    s.kill(w2);
+    // Its job runs to its end, and is too late.
+    s.go(w1);
+    s.jobs();
     s.go(w1);
     s.rest().map(drop)
 }

@@ -188,6 +188,8 @@ impl Sandbox {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env_clear().envs(self.env.iter().cloned()).current_dir(&self.root);
+        // Where the programs' coverage goes, when that is measured.
+        command.envs(std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE"));
         command.stdin(Stdio::null());
         command
     }
@@ -253,9 +255,12 @@ impl Sandbox {
         self.coord(&["work", "--until-empty"])
     }
 
-    /// The state of a task.
+    /// The state of a task; empty as long as there is no such task.
     pub fn state(&self, id: &str) -> String {
         let shown = self.coord(&["show", id, "--json"]);
+        if shown.code == 4 {
+            return String::new();
+        }
         shown.ok().json("coord.task/1")["state"].as_str().unwrap_or_default().to_owned()
     }
 

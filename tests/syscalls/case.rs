@@ -73,6 +73,8 @@ impl Case {
         let mut command = Command::new(program);
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", programs().display());
         command.env_clear().current_dir(&self.root).stdin(Stdio::null());
+        // Where the programs' coverage goes, when that is measured.
+        command.envs(std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE"));
         command.env("PATH", path).env("HOME", self.dir()).env("LANG", "C.UTF-8");
         command.env("USER", "tester").env(MARK, self.dir());
         command
