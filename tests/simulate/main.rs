@@ -12,6 +12,7 @@ mod choices;
 #[expect(dead_code, reason = "its parts serve tests/powerloss")]
 mod disk;
 mod exhaustive;
+mod faults;
 mod host;
 mod machines;
 mod memory;

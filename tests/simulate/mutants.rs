@@ -13,7 +13,6 @@ use crate::scenario;
 const RULES: &[(&str, &str, u64)] = &[
     ("R1", "a register is published by link, never by a rename that replaces", 1),
     ("R2.readback", "after a link, what the register holds decides, not the answer", 140),
-    ("R2.own", "an old claim of one's own is no win", 474),
     ("R3", "an intent is removed by its whole name, never `run/*`", 49),
     ("R4.owner", "the owner drops its intent after the follow-ups exist", 2),
     ("R4.recoverer", "who finds an attempt ended helps before it drops the intent", 148),

@@ -260,7 +260,7 @@ fn blank() -> Job {
 }
 
 /// An entry in ready/ that nothing supports (I8).
-fn stale_hint(runner: &mut Runner, id: &str) {
+pub fn stale_hint(runner: &mut Runner, id: &str) {
     let mut world = runner.world();
     world.count("stale hint");
     let n = 1 + world.choices.below(3);

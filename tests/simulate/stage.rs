@@ -12,7 +12,7 @@ use crate::platform::{Call, Op};
 use crate::programs;
 use crate::runner::{Body, Runner};
 use crate::scenario;
-use crate::world::{ROOT, World};
+use crate::world::{Fate, ROOT, World};
 
 /// A step before which a process stands still.
 pub struct Halt {
@@ -97,7 +97,18 @@ impl Stage {
     /// Its next call of that kind is answered with an I/O error.
     pub fn refuse(&mut self, who: usize, call: Call, suffix: &str) {
         let step = Halt { who, call, suffix: suffix.to_owned() };
-        self.0.world().refusal = Some((step, nix::libc::EIO));
+        self.0.world().fated = Some((step, Fate::Fail(nix::libc::EIO)));
+    }
+
+    /// Its next listing of a directory shows what was there when these were all the names.
+    pub fn misleads(&mut self, who: usize, path: &str, names: &[&str]) {
+        let mut world = self.0.world();
+        let found = world.fs.disk().find(&Path::new(ROOT).join(path));
+        let versions = world.before.entry(found.expect("a directory")).or_default();
+        versions.retain(|version| version.keys().eq(names));
+        assert!(!versions.is_empty(), "it was never like that, or too long ago");
+        let step = Halt { who, call: Call::List, suffix: path.to_owned() };
+        world.fated = Some((step, Fate::Stale));
     }
 
     /// It goes on until it waits, ends, or comes to the halt.

@@ -71,8 +71,8 @@ pub struct World {
     pub hot: bool,
     /// Where a schedule that was written by hand wants a process to stand still.
     pub halt: Option<crate::stage::Halt>,
-    /// A step that is answered with this error instead.
-    pub refusal: Option<(crate::stage::Halt, i32)>,
+    /// A step to which this happens.
+    pub fated: Option<(crate::stage::Halt, Fate)>,
     /// The same by the number of steps that a process has taken.
     pub halt_at: Option<(usize, u32)>,
     bits: Dice,
@@ -121,7 +121,7 @@ impl World {
             before: BTreeMap::new(),
             hot: false,
             halt: None,
-            refusal: None,
+            fated: None,
             halt_at: None,
             bits: Dice::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0xb175),
             pids: 100,
@@ -201,8 +201,8 @@ impl World {
             self.halt = None;
             return Fate::Yield;
         }
-        if let Some((_, code)) = self.refusal.take_if(|(step, _)| step.is(me, what)) {
-            return Fate::Fail(code);
+        if let Some((_, fate)) = self.fated.take_if(|(step, _)| step.is(me, what)) {
+            return fate;
         }
         if self.quiet {
             return Fate::Go;
