@@ -24,7 +24,7 @@ use std::time::Instant;
 use table::{Expect, Row};
 
 /// Mebibytes of one checker. Two run at once at most, so that the long sizes stay below 8 GiB.
-const MEMORY_MB: usize = 3900;
+const MEMORY_MB: usize = 7800;
 const CHECKERS_MAX: usize = 2;
 
 /// How large the runs are.
