@@ -23,7 +23,7 @@ use std::time::Instant;
 
 use table::{Expect, Row};
 
-/// Mebibytes of one checker. Two run at once at most, so that the long sizes stay below 8 GiB.
+/// Mebibytes that one checker may have; two run at once. Only the largest of the long sizes comes near.
 const MEMORY_MB: usize = 7800;
 const CHECKERS_MAX: usize = 2;
 
