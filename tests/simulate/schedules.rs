@@ -200,7 +200,8 @@ fn registers_again() -> Result<(), String> {
     s.rest().map(drop)
 }
 
-fn waiter_looks_again() -> Result<(), String> {
+/// A worker that can run A, and a command that is about to register B with it.
+fn registering() -> (Stage, usize, usize) {
     let mut s = Stage::new();
     // It has swept before: nothing but the two of them can find B.
     let w1 = s.worker("w1", 0);
@@ -209,6 +210,11 @@ fn waiter_looks_again() -> Result<(), String> {
     let later = spec("ok", |spec| spec.after.push("A".to_owned()));
     let add = s.start("add", 0, programs::add(vec![(Some("B".to_owned()), later)]));
     s.until(add, Call::Link, "waiters/A/B");
+    (s, w1, add)
+}
+
+fn waiter_looks_again() -> Result<(), String> {
+    let (mut s, w1, add) = registering();
     s.until(w1, Call::Unlink, "run/A.1.end");
     s.go(w1);
     s.go(add);
@@ -216,14 +222,7 @@ fn waiter_looks_again() -> Result<(), String> {
 }
 
 fn waiter_stays() -> Result<(), String> {
-    let mut s = Stage::new();
-    // It has swept before: nothing but the two of them can find B.
-    let w1 = s.worker("w1", 0);
-    s.go(w1);
-    s.add("A", "ok", |_| ());
-    let later = spec("ok", |spec| spec.after.push("A".to_owned()));
-    let add = s.start("add", 0, programs::add(vec![(Some("B".to_owned()), later)]));
-    s.until(add, Call::Link, "waiters/A/B");
+    let (mut s, w1, add) = registering();
     // It has looked again, and B waits.
     s.until(add, Call::Append, "events/");
     s.until(w1, Call::List, "waiters/A");
