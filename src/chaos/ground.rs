@@ -21,8 +21,9 @@ use serde_json::Value;
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::sys::alive::{self, EnvMark};
-use crate::sys::child::{self, Output};
+use crate::sys::child;
 use crate::sys::fs::{Fs, RealFs, mkdir_all, remove_tree};
+use crate::sys::tool::{self, Output, Tool};
 
 use super::pile;
 
@@ -91,18 +92,23 @@ impl Ground {
     }
 
     /// Runs `coord`; the code and what it printed.
-    pub fn coord(&self, args: &[&str]) -> Result<(i32, Output)> {
-        child::run_with(&self.coord, args, &self.dir, &self.env).cannot("run coord", &self.coord)
+    pub fn coord(&self, args: &[&str]) -> Result<Output> {
+        let mut coord = Tool::new(&self.coord, &self.dir).args(args).own_group();
+        for (name, value) in &self.env {
+            coord = coord.env(name, value);
+        }
+        coord.run(&tool::nothing).cannot("run coord", &self.coord)
     }
 
     /// Runs `coord`, which must succeed; what it printed.
     pub fn must(&self, args: &[&str]) -> Result<String> {
-        let (code, output) = self.coord(args)?;
-        if output.ok {
-            return Ok(output.stdout);
+        let output = self.coord(args)?;
+        if output.ok() {
+            return Ok(output.text());
         }
+        let code = output.code;
         let words = args.iter().take(4).copied().collect::<Vec<_>>().join(" ");
-        let said = format!("{}{}", output.stdout, output.stderr);
+        let said = format!("{}{}", output.text(), output.stderr);
         let said: String = said.chars().take(2000).collect();
         let what = format!("`coord {words}` exited with {code}: {}", said.trim());
         Err(Error::new(Exit::Internal, what).at(&self.dir))

@@ -176,9 +176,9 @@ pub fn run(
     // Lines are lost on a full disk; then only the registers can be compared.
     let full = nemesis.count("fill") > 0;
     let fsck = if full { vec!["fsck"] } else { vec!["fsck", "--strict"] };
-    let (code, said) = ground.coord(&fsck)?;
-    if code != 0 && finished {
-        outcome.fsck = format!("{}{}", said.stdout, said.stderr);
+    let said = ground.coord(&fsck)?;
+    if !said.ok() && finished {
+        outcome.fsck = format!("{}{}", said.text(), said.stderr);
     }
     let answers: Answers = ground.json(&["ls", "--json"])?;
     let witness = witness::read(&ground.dir)?;
@@ -208,8 +208,8 @@ fn finish(
     let mut asked = 0;
     loop {
         nemesis.rest(ground)?;
-        let (code, _) = ground.coord(&["wait", "--quiet", "--timeout", "2s"])?;
-        if code != 124 {
+        let waited = ground.coord(&["wait", "--quiet", "--timeout", "2s"])?;
+        if waited.code != 124 {
             return Ok(true);
         }
         if Instant::now() >= deadline {
@@ -230,9 +230,9 @@ fn finish(
 
 /// Asks the programs to leave, and ends those that do not.
 fn stop(ground: &Ground) -> Result<()> {
-    let (code, said) = ground.coord(&["stop", "--now", "--timeout", "60s"])?;
+    let said = ground.coord(&["stop", "--now", "--timeout", "60s"])?;
     let left = ground.end_all();
-    if code != 0 || !left.is_empty() {
+    if !said.ok() || !left.is_empty() {
         let what = format!("the programs did not stop ({}); left: {left:?}", said.stderr.trim());
         return Err(Error::new(Exit::Internal, what).at(&ground.dir));
     }

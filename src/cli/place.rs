@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::git::Git;
 use crate::queue::Queue;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
 use crate::run::site::Site;
-use crate::sys::child;
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::host::Platform;
+use crate::sys::tool;
 
 use super::args::Cli;
 
@@ -47,8 +48,8 @@ fn is_queue(path: &Path) -> bool {
 
 fn main_worktree(here: &Path) -> Option<PathBuf> {
     let args = ["rev-parse", "--path-format=absolute", "--git-common-dir"];
-    let output = child::run("git", &args, here).ok().filter(|o| o.ok)?;
-    PathBuf::from(output.stdout.trim_end_matches('\n')).parent().map(Path::to_owned)
+    let common = Git::new(here, &tool::nothing).ask(&args).ok()??;
+    PathBuf::from(common).parent().map(Path::to_owned)
 }
 
 /// Opens the queue for looking.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use crate::config::{Config, Isolation};
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::git::Git;
 use crate::queue::Queue;
-use crate::sys::child;
 use crate::sys::fs::{Fs, RealFs, is_absent};
 use crate::sys::host::Platform;
+use crate::sys::tool;
 
 /// A queue with everything around it.
 #[derive(Clone)]
@@ -65,7 +66,8 @@ pub fn read_config(root: &Path) -> Result<Config> {
 
 /// Top of the work tree that holds `root`, if it is one with at least one commit.
 pub fn git_top(root: &Path) -> Option<PathBuf> {
-    let top = child::run("git", &["rev-parse", "--show-toplevel"], root).ok().filter(|o| o.ok)?;
-    let head = child::run("git", &["rev-parse", "--verify", "--quiet", "HEAD"], root).ok()?;
-    head.ok.then(|| PathBuf::from(top.stdout.trim_end_matches('\n')))
+    let git = Git::new(root, &tool::nothing);
+    let top = git.ask(&["rev-parse", "--show-toplevel"]).ok()??;
+    git.commit("HEAD").ok()??;
+    Some(PathBuf::from(top))
 }

@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::CommitBy;
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::git::Git;
 use crate::queue::claim::Lease;
 use crate::queue::ids::{Key, random_part};
 use crate::queue::record::Outcome;
-use crate::sys::child;
 use crate::sys::fs::{Fs, RealFs, mkdir_all};
+use crate::sys::tool::{self, Output};
 use crate::sys::wake::nap;
 
 use super::site::Site;
@@ -53,20 +54,9 @@ pub fn prepare(site: &Site, key: &Key, beat: &dyn Fn()) -> Result<Workplace> {
         let path = dir.to_string_lossy().into_owned();
         // No shared configuration is written (--no-track), and no collection of garbage is started
         // in the middle.
-        let args = [
-            "-c",
-            "gc.auto=0",
-            "worktree",
-            "add",
-            "--quiet",
-            "--no-track",
-            "-b",
-            &branch,
-            &path,
-            &base,
-        ];
-        let output = child::run_while("git", &args, repo, beat).cannot("run git", repo)?;
-        if output.ok {
+        let args = ["worktree", "add", "--quiet", "--no-track", "-b", &branch, &path, &base];
+        let output = Git::new(repo, beat).run(&args)?;
+        if output.ok() {
             return Ok(Workplace { dir: inside(site, repo, &dir), branch, base });
         }
         failure = output.stderr.trim().to_owned();
@@ -111,18 +101,11 @@ pub fn home(site: &Site, repo: &Path) -> PathBuf {
 
 fn base_commit(site: &Site, repo: &Path) -> Result<String> {
     let base = if site.config.git.base.is_empty() { "HEAD" } else { &site.config.git.base };
-    let wanted = format!("{base}^{{commit}}");
-    let args = ["rev-parse", "--verify", "--quiet", &wanted];
-    let output = child::run("git", &args, repo).cannot("run git", repo)?;
-    if !output.ok {
-        return Err(Error::new(
-            Exit::Environment,
-            format!("there is no commit {base} to start from"),
-        )
-        .at(repo)
-        .hint("make a first commit, or set [git] base in coord.toml"));
-    }
-    Ok(output.stdout.trim().to_owned())
+    Git::new(repo, &tool::nothing).commit(base)?.ok_or_else(|| {
+        Error::new(Exit::Environment, format!("there is no commit {base} to start from"))
+            .at(repo)
+            .hint("make a first commit, or set [git] base in coord.toml")
+    })
 }
 
 /// What the attempt left in its worktree: commits what is not committed where coord.toml asks for
@@ -140,8 +123,7 @@ pub fn conclude(
     let (Some(repo), false) = (&site.repo, place.branch.is_empty()) else {
         return Outcome::default();
     };
-    let git =
-        |args: &[&str], dir: &Path| child::run_while("git", args, dir, beat).ok().filter(|o| o.ok);
+    let git = |args: &[&str], dir: &Path| Git::new(dir, beat).run(args).ok().filter(Output::ok);
     let status = ["status", "--porcelain"];
     let dirty = |dir: &Path| git(&status, dir).is_none_or(|o| !o.stdout.is_empty());
     if done && site.config.git.commit == CommitBy::Worker && dirty(&place.dir) {
@@ -154,7 +136,7 @@ pub fn conclude(
         }
     }
     if let Some(head) = git(&["rev-parse", "HEAD"], &place.dir) {
-        outcome.commit = head.stdout.trim().to_owned();
+        outcome.commit = head.text().trim().to_owned();
     }
     let path = place.dir.to_string_lossy().into_owned();
     let removed = !dirty(&place.dir) && git(&["worktree", "remove", &path], repo).is_some();

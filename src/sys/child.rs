@@ -206,59 +206,6 @@ fn wait_for_a_child(patience: Duration) {
     }
 }
 
-/// A helper program run to its end, such as git: its output is collected.
-#[derive(Debug)]
-pub struct Output {
-    /// Whether it exited with 0.
-    pub ok: bool,
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
-}
-
-/// Runs a helper program to its end and collects what it prints.
-pub fn run(program: &str, args: &[&str], cwd: &Path) -> io::Result<Output> {
-    run_while(program, args, cwd, &|| ())
-}
-
-/// Between two calls of `meanwhile`.
-const WHILE_EVERY: Duration = Duration::from_millis(500);
-
-/// The same for what may take long: `meanwhile` is called every half second until it has ended, so
-/// that a worker can go on beating.
-#[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
-pub fn run_while(
-    program: &str,
-    args: &[&str],
-    cwd: &Path,
-    meanwhile: &dyn Fn(),
-) -> io::Result<Output> {
-    let mut command = std::process::Command::new(program);
-    command.args(args).current_dir(cwd).stdin(std::process::Stdio::null());
-    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"] {
-        command.env_remove(name);
-    }
-    command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0");
-    let (done, ended) = std::sync::mpsc::channel();
-    std::thread::Builder::new().name("helper".into()).spawn(move || {
-        // Nobody waits any more if the caller is gone.
-        let _ = done.send(command.output());
-    })?;
-    let output = loop {
-        match ended.recv_timeout(WHILE_EVERY) {
-            Ok(output) => break output?,
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => meanwhile(),
-            Err(e) => return Err(io::Error::other(e)),
-        }
-    };
-    Ok(Output {
-        ok: output.status.success(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
-}
-
 /// Starts a program with further variables, its output into `log`, in a process group of its own: a
 /// Ctrl-C at the terminal is for the caller alone. The caller waits for it.
 #[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
@@ -274,26 +221,6 @@ pub fn start_with(
     command.args(args).current_dir(cwd).envs(env.iter().cloned()).process_group(0);
     command.stdin(std::process::Stdio::null());
     command.stdout(log.try_clone()?).stderr(log.try_clone()?).spawn()
-}
-
-/// The same, run to its end, and what it printed. The exit code is 128 and the signal if it was
-/// killed.
-#[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
-pub fn run_with(
-    program: &Path,
-    args: &[&str],
-    cwd: &Path,
-    env: &[(String, String)],
-) -> io::Result<(i32, Output)> {
-    use std::os::unix::process::{CommandExt, ExitStatusExt};
-    let mut command = std::process::Command::new(program);
-    command.args(args).current_dir(cwd).envs(env.iter().cloned()).process_group(0);
-    let output = command.stdin(std::process::Stdio::null()).output()?;
-    let status = output.status;
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
-    Ok((code, Output { ok: status.success(), stdout, stderr }))
 }
 
 /// Starts one of our own programs in a session of its own, detached from this terminal.

@@ -11,4 +11,5 @@ pub mod host;
 pub mod machine;
 pub mod rule;
 pub mod step;
+pub mod tool;
 pub mod wake;

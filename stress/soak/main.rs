@@ -137,12 +137,12 @@ impl Soak {
     /// moment; what is still there seconds later is a fault.
     fn fsck(&mut self, faults: &mut Vec<String>) -> u32 {
         for look in 1..=4 {
-            let (code, output) = self.ground.coord(&["fsck", "--strict"]).unwrap();
-            if code == 0 {
+            let output = self.ground.coord(&["fsck", "--strict"]).unwrap();
+            if output.ok() {
                 return look;
             }
             if look == 4 {
-                faults.push(format!("fsck --strict: {}", output.stdout.trim()));
+                faults.push(format!("fsck --strict: {}", output.text().trim()));
             }
             self.wait(Instant::now() + Duration::from_secs(1));
         }

@@ -1,10 +1,11 @@
 //! Disk, git, the other programs, coord.toml and its agents.
 
 use crate::config::{Config, Isolation};
+use crate::git::Git;
 use crate::program::start::sibling;
 use crate::run::site::{git_top, read_config};
 use crate::sys::fs::{Fs, RealFs};
-use crate::sys::{child, machine};
+use crate::sys::{child, machine, tool};
 
 use super::{Check, Place};
 
@@ -59,8 +60,8 @@ fn git(place: &Place, config: &Config) -> Check {
     if config.worktree.isolation == Isolation::None {
         return Check::fine("git", "not used: [worktree] isolation = \"none\"");
     }
-    let version = match child::run("git", &["--version"], &place.root) {
-        Ok(output) if output.ok => output.stdout.trim().to_owned(),
+    let version = match Git::new(&place.root, &tool::nothing).run(&["--version"]) {
+        Ok(output) if output.ok() => output.text().trim().to_owned(),
         _ => {
             let hint = "install git, or [worktree] isolation = \"none\"";
             return Check::warn("git", "not installed: tasks run in the project's directory", hint);

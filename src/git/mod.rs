@@ -1,0 +1,161 @@
+//! The git program, and what is done with it. Never a library: users have this git, its hooks,
+//! filters and configuration, and whatever it refuses is refused for a reason.
+//!
+//! Rules for every call:
+//! - machine-readable forms only (`--porcelain`, `-z`), in the C locale, with no prompt and no editor;
+//! - never the repository's configuration: what a call needs is given with `-c` or in its environment;
+//! - no collection of garbage in the middle of a command (`gc.auto=0`, `maintenance.auto=false`);
+//! - nothing is forced, and nothing is overwritten but with the value that it is expected to have.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Exit, Result};
+use crate::sys::tool::{Output, Tool};
+
+/// Variables of the caller that would lead git to another repository than the one that is meant.
+pub const MISLEADING: [&str; 8] = [
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+];
+
+/// git, in one directory.
+#[derive(Clone)]
+pub struct Git<'a> {
+    dir: PathBuf,
+    env: Vec<(String, OsString)>,
+    config: Vec<String>,
+    meanwhile: &'a dyn Fn(),
+}
+
+impl<'a> Git<'a> {
+    /// git in `dir`. `meanwhile` is called while a command takes its time: a large repository must
+    /// not cost a lease.
+    pub fn new(dir: &Path, meanwhile: &'a dyn Fn()) -> Git<'a> {
+        Git { dir: dir.to_owned(), env: Vec::new(), config: Vec::new(), meanwhile }
+    }
+
+    /// The directory that it runs in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The same git in another directory.
+    #[must_use]
+    pub fn at(&self, dir: &Path) -> Git<'a> {
+        Git { dir: dir.to_owned(), ..self.clone() }
+    }
+
+    /// With a further variable in its environment.
+    #[must_use]
+    pub fn env(&self, name: &str, value: impl Into<OsString>) -> Git<'a> {
+        let mut git = self.clone();
+        git.env.push((name.to_owned(), value.into()));
+        git
+    }
+
+    /// With a setting for its commands alone, `name=value`.
+    #[must_use]
+    pub fn with(&self, setting: &str) -> Git<'a> {
+        let mut git = self.clone();
+        git.config.push(setting.to_owned());
+        git
+    }
+
+    /// Commits as this person.
+    #[must_use]
+    pub fn identity(&self, name: &str, email: &str) -> Git<'a> {
+        self.env("GIT_AUTHOR_NAME", name)
+            .env("GIT_AUTHOR_EMAIL", email)
+            .env("GIT_COMMITTER_NAME", name)
+            .env("GIT_COMMITTER_EMAIL", email)
+    }
+
+    /// Runs a command; that it failed is in the output.
+    ///
+    /// # Errors
+    /// git cannot be started.
+    pub fn run(&self, args: &[&str]) -> Result<Output> {
+        self.feed(args, Vec::new())
+    }
+
+    /// The same, with something on its standard input.
+    pub fn feed(&self, args: &[&str], input: Vec<u8>) -> Result<Output> {
+        let mut tool = Tool::new(Path::new("git"), &self.dir)
+            .without(&MISLEADING)
+            .env("LC_ALL", "C")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_EDITOR", "true")
+            .env("GIT_OPTIONAL_LOCKS", "0");
+        for (name, value) in &self.env {
+            tool = tool.env(name, value.clone());
+        }
+        let quiet = ["gc.auto=0", "maintenance.auto=false", "advice.detachedHead=false"];
+        let config = quiet.into_iter().chain(self.config.iter().map(String::as_str));
+        tool = tool.args(config.flat_map(|setting| ["-c", setting]));
+        tool.args(args).input(input).run(self.meanwhile).map_err(|cause| Error {
+            exit: Exit::Environment,
+            message: "cannot run git".to_owned(),
+            cause: Some(cause),
+            at: Some(self.dir.clone()),
+            hint: Some("install git, or [worktree] isolation = \"none\" in coord.toml".to_owned()),
+        })
+    }
+
+    /// Runs a command that has to succeed; what it printed. `what` completes "cannot …".
+    pub fn must(&self, what: &str, args: &[&str]) -> Result<Output> {
+        let output = self.run(args)?;
+        if output.ok() { Ok(output) } else { Err(self.failed(what, &output)) }
+    }
+
+    /// The first line that a command prints; `None` if it fails, which is an answer here.
+    pub fn ask(&self, args: &[&str]) -> Result<Option<String>> {
+        let output = self.run(args)?;
+        Ok(output.ok().then(|| output.text().lines().next().unwrap_or_default().to_owned()))
+    }
+
+    /// The object that a revision names; `None` if there is none.
+    pub fn resolve(&self, revision: &str) -> Result<Option<String>> {
+        // What begins with a dash would be taken for an option.
+        if revision.is_empty() || revision.starts_with('-') {
+            return Ok(None);
+        }
+        self.ask(&["rev-parse", "--verify", "--quiet", "--end-of-options", revision])
+    }
+
+    /// The commit that a revision names.
+    pub fn commit(&self, revision: &str) -> Result<Option<String>> {
+        self.resolve(&format!("{revision}^{{commit}}"))
+    }
+
+    /// Whether `ancestor` can be reached from `commit`.
+    pub fn is_ancestor(&self, ancestor: &str, commit: &str) -> Result<bool> {
+        let output = self.run(&["merge-base", "--is-ancestor", ancestor, commit])?;
+        match output.code {
+            0 => Ok(true),
+            1 => Ok(false),
+            _ => Err(self.failed("compare two commits", &output)),
+        }
+    }
+
+    /// The names in an output of `-z`, also those that are not UTF-8.
+    pub fn names(output: &Output) -> Vec<String> {
+        let parts = output.stdout.split(|&b| b == 0).filter(|part| !part.is_empty());
+        parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect()
+    }
+
+    /// An error that says what git said.
+    pub fn failed(&self, what: &str, output: &Output) -> Error {
+        let said = output.stderr.trim();
+        let said = said.strip_prefix("fatal: ").or(said.strip_prefix("error: ")).unwrap_or(said);
+        let said: String = said.chars().take(1000).collect();
+        let said = if said.is_empty() { format!("exit {}", output.code) } else { said };
+        Error::new(Exit::Environment, format!("cannot {what}: git says: {said}")).at(&self.dir)
+    }
+}
