@@ -133,6 +133,9 @@ pub struct Add {
     /// Label that a worker must offer to run it (repeatable)
     #[arg(long, value_name = "LABEL")]
     pub needs: Vec<String>,
+    /// Path that no other running task may change: a file, or a directory with all below (repeatable)
+    #[arg(long, value_name = "PATH")]
+    pub scope: Vec<String>,
     /// Text for the agent; @FILE reads a file, - standard input
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,

@@ -11,6 +11,7 @@ pub mod look;
 pub mod output;
 pub mod place;
 pub mod put;
+pub mod scope;
 pub mod serve;
 pub mod why;
 

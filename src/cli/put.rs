@@ -158,6 +158,8 @@ fn spec_of(queue: &Queue, config: &config::Config, args: &Add) -> Result<Spec> {
     spec.role = args.role.clone().unwrap_or_default();
     spec.labels.clone_from(&args.label);
     spec.needs.clone_from(&args.needs);
+    let root = queue.layout.root().parent().unwrap_or(queue.layout.root());
+    spec.scope = super::scope::resolve(root, &args.scope)?;
     spec.manual = args.manual;
     spec.hold = args.hold;
     spec.argv.clone_from(&args.argv);
@@ -322,6 +324,10 @@ fn warn_of_slips(name: &str, wanted: &Wanted) {
         "not_before",
         "labels",
         "needs",
+        "scope",
+        "merge",
+        "merge_after",
+        "adds_deps",
         "wave",
         "argv",
         "sh",

@@ -3,11 +3,13 @@
 use serde_json::json;
 
 use crate::error::Result;
+use crate::plan::scope::overlap;
 use crate::plan::units::human_duration;
 use crate::program::fleet;
 use crate::queue::evaluate::{Because, Blocker, Readiness, readiness};
 use crate::queue::ids::{Key, short};
-use crate::queue::record::CardKind;
+use crate::queue::record::{CardKind, Spec};
+use crate::queue::scopes::{self, Entry};
 use crate::queue::tasks::{self, Phase, Task};
 use crate::queue::{Queue, control, state};
 use crate::run::attempt;
@@ -148,12 +150,12 @@ fn pending(site: &Site, task: &Task, n: u32) -> Result<Answered> {
             reasons: vec![("cancel".to_owned(), why)],
             next: "the next process that looks ends it".to_owned(),
         },
-        Readiness::Ready => ready(site, task, n),
+        Readiness::Ready => ready(site, task, n)?,
     })
 }
 
 /// A ready task: who could take it, and why nobody does.
-fn ready(site: &Site, task: &Task, n: u32) -> Answered {
+fn ready(site: &Site, task: &Task, n: u32) -> Result<Answered> {
     let queue = &site.queue;
     let mut reasons = Vec::new();
     let mut next = "the next free worker takes it".to_owned();
@@ -191,6 +193,27 @@ fn ready(site: &Site, task: &Task, n: u32) -> Answered {
         }
     }
     let key = Key::new(&task.id, n);
+    let others = scopes::in_the_way(queue, &key, &spec)?;
+    for other in &others {
+        reasons.push(("scope".to_owned(), held_by(queue, other, &spec)?));
+    }
+    if let Some(other) = others.first() {
+        next = format!("the next free worker takes it when {} is through", other.task);
+    }
     reasons.push(("attempt".to_owned(), format!("{key}, priority {}", spec.priority)));
-    Answered { reasons, next }
+    Ok(Answered { reasons, next })
+}
+
+/// In whose hands a part of a scope is.
+fn held_by(queue: &Queue, other: &Entry, spec: &Spec) -> Result<String> {
+    let common = |theirs: &&String| spec.scope.iter().any(|ours| overlap(ours, theirs));
+    let paths: Vec<&str> = other.scope.iter().filter(common).map(String::as_str).collect();
+    let merging =
+        tasks::look(queue, &other.task)?.is_some_and(|task| matches!(task.phase, Phase::Stage(..)));
+    let how = match (other.wanting, merging) {
+        (true, _) => format!("is wanted by {}, which has waited longer", other.task),
+        (_, true) => format!("is held by {} until it is merged", other.task),
+        _ => format!("is held by {}, which runs on {}", other.task, short(&other.wid)),
+    };
+    Ok(format!("{} {how}", paths.join(", ")))
 }

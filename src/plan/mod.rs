@@ -6,6 +6,7 @@ pub mod graph;
 pub mod jsonl;
 pub mod markdown;
 pub mod retry;
+pub mod scope;
 pub mod selector;
 pub mod suggest;
 pub mod units;

@@ -38,6 +38,9 @@ pub fn validate(id: Option<&str>, spec: &Spec) -> Result<(), String> {
     for entry in &spec.after {
         check_after(id, entry)?;
     }
+    for scope in &spec.scope {
+        super::scope::normal(scope)?;
+    }
     check_work(spec)?;
     check_environment(spec)?;
     check_times(spec)?;

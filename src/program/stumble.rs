@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::queue::Queue;
 use crate::queue::procs::Proc;
-use crate::queue::recover;
+use crate::queue::{recover, scopes};
 
 /// How long a listing of a shared file system may be older than a change, milliseconds: `acdirmax` of
 /// nfs(5). Also one of this machine's own changes, if its reply was lost.
@@ -27,6 +27,7 @@ impl Stumble {
     pub fn mend(&mut self, queue: &Queue, me: &mut Proc) -> Result<()> {
         let Some(until_ms) = self.until_ms else { return Ok(()) };
         let now_ms = queue.clock.mono_ms();
+        scopes::give_back(queue, me)?;
         recover::own_intents(queue, me)?;
         if now_ms >= until_ms {
             self.until_ms = None;

@@ -107,6 +107,10 @@ pub struct Worker {
     hand_back: bool,
     /// Something may have become ready since the last look.
     rung: bool,
+    /// A task was passed over because of its scope; the bell of scopes/ is watched since.
+    hears_scopes: bool,
+    /// That bell may have rung before it was watched.
+    look_again: bool,
     /// Something watched was removed: everything must be watched anew.
     rewatch: bool,
     stumble: Stumble,
@@ -142,6 +146,8 @@ impl Worker {
             leaving: false,
             hand_back: false,
             rung: false,
+            hears_scopes: false,
+            look_again: false,
             rewatch: false,
             stumble: Stumble::default(),
             looked_twice: false,
@@ -175,6 +181,9 @@ impl Worker {
         }
         if self.options.until_empty {
             bells.push(layout.events_bell());
+        }
+        if self.hears_scopes {
+            bells.push(layout.scopes_bell());
         }
         for bell in bells {
             waiter.watch(&bell);
@@ -256,7 +265,8 @@ impl Worker {
         self.rewatch |= wakes.contains(&Wake::Rescan);
         if self.rewatch {
             let layout = &self.site.queue.layout;
-            let mut stale = vec![layout.ready_bell(), self.me.dir().join("bell"), layout.control()];
+            let mut stale = vec![layout.ready_bell(), layout.scopes_bell(), layout.control()];
+            stale.push(self.me.dir().join("bell"));
             stale.extend(self.options.roles.iter().map(|role| layout.role_bell(role)));
             stale.iter().for_each(|bell| waiter.unwatch(bell));
             sweep::restore(&self.site.queue, &mut self.me)?;

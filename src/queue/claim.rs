@@ -2,6 +2,7 @@
 //!
 //! Steps (the states that a crash leaves are in queue-layout.md, "Claim"):
 //! 1. look at the task: attempt n must be pending and ready; the hint that led here proves nothing;
+//!    if it has a scope, take that first (scopes.rs);
 //! 2. link the card to `procs/W/run/T.n`: the intent;
 //! 3. link the card to `tasks/T/n.claim`: **the claim is decided**;
 //! 4. look whether this process was declared dead meanwhile: then the attempt is handed back;
@@ -23,6 +24,7 @@ use super::procs::Proc;
 use super::ready::{self, Candidate};
 use super::record::{self, Card, CardKind, End, Spec, Verdict};
 use super::register::{Held, publish};
+use super::scopes::{self, Taken};
 use super::settle::settle;
 use super::tasks::{self, Phase, Task};
 
@@ -64,6 +66,8 @@ pub enum Claimed {
     Stale,
     /// It is not for this process; the hint stays.
     Unsuited,
+    /// Its scope is held by another task; the hint stays.
+    Busy,
     /// This process was declared dead: it must register anew.
     Dead,
 }
@@ -98,6 +102,9 @@ pub fn claim(
     match now {
         Readiness::Ready if !suits(&spec) => return Ok(Claimed::Unsuited),
         Readiness::Ready => {}
+        // By the clock of whoever put it there it is due. To take the entry away would be to quarrel
+        // with that one, for as long as the clocks of two machines differ.
+        Readiness::Delayed(_) => return Ok(Claimed::Unsuited),
         _ => {
             // Put there too early, by hand or before a cancel. It goes first, under an intent: if
             // the task becomes ready meanwhile, what `settle` publishes must stay.
@@ -108,7 +115,17 @@ pub fn claim(
             return Ok(Claimed::Stale);
         }
     }
+    if scopes::needs(me.card.kind, &spec)
+        && matches!(scopes::take(queue, me, key, &spec)?, Taken::Busy(_))
+    {
+        return Ok(Claimed::Busy);
+    }
     let claimed = take(queue, me, key, task, spec, me.card.kind)?;
+    match claimed {
+        // They are held by the claim from now on.
+        Claimed::Won(_) => me.scoped = None,
+        _ => scopes::give_back(queue, me)?,
+    }
     if matches!(claimed, Claimed::Won(_) | Claimed::Lost)
         && let Err(e) = ready::remove(queue, &candidate.path)
     {

@@ -8,6 +8,7 @@ mod hints;
 mod procs;
 mod registers;
 mod repair;
+mod scopes;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -152,6 +153,7 @@ fn look<'a>(queue: &'a Queue, strict: bool) -> Result<Survey<'a>> {
     registers::check(&mut survey)?;
     procs::check(&mut survey);
     hints::check(&mut survey)?;
+    scopes::check(&mut survey)?;
     streams::check(&mut survey, strict)?;
     Ok(survey)
 }

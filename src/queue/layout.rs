@@ -47,6 +47,7 @@ pub const DIRECTORIES: &[&str] = &[
     "ready",
     "delayed",
     "blocked",
+    "scopes",
     "procs",
     "events",
     "stats",
@@ -131,6 +132,18 @@ impl Layout {
     /// `blocked/T.n`.
     pub fn blocked_entry(&self, key: &Key) -> PathBuf {
         self.blocked().join(key.to_string())
+    }
+    /// `scopes/`.
+    pub fn scopes(&self) -> PathBuf {
+        self.at("scopes")
+    }
+    /// `scopes/vNNNNNNNN.json`.
+    pub fn scopes_version(&self, n: u64) -> PathBuf {
+        self.scopes().join(super::scopes::version_name(n))
+    }
+    /// `scopes/bell`, rung when a scope may have become free.
+    pub fn scopes_bell(&self) -> PathBuf {
+        self.at("scopes/bell")
     }
     /// `procs/`.
     pub fn procs(&self) -> PathBuf {

@@ -28,6 +28,7 @@ pub mod recover;
 pub mod register;
 mod registration;
 pub mod retell;
+pub mod scopes;
 pub mod settle;
 pub mod state;
 pub mod status;

@@ -13,6 +13,7 @@
 //! procs/W/run/T.n.end      the staged end of T.n
 //! procs/W/run/_submit.T    a staged submission       _in.UID   a file taken from incoming/
 //! procs/W/run/_settle.T    T must be looked at       _end.T.n  an end staged for somebody else
+//! procs/W/run/_scopes      the next version of the table of scopes
 //! procs/W/end              left, or declared dead
 //! ```
 //! Intents that are not claims begin with `_`, which no task id does.
@@ -80,6 +81,8 @@ pub struct Proc {
     pub published: u64,
     /// What it knows to be durable.
     pub known: Known,
+    /// The attempt whose scopes it has taken, or may have, and which it has not claimed yet.
+    pub scoped: Option<Key>,
 }
 
 impl Proc {
@@ -101,6 +104,7 @@ impl Proc {
             untold: BTreeSet::new(),
             published: 0,
             known: Known::default(),
+            scoped: None,
         })
     }
 

@@ -83,7 +83,7 @@ pub struct Spec {
     /// What a failed or cancelled dependency means.
     #[serde(skip_serializing_if = "is_default")]
     pub on_dep_dead: OnDepDead,
-    /// Paths that only one running task may change. Kept; not enforced yet.
+    /// Paths that only one running task may change; see `plan::scope`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scope: Vec<String>,
     /// Not before this time (RFC 3339).
@@ -109,9 +109,15 @@ pub struct Spec {
     /// Wants a review after a successful attempt (reserved).
     #[serde(skip_serializing_if = "is_default")]
     pub review: bool,
-    /// Wants to be merged after a successful attempt (reserved).
+    /// Wants to be merged after a successful attempt.
     #[serde(skip_serializing_if = "is_default")]
     pub merge: bool,
+    /// Ids that are merged before it, whatever the order in which they ran.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub merge_after: Vec<String>,
+    /// Changes what all depend on (a lock file): merged last of its wave.
+    #[serde(skip_serializing_if = "is_default")]
+    pub adds_deps: bool,
     /// Words to select by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,

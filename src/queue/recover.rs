@@ -21,6 +21,7 @@ use super::ids::{Key, is_task_id};
 use super::procs::{self, Proc};
 use super::record::{self, Card, CardKind, End, Note, RECORD_MAX, Verdict};
 use super::register::publish;
+use super::scopes;
 use super::settle::settle;
 use super::tasks::{self, Task};
 use super::{incoming, submit};
@@ -87,6 +88,8 @@ pub fn recover(queue: &Queue, me: &mut Proc, wid: &str, death: Death) -> Result<
     if death.is_certain() {
         redo(queue, me, &run, &names)?;
         procs::dissolve(queue, wid);
+        // What it had taken without a claim is free.
+        scopes::ring(queue);
     } else {
         // It may go on after this look: what it wants to be settled is settled, and stays noted.
         for id in names.iter().filter_map(|name| task_after("_settle.", name)) {

@@ -21,6 +21,7 @@ use super::ids::Key;
 use super::procs::Proc;
 use super::ready;
 use super::record::{CardKind, End, Note, Verdict};
+use super::scopes;
 use super::tasks::{self, Phase, Task};
 
 /// Does everything that follows from the state of `id` and, through those who wait for it, of
@@ -35,6 +36,14 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
             continue;
         }
         let Some(task) = tasks::look(queue, &id)? else { continue };
+        if !matches!(task.phase, Phase::Claimed(_))
+            && task.spec.as_ref().is_ok_and(|spec| !spec.scope.is_empty())
+            && !task.names.claims.is_empty()
+        {
+            // Its last attempt has ended, and with it the claim to its scope.
+            step!("settle.scopes_bell");
+            scopes::ring(queue);
+        }
         match task.phase {
             Phase::Pending(_) | Phase::Claimed(_) => {
                 // Also when it runs by now, or has run again: whoever reopened it may have died before
@@ -219,7 +228,7 @@ fn cancel_pending(queue: &Queue, me: &mut Proc, key: &Key, why: &str) -> Result<
             super::end::finish(queue, me, &lease, false)
         }
         Claimed::Dead => Err(declared_dead(me)),
-        Claimed::Lost | Claimed::Stale | Claimed::Unsuited => Ok(()),
+        Claimed::Lost | Claimed::Stale | Claimed::Unsuited | Claimed::Busy => Ok(()),
     }
 }
 

@@ -61,9 +61,9 @@ pub fn restore(queue: &Queue, me: &mut Proc) -> Result<()> {
 }
 
 /// The bells that always exist.
-pub fn bells(queue: &Queue) -> [std::path::PathBuf; 4] {
+pub fn bells(queue: &Queue) -> [std::path::PathBuf; 5] {
     let l = &queue.layout;
-    [l.ready_bell(), l.delayed_bell(), l.procs_bell(), l.events_bell()]
+    [l.ready_bell(), l.delayed_bell(), l.scopes_bell(), l.procs_bell(), l.events_bell()]
 }
 
 /// Looks at every task.

@@ -348,6 +348,11 @@ pub fn name_of(path: &Path) -> String {
     path.file_name().map(OsStr::as_bytes).map(String::from_utf8_lossy).unwrap_or_default().into()
 }
 
+/// A path without symbolic links; `None` if it is not there.
+pub fn real_path(path: &Path) -> Option<PathBuf> {
+    std::fs::canonicalize(path).ok()
+}
+
 /// Makes a directory and those above it. For places outside a queue, and for hints.
 pub fn mkdir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
     match fs.mkdir(path) {

@@ -72,18 +72,40 @@ impl Story {
     /// The same commands are given at every stage: ids make them mean the same.
     fn put_in(&self) {
         self.try_all(&[
-            &["add", "--id", "plain", "--", "true"],
+            &["add", "--id", "plain", "--scope", "a", "--", "true"],
             &["add", "--id", "after", "--after", "plain,twice", "--", "true"],
-            &["add", "--id", "twice", "--backoff", "10ms", "--sh", "test $COORD_ATTEMPT != 1"],
-            &["add", "--id", "later", "--not-before", "2020-01-01T00:00:00Z", "--", "true"],
+            &[
+                "add",
+                "--id",
+                "twice",
+                "--scope",
+                "a/b",
+                "--backoff",
+                "10ms",
+                "--sh",
+                "test $COORD_ATTEMPT != 1",
+            ],
+            &[
+                "add",
+                "--id",
+                "later",
+                "--scope",
+                ".",
+                "--not-before",
+                "2020-01-01T00:00:00Z",
+                "--",
+                "true",
+            ],
             &[
                 "add",
                 "--id",
                 "put-off",
+                "--scope",
+                "b",
                 "--sh",
                 "test -e $COORD_OUT/../1.end || { echo 0.05 >$COORD_OUT/retry-after; exit 75; }",
             ],
-            &["add", "--id", "held", "--hold", "--", "true"],
+            &["add", "--id", "held", "--scope", "a", "--hold", "--", "true"],
             &["add", "--id", "kept", "--after", "person", "--", "true"],
             &["hold", "kept"],
             &["release", "held"],
@@ -234,9 +256,11 @@ fn crash_at(step: &str) -> BTreeSet<String> {
     reached
 }
 
-/// Steps that need a situation of their own: each is crashed at in zombies.rs.
+/// Steps that need a situation of their own: each is crashed at in zombies.rs or scopes.rs.
 const APART: &[&str] = &[
     "cancel.link",
+    "delayed.unlink",
+    "scope.want",
     "fsck.unhint",
     "recover.served",
     "sync.staged",

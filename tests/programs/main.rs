@@ -16,5 +16,6 @@ mod inside;
 mod life;
 mod peers;
 mod rules;
+mod scopes;
 mod single;
 mod zombies;

@@ -304,3 +304,13 @@ fn a_keeper_that_dies_while_it_ends_a_hung_worker_leaves_it_to_the_next() {
     assert_eq!(s.end(&id, 2)["verdict"], "done");
     s.coord(&["fsck", "--strict"]).exits(0);
 }
+
+#[test]
+fn killed_while_it_promotes_what_is_due() {
+    let s = Sandbox::new();
+    let id = s.add(&["--id", "A", "--backoff", "2s"], "test $COORD_ATTEMPT = 2");
+    killed(planned(&s, "delayed.unlink:crash", &["work", "--until-empty"]));
+    s.coord(&["work", "--until-empty"]).ok();
+    heals(&s);
+    assert_eq!(s.end(&id, 2)["verdict"], "done");
+}

@@ -4,8 +4,9 @@
 //! At the call: I1, I2, I3, I4, I10, I13, I22. After the call: I7, I14, I15. By the jobs: I5, I6 and
 //! "kill before fence". At the end of a run: I16, I17, I19, I20 and everything again by `fsck`.
 //! I8 and I9 have no check of their own: a hint that is trusted, or an intent that goes too early,
-//! breaks one of the others. I11, I12, I18 and I21 are about scopes, messages and the archive, which
-//! are not built yet. I23 is that no process panics.
+//! breaks one of the others. I11 is seen by the jobs: no two run at once whose scopes overlap; I12 is
+//! fsck's. I18 and I21 are about messages and the archive, which are not built yet. I23 is that no
+//! process panics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -382,7 +383,33 @@ impl Checker {
         if task.has_end(job.n) && !zombie && !self.forced {
             return Err(format!("I6: {}.{} starts after its end", job.task, job.n));
         }
+        self.scopes_are_free(world, &tasks, job)?;
         self.running.insert(key);
+        Ok(())
+    }
+
+    /// I11: no job runs whose scope overlaps with this one's. Only one elsewhere that was fenced may
+    /// still run: nobody here can end it.
+    fn scopes_are_free(&self, world: &World, tasks: &Tasks, job: &Job) -> Broken {
+        let scope = |id: &str| tasks.get(id).map(|task| task.scope()).unwrap_or_default();
+        let common = |a: &String, b: &String| {
+            let below =
+                |a: &str, b: &str| b == "." || format!("{a}/").starts_with(&format!("{b}/"));
+            below(a, b) || below(b, a)
+        };
+        let machine = |job: &Job| world.processes[job.owner].machine;
+        for other in world.jobs.iter().filter(|other| other.alive && other.task != job.task) {
+            let fenced = tasks.get(&other.task).is_some_and(|task| task.has_end(other.n));
+            let overlaps =
+                scope(&job.task).iter().any(|a| scope(&other.task).iter().any(|b| common(a, b)));
+            let excused = fenced && (machine(other) != machine(job) || self.forced);
+            if overlaps && !excused {
+                return Err(format!(
+                    "I11: {}.{} starts while {}.{} runs in its scope",
+                    job.task, job.n, other.task, other.n
+                ));
+            }
+        }
         Ok(())
     }
 

@@ -123,3 +123,79 @@ pub fn head_of_line() -> Result<(), String> {
     s.go(w1);
     ensure(s.has("tasks/plain/1.claim"), "one that nobody can run keeps the others from running")
 }
+
+fn scoped(s: &mut Stage, id: &str, priority: u8) {
+    s.add(id, "ok", |spec| {
+        spec.scope.push("a".to_owned());
+        spec.priority = priority;
+    });
+}
+
+pub fn scope_bell() -> Result<(), String> {
+    let mut s = Stage::new();
+    // So that the workers hear nothing but what concerns them.
+    let monitor = s.start("monitor", 0, programs::monitor());
+    s.go(monitor);
+    scoped(&mut s, "T", 10);
+    let w1 = s.worker("w1", 0);
+    s.until(w1, Call::Host, "spawn");
+    s.go(w1);
+    scoped(&mut s, "U", 20);
+    let w2 = s.worker("w2", 0);
+    // It has seen that T runs, and does not listen to the bell yet.
+    s.until(w2, Call::Read, "T/1.claim");
+    s.jobs();
+    s.until(w1, Call::Unlink, "run/T.1");
+    ensure(
+        s.comes_to(w2, Call::Link, "U/1.claim", 5),
+        "nobody takes the task whose scope is free",
+    )?;
+    s.rest().map(drop)
+}
+
+pub fn old_version() -> Result<(), String> {
+    let mut s = Stage::new();
+    scoped(&mut s, "T", 90);
+    let w1 = s.worker("w1", 0);
+    s.until(w1, Call::Link, "scopes/v00000001.json");
+    for id in ["A1", "A2", "A3", "A4", "A5", "A6", "U"] {
+        scoped(&mut s, id, 10);
+    }
+    let w2 = s.worker("w2", 0);
+    // Others use up its number, and remove it.
+    for i in 1..=6 {
+        s.until(w2, Call::Host, "spawn");
+        s.go(w2);
+        s.jobs();
+        s.until(w2, Call::Unlink, &format!("run/A{i}.1"));
+    }
+    ensure(!s.has("scopes/v00000001.json"), "the schedule is not what it was meant to be")?;
+    s.until(w2, Call::Host, "spawn");
+    s.go(w2);
+    s.go(w1);
+    s.rest().map(drop)
+}
+
+pub fn scope_before_fence() -> Result<(), String> {
+    let mut s = Stage::new();
+    scoped(&mut s, "T", 10);
+    let w1 = s.worker("w1", 0);
+    s.until(w1, Call::Host, "spawn");
+    s.go(w1);
+    // Elsewhere its lease runs out, and whoever finds that has declared it dead, and no more.
+    let keeper = s.start("monitor", 1, programs::monitor());
+    let declared = s.comes_to_meanwhile(keeper, Call::Link, "T/1.end", 50, |_| ());
+    ensure(declared, "the schedule is not what it was meant to be")?;
+    scoped(&mut s, "U", 10);
+    let w2 = s.worker("w2", 1);
+    s.go(w2);
+    s.rest().map(drop)
+}
+
+pub fn immortal_scope() -> Result<(), String> {
+    let mut s = Stage::new();
+    let table = r#"{"v":1,"held":[{"t":"X","n":1,"wid":"ghost-1","scope":["a"]}]}"#;
+    s.put("scopes/v00000001.json", table);
+    scoped(&mut s, "T", 10);
+    s.rest().map(drop)
+}

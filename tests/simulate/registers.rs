@@ -68,6 +68,11 @@ impl Registers {
     pub fn uid(&self) -> String {
         self.names["spec.json"]["uid"].as_str().unwrap_or_default().to_owned()
     }
+    /// The paths that it may change alone.
+    pub fn scope(&self) -> Vec<String> {
+        let scope = self.names["spec.json"]["scope"].as_array().cloned().unwrap_or_default();
+        scope.iter().filter_map(|path| path.as_str()).map(str::to_owned).collect()
+    }
     /// The card behind a claim.
     pub fn claim(&self, n: u32) -> Option<&Value> {
         self.get(n, "claim")

@@ -158,6 +158,9 @@ fn task(c: &mut Choices, number: u32, before: &[String]) -> (Option<String>, Spe
         // Later than the run begins, by a few seconds.
         spec.not_before = Some("2026-01-01T00:00:13Z".to_owned());
     }
+    if c.below(3) == 2 {
+        spec.scope = vec![["a", "a/b", "."][c.below(3) as usize].to_owned()];
+    }
     let given = c.below(4) != 3;
     (given.then(|| format!("T{}", number + 1)), spec)
 }

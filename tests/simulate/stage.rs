@@ -81,13 +81,25 @@ impl Stage {
 
     /// Whether it is about to make that call within so many seconds; if so, it stands there.
     pub fn comes_to(&mut self, who: usize, call: Call, suffix: &str, seconds: u32) -> bool {
+        self.comes_to_meanwhile(who, call, suffix, seconds, Stage::jobs)
+    }
+
+    /// The same, and `meanwhile` in every second.
+    pub fn comes_to_meanwhile(
+        &mut self,
+        who: usize,
+        call: Call,
+        suffix: &str,
+        seconds: u32,
+        meanwhile: impl Fn(&mut Stage),
+    ) -> bool {
         self.0.world().halt = Some(Halt { who, call, suffix: suffix.to_owned() });
         for _ in 0..seconds {
             self.go(who);
             if self.0.world().halt.is_none() {
                 return true;
             }
-            self.jobs();
+            meanwhile(self);
             self.pass(1);
         }
         self.0.world().halt = None;

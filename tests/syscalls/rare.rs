@@ -12,6 +12,28 @@ fn task_file(id: &str) -> String {
 /// What only some steps need: somebody acts while the program stands still, or a process hangs.
 pub const RARE: &[Situation] = &[
     Situation {
+        name: "a scope is held",
+        prepare: |c| {
+            queue(c);
+            c.add("a", &["--scope", "src"], "sleep 1");
+            c.add("b", &["--scope", "src/b"], "");
+        },
+        acts: WORKERS,
+        beside: Some(worker_beside),
+        tasks: &[done("a"), done("b")],
+        ..PLAIN
+    },
+    Situation {
+        name: "many tasks with one scope",
+        prepare: |c| {
+            queue(c);
+            ["a", "b", "c", "d", "e", "f"].iter().for_each(|id| c.add(id, &["--scope", "src"], ""));
+        },
+        acts: WORKERS,
+        tasks: &[done("a"), done("b"), done("c"), done("d"), done("e"), done("f")],
+        ..PLAIN
+    },
+    Situation {
         name: "what a power loss took",
         prepare: |c| {
             litter(c);

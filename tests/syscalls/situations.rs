@@ -8,7 +8,7 @@ use crate::situation::*;
 /// A queue with one task. Each death of a worker is charged, and there may be three of them.
 pub fn one(c: &Case) {
     queue(c);
-    c.add("a", &["--retries", "9"], "");
+    c.add("a", &["--retries", "9", "--scope", "src"], "");
 }
 
 fn chain(c: &Case) {

@@ -26,7 +26,14 @@ impl Worker {
             self.finder.rung(&self.site.queue)?;
         }
         let mut losses = 0;
-        while let Some(candidate) = self.finder.next(&self.site.queue)? {
+        loop {
+            let Some(candidate) = self.finder.next(&self.site.queue)? else {
+                if std::mem::take(&mut self.look_again) {
+                    self.finder.restart(&self.site.queue)?;
+                    continue;
+                }
+                return Ok(false);
+            };
             let (site, labels) = (&self.site, &self.options.labels);
             let suits = |spec: &Spec| {
                 spec.needs.iter().all(|need| labels.contains(need))
@@ -52,10 +59,16 @@ impl Worker {
                     return Ok(false);
                 }
                 Claimed::Stale | Claimed::Unsuited => {}
+                Claimed::Busy if self.hears_scopes => {}
+                Claimed::Busy => {
+                    // From now on it hears when a scope becomes free; some may have before (R6).
+                    self.hears_scopes = true;
+                    waiter.watch(&self.site.queue.layout.scopes_bell());
+                    self.look_again = rule!("R6.scope");
+                }
                 Claimed::Dead => self.register_anew(waiter)?,
             }
         }
-        Ok(false)
     }
 
     /// Too little disk for new work: a small file system keeps a twentieth free, a large one 64 MiB.

@@ -1,11 +1,12 @@
 //! Nothing to claim: the keeper's duty where no monitor lives, and whether it is time to leave.
 
 use crate::error::Result;
+use crate::queue::evaluate::{Readiness, readiness};
 use crate::queue::ids::short;
 use crate::queue::ready::Candidate;
 use crate::queue::recover::{self, Death};
 use crate::queue::tasks::{self, Phase};
-use crate::queue::{Queue, board, control, events, procs, sweep};
+use crate::queue::{Queue, board, control, events, procs, scopes, sweep};
 use crate::run::attempt;
 use crate::sys::wake::{Wake, Watch};
 
@@ -80,10 +81,14 @@ impl Worker {
     pub(super) fn is_for_us(&self, candidate: &Candidate) -> bool {
         let asked = control::asked(&self.site.queue, short(&self.me.wid));
         let Ok(Some(lease)) = self.held(&candidate.key) else { return false };
-        let open = lease.task.phase == Phase::Pending(candidate.key.n);
+        let open = lease.task.phase == Phase::Pending(candidate.key.n)
+            && readiness(&self.site.queue, &lease.task, candidate.key.n)
+                .is_ok_and(|now| now == Readiness::Ready);
         open && !asked.pause
             && self.no_room().is_none()
             && lease.spec.needs.iter().all(|need| self.options.labels.contains(need))
+            && scopes::in_the_way(&self.site.queue, &candidate.key, &lease.spec)
+                .is_ok_and(|others| others.is_empty())
             && attempt::command(&self.site, &lease.spec).is_some()
     }
 

@@ -7,6 +7,7 @@ use walkdir::{DirEntry, WalkDir};
 use super::super::ids::{Key, is_role, is_task_id};
 use super::super::layout::{DIRECTORIES, LAYOUT, LayoutRecord, due_of};
 use super::super::ready::priority_of;
+use super::super::scopes::version_of;
 use super::super::tasks::Names;
 use super::super::{record, sweep};
 use super::{Severity, Survey, procs};
@@ -158,10 +159,11 @@ fn class(parts: &[&str]) -> Class {
         ["waiters", id] if is_task_id(id) => Class::Dir,
         ["waiters", _, id] if is_task_id(id) => Class::File,
         ["blocked", name] if Key::parse(name).is_some() => Class::File,
-        ["ready" | "delayed" | "procs", "bell"] => Class::File,
+        ["ready" | "delayed" | "procs" | "scopes", "bell"] => Class::File,
         ["ready", rest @ ..] => ready(rest),
         ["delayed", due] if due_of(due).is_some() => Class::Dir,
         ["delayed", _, name] if Key::parse(name).is_some() => Class::File,
+        ["scopes", name] if version_of(name).is_some() => Class::File,
         ["procs", _] => Class::Dir,
         ["procs", _, rest @ ..] => process(rest),
         _ => Class::Foreign,
