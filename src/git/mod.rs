@@ -16,6 +16,7 @@ use crate::error::{Error, Exit, Result};
 use crate::sys::tool::{Output, Tool};
 use crate::sys::wake::nap;
 
+pub mod candidate;
 #[cfg(test)]
 mod ground;
 
