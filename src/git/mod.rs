@@ -17,6 +17,7 @@ use crate::sys::tool::{Output, Tool};
 use crate::sys::wake::nap;
 
 pub mod candidate;
+pub mod checkout;
 pub mod fence;
 #[cfg(test)]
 mod ground;
