@@ -21,6 +21,7 @@ pub mod checkout;
 pub mod fence;
 #[cfg(test)]
 mod ground;
+pub mod remote;
 
 /// Variables of the caller that would lead git to another repository than the one that is meant.
 pub const MISLEADING: [&str; 8] = [
