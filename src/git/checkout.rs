@@ -80,9 +80,12 @@ pub fn bring_along(
         let mut output = git.run(&["update-index", "-q", "--refresh"])?;
         if !is_locked(&output) {
             // git itself takes ignored files for worthless.
-            let ignored = untracked_in_the_way(git, worktree, from, &head)?;
-            if !ignored.is_empty() {
-                return Ok(Along::Dirty(ignored));
+            let mut paths = untracked_in_the_way(git, worktree, from, &head)?;
+            if !paths.is_empty() {
+                paths.extend(changed_in_the_way(git, from, &head)?);
+                paths.sort();
+                paths.dedup();
+                return Ok(Along::Dirty(paths));
             }
             output = git.run(&["read-tree", "-m", "-u", from, &head])?;
         }

@@ -103,8 +103,9 @@ fn what_is_in_the_way_stays_and_nothing_else_moves() {
             |g| {
                 g.write("f", "mine\n");
                 g.write("dir/gone", "mine\n");
+                g.write("sub/new", "mine\n");
             },
-            &["dir/gone", "f"],
+            &["dir/gone", "f", "sub/new"],
         ),
     ];
     for (name, act, paths) in cases {
