@@ -7,11 +7,21 @@
 //! - no collection of garbage in the middle of a command (`gc.auto=0`, `maintenance.auto=false`);
 //! - nothing is forced, and nothing is overwritten but with the value that it is expected to have.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{Error, Exit, Result};
 use crate::sys::tool::{Output, Tool};
+use crate::sys::wake::nap;
+
+pub mod candidate;
+pub mod checkout;
+pub mod fence;
+#[cfg(test)]
+mod ground;
+pub mod remote;
 
 /// Variables of the caller that would lead git to another repository than the one that is meant.
 pub const MISLEADING: [&str; 8] = [
@@ -87,6 +97,19 @@ impl<'a> Git<'a> {
 
     /// The same, with something on its standard input.
     pub fn feed(&self, args: &[&str], input: Vec<u8>) -> Result<Output> {
+        self.start(args.iter().map(OsString::from).collect(), input)
+    }
+
+    /// The same for some paths, which may be of any bytes and are taken as they are: no `*` in one
+    /// stands for others.
+    pub fn run_on(&self, args: &[&str], paths: &[Vec<u8>]) -> Result<Output> {
+        let all = args.iter().map(OsStr::new).chain([OsStr::new("--")]);
+        let all = all.chain(paths.iter().map(|path| OsStr::from_bytes(path)));
+        let git = self.env("GIT_LITERAL_PATHSPECS", "1");
+        git.start(all.map(OsStr::to_owned).collect(), Vec::new())
+    }
+
+    fn start(&self, args: Vec<OsString>, input: Vec<u8>) -> Result<Output> {
         let mut tool = Tool::new(Path::new("git"), &self.dir)
             .without(&MISLEADING)
             .env("LC_ALL", "C")
@@ -106,6 +129,12 @@ impl<'a> Git<'a> {
             at: Some(self.dir.clone()),
             hint: Some("install git, or [worktree] isolation = \"none\" in coord.toml".to_owned()),
         })
+    }
+
+    /// Waits for somebody else's git; what goes on meanwhile does so.
+    pub fn pause(&self, time: Duration) {
+        nap(time);
+        (self.meanwhile)();
     }
 
     /// Runs a command that has to succeed; what it printed. `what` completes "cannot …".
