@@ -282,6 +282,8 @@ const CLAIMED: u8 = 4;
 /// The place and state that an event stands for.
 fn place_of(event: &Event) -> Option<((u32, u8), State)> {
     let n = event.n;
+    // What an attempt that was done waits for.
+    let stage = |name: &str| event.more.get("stage").is_some_and(|stage| stage == name);
     Some(match event.k.as_str() {
         "submit" => ((1, 0), State::Blocked),
         "blocked" => ((n, 1), State::Blocked),
@@ -295,11 +297,16 @@ fn place_of(event: &Event) -> Option<((u32, u8), State)> {
         "end" => (
             (n, 6),
             match event.verdict.as_str() {
+                "done" if stage("merging") => State::Merging,
+                "done" if stage("review") => State::Review,
                 "done" => State::Done,
                 "cancel" => State::Cancelled,
                 _ => State::Failed,
             },
         ),
+        "merge" if event.retry == Some(true) => ((n.saturating_add(1), 0), State::Blocked),
+        "merge" if event.verdict == "pass" => ((n, 8), State::Done),
+        "merge" => ((n, 8), State::Failed),
         "reopen" => ((n.saturating_add(1), 0), State::Blocked),
         _ => return None,
     })

@@ -5,6 +5,7 @@ pub mod fold;
 pub mod graph;
 pub mod jsonl;
 pub mod markdown;
+pub mod merging;
 pub mod retry;
 pub mod scope;
 pub mod selector;

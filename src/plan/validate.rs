@@ -44,9 +44,10 @@ pub fn validate(id: Option<&str>, spec: &Spec) -> Result<(), String> {
     check_work(spec)?;
     check_environment(spec)?;
     check_times(spec)?;
-    if spec.review || spec.merge {
-        return Err("review and merge are not available in this version: leave both out".to_owned());
+    if spec.review {
+        return Err("review is not available in this version: leave it out".to_owned());
     }
+    check_merge(id, spec)?;
     // As it is written: with the defaults, and numbers in full.
     if to_bytes(spec).len() > SPEC_MAX {
         return Err(
@@ -106,6 +107,27 @@ fn check_after(id: Option<&str>, entry: &str) -> Result<(), String> {
     }
     if id == Some(on) {
         return Err(format!("after has `{on}`, the task itself: name only other tasks"));
+    }
+    Ok(())
+}
+
+fn check_merge(id: Option<&str>, spec: &Spec) -> Result<(), String> {
+    for on in &spec.merge_after {
+        if !is_task_id(on) || id == Some(on) {
+            return Err(format!(
+                "merge_after has `{}`: each entry is the id of another task",
+                on.escape_debug()
+            ));
+        }
+    }
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "~^:?*[\\".contains(c);
+    let into = spec.into.as_str();
+    if into.starts_with(['-', '/', '.']) || into.contains("..") || into.contains(odd) {
+        return Err(format!("into has `{}`: it is the name of a branch", into.escape_debug()));
+    }
+    let wanted = !spec.merge_after.is_empty() || spec.adds_deps || !into.is_empty();
+    if wanted && !spec.merge {
+        return Err("into, merge_after and adds_deps are for tasks with merge: true".to_owned());
     }
     Ok(())
 }
@@ -249,8 +271,11 @@ mod tests {
             (json!({"backoff": {"base_s": -1.0, "factor": 2.0, "max_s": 1.0}}), "backoff.base_s"),
             (json!({"backoff": {"base_s": 1.0, "factor": 0.5, "max_s": 1.0}}), "backoff.factor"),
             (json!({"not_before": "tomorrow"}), "RFC 3339"),
-            (json!({"review": true}), "review and merge are not available in this version"),
-            (json!({"merge": true}), "review and merge are not available in this version"),
+            (json!({"review": true}), "review is not available in this version"),
+            (json!({"merge": true, "merge_after": ["W-9"]}), "merge_after has `W-9`"),
+            (json!({"merge": true, "into": "a b"}), "into has `a b`"),
+            (json!({"adds_deps": true}), "for tasks with merge: true"),
+            (json!({"scope": ["../x"]}), "leads out"),
         ] {
             let message = validate(Some("W-9"), &with(change.clone())).unwrap_err();
             assert!(message.contains(says), "{change}: {message}");

@@ -43,6 +43,14 @@ pub enum How {
     Force,
 }
 
+/// A lane is nobody's task: its turns come and go by themselves.
+fn not_a_lane(id: &str) -> Result<()> {
+    match super::ids::lane_name(id) {
+        None => Ok(()),
+        Some(_) => Err(conflict(format!("{id} is a lane, not a task")).hint("coord mergeq pause")),
+    }
+}
+
 /// Cancels a task. `asked` hears of the process that was asked to stop, before it is known whether
 /// that was in time.
 pub fn cancel(
@@ -53,6 +61,7 @@ pub fn cancel(
     reason: &str,
     mut asked: impl FnMut(&Card),
 ) -> Result<()> {
+    not_a_lane(id)?;
     for _ in 0..TRIES {
         let task = tasks::existing(queue, id)?;
         match task.phase {
@@ -184,6 +193,7 @@ fn end_for_another(
 
 /// Holds a pending task: nobody gets it until it is released.
 pub fn hold(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
+    not_a_lane(id)?;
     for _ in 0..TRIES {
         let task = tasks::existing(queue, id)?;
         match task.phase {
@@ -216,6 +226,7 @@ pub fn hold(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
 
 /// Releases a held task.
 pub fn release(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
+    not_a_lane(id)?;
     for _ in 0..TRIES {
         let task = tasks::existing(queue, id)?;
         let n = match task.phase {
@@ -249,6 +260,7 @@ pub fn release(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
 
 /// Permits one more attempt of a task that is over, or an attempt that waits for its time at once.
 pub fn retry(queue: &Queue, me: &mut Proc, id: &str, reason: &str) -> Result<()> {
+    not_a_lane(id)?;
     let task = tasks::existing(queue, id)?;
     let n = match task.phase {
         Phase::Failed(n) | Phase::Cancelled(n) => Some(n),

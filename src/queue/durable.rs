@@ -277,7 +277,7 @@ pub fn change(queue: &Queue, to: Durability) -> Result<Queue> {
 
 /// Makes everything below `tasks/` durable that was written when nobody asked for it.
 fn adopt(queue: &Queue) -> Result<()> {
-    for id in tasks::ids(queue)? {
+    for id in tasks::ids_and_lanes(queue)? {
         let Some(found) = tasks::look(queue, &id)? else { continue };
         for entry in queue.fs.list_in(&found.dir).cannot("list a task", &found.dir.path)? {
             if entry.kind == crate::sys::fs::Kind::File {

@@ -21,6 +21,7 @@ use super::durable;
 use super::evaluate::readiness;
 use super::events::{self, Event};
 use super::ids::Key;
+use super::lane;
 use super::procs::Proc;
 use super::record::{self, CardKind, End, Note, Verdict};
 use super::register::{Held, publish};
@@ -143,6 +144,11 @@ fn tell_end(queue: &Queue, me: &mut Proc, task: &Task, key: &Key) -> Result<()> 
     event.verdict = end.verdict.word().to_owned();
     event.retry = Some(end.retry);
     event.by = end.by;
+    let wanted = task.spec.as_ref().map(|s| (s.review, s.merge)).unwrap_or_default();
+    if end.verdict == Verdict::Done && wanted != (false, false) {
+        let stage = if wanted.0 { "review" } else { "merging" };
+        event.more.insert("stage".to_owned(), stage.into());
+    }
     event.more.insert("holder".to_owned(), end.holder.into());
     event.more.insert("started".to_owned(), end.started.into());
     events::append(queue, me, event);
@@ -170,6 +176,9 @@ pub fn retell(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
         }
         if task.names.ends.contains(&n) {
             tell_end(queue, me, &task, &key)?;
+        }
+        if task.names.merges.contains(&n) {
+            lane::tell(queue, me, &task, &key)?;
         }
         for (kind, there) in [
             ("cancel", task.names.cancels.contains(&n)),

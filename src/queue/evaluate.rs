@@ -9,7 +9,8 @@ use crate::sys::clock::parse_rfc3339;
 
 use super::Queue;
 use super::events::Event;
-use super::ids::Key;
+use super::ids::{Key, lane_name};
+use super::lane;
 use super::record::{OnDepDead, Verdict};
 use super::tasks::{self, Phase, Task};
 
@@ -89,6 +90,11 @@ pub fn dependency(entry: &str) -> (&str, bool) {
 /// Judges attempt `n` of a task whose phase is `Pending(n)`.
 pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
     let Ok(spec) = &task.spec else { return Ok(Readiness::Blocked(Vec::new())) };
+    if lane_name(&task.id).is_some()
+        && let Some(answer) = lane::readiness(queue, &task.id)?
+    {
+        return Ok(answer);
+    }
     if let Some(why) = cancel_due(task, n) {
         return Ok(Readiness::CancelDue(why, None));
     }

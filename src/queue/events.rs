@@ -32,8 +32,8 @@ pub struct Event {
     pub e: String,
     /// When (RFC 3339).
     pub t: String,
-    /// What happened: submit, blocked, delayed, ready, manual, held, claim, end, late, cancel,
-    /// reopen, progress, notice, start, stop.
+    /// What happened: submit, blocked, delayed, ready, manual, held, claim, end, merging, merge,
+    /// late, cancel, reopen, progress, notice, start, stop.
     pub k: String,
     /// The task.
     #[serde(skip_serializing_if = "String::is_empty")]

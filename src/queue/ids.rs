@@ -25,7 +25,7 @@ impl Key {
     pub fn parse(text: &str) -> Option<Key> {
         let (task, n) = text.rsplit_once('.')?;
         let n = attempt_number(n)?;
-        is_task_id(task).then(|| Key { task: task.to_owned(), n })
+        is_id(task).then(|| Key { task: task.to_owned(), n })
     }
 }
 
@@ -49,6 +49,44 @@ pub fn is_task_id(text: &str) -> bool {
     text.len() <= TASK_ID_MAX
         && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// What the id of a lane begins with. No task's does: a colon is not possible there.
+const LANE: &str = "merge:";
+
+/// The id of the lane that merges into a branch; of the branch that coord.toml names where it is empty.
+/// What a file name cannot have is written as `~` and two digits.
+pub fn lane_id(into: &str) -> String {
+    use fmt::Write;
+    let mut id = LANE.to_owned();
+    if into.is_empty() {
+        id.push_str("default");
+    }
+    for (i, byte) in into.bytes().enumerate() {
+        // A branch of that name must have another lane.
+        let taken = i == 0 && into == "default";
+        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if plain && !taken {
+            id.push(char::from(byte));
+        } else {
+            // Writing into memory cannot fail.
+            let _ = write!(id, "~{byte:02x}");
+        }
+    }
+    id
+}
+
+/// The name of a lane's directory, if this is the id of a lane.
+pub fn lane_name(id: &str) -> Option<&str> {
+    let name = id.strip_prefix(LANE)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+    let fits = !name.is_empty() && name.len() <= 200 && !name.starts_with('.');
+    (fits && name.bytes().all(plain)).then_some(name)
+}
+
+/// Whether this is the id of a task or of a lane: of something that has registers.
+pub fn is_id(text: &str) -> bool {
+    is_task_id(text) || lane_name(text).is_some()
 }
 
 /// All-digit ids are given out by the counter.
@@ -138,6 +176,18 @@ mod tests {
         let mut ids = vec!["W-10", "W-2", "10", "9", "W-2a"];
         ids.sort_by(|a, b| natural_cmp(a, b));
         assert_eq!(ids, ["9", "10", "W-2", "W-2a", "W-10"]);
+    }
+
+    #[test]
+    fn lanes_are_no_tasks() {
+        assert_eq!(lane_id(""), "merge:default");
+        assert_eq!(lane_id("release/1.0"), "merge:release~2f1.0");
+        assert_eq!(lane_name("merge:release~2f1.0"), Some("release~2f1.0"));
+        for bad in ["merge:", "merge:..", "merge:a/b", "merge:.x", "W-1", "default"] {
+            assert_eq!(lane_name(bad), None, "{bad}");
+        }
+        assert!(!is_task_id("merge:default"));
+        assert_eq!(Key::parse("merge:v1.0.12"), Some(Key::new("merge:v1.0", 12)));
     }
 
     #[test]

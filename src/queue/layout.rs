@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::Key;
+use super::ids::{Key, lane_name};
 use crate::sys::clock::LAST_MS;
 
 /// The layout that this program writes.
@@ -48,6 +48,8 @@ pub const DIRECTORIES: &[&str] = &[
     "delayed",
     "blocked",
     "scopes",
+    "merge",
+    "merging",
     "procs",
     "events",
     "stats",
@@ -81,9 +83,24 @@ impl Layout {
     pub fn tasks(&self) -> PathBuf {
         self.at("tasks")
     }
-    /// `tasks/T`.
+    /// `tasks/T`; of a lane `merge/LANE`.
     pub fn task(&self, id: &str) -> PathBuf {
-        self.root.join("tasks").join(id)
+        match lane_name(id) {
+            Some(name) => self.lanes().join(name),
+            None => self.root.join("tasks").join(id),
+        }
+    }
+    /// `merge/`.
+    pub fn lanes(&self) -> PathBuf {
+        self.at("merge")
+    }
+    /// `merging/`.
+    pub fn merging(&self) -> PathBuf {
+        self.at("merging")
+    }
+    /// `merging/LANE`: what waits to be merged there.
+    pub fn merging_in(&self, lane: &str) -> PathBuf {
+        self.merging().join(lane_name(lane).unwrap_or("default"))
     }
     /// `tasks/T/n.out`.
     pub fn out(&self, key: &Key) -> PathBuf {

@@ -20,6 +20,7 @@ pub mod fsck;
 pub mod ids;
 pub mod incoming;
 pub mod init;
+pub mod lane;
 pub mod layout;
 pub mod procs;
 pub mod ready;

@@ -112,6 +112,9 @@ pub struct Spec {
     /// Wants to be merged after a successful attempt.
     #[serde(skip_serializing_if = "is_default")]
     pub merge: bool,
+    /// The branch that it is merged into; the one that coord.toml names where empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub into: String,
     /// Ids that are merged before it, whatever the order in which they ran.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub merge_after: Vec<String>,
@@ -163,6 +166,11 @@ impl Spec {
     /// The role whose ready list it goes to.
     pub fn role(&self) -> &str {
         if self.role.is_empty() { "default" } else { &self.role }
+    }
+
+    /// Everything that it comes after, to run or to be merged: `after` and `merge_after`.
+    pub fn waits_for(&self) -> Vec<String> {
+        self.after.iter().chain(&self.merge_after).cloned().collect()
     }
 
     /// Whether two submissions ask for the same thing, whoever sent them and when.
@@ -457,9 +465,44 @@ pub struct Stage {
     /// Why.
     #[serde(default)]
     pub why: String,
+    /// Of a bounce: what the next attempt must know (the conflict, the last of the check's output).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub context: String,
+    /// Of a merge: the commit on the target branch that brought it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub commit: String,
+    /// When (RFC 3339).
+    #[serde(default)]
+    pub at: String,
     /// Fields of newer programs.
     #[serde(flatten)]
     pub more: Map<String, Value>,
+}
+
+impl Stage {
+    /// An answer with its reason.
+    pub fn new(verdict: StageVerdict, why: &str) -> Stage {
+        let (why, none) = (why.to_owned(), String::new);
+        let (by, context, commit, at) = (none(), none(), none(), none());
+        Stage { v: 1, verdict, retry: false, by, why, context, commit, at, more: Map::new() }
+    }
+
+    /// Cuts what would make the record too long to be read: it would mean a bounce.
+    #[must_use]
+    pub fn fitting(mut self) -> Stage {
+        if to_bytes(&self).len() >= RECORD_MAX {
+            self.context = self
+                .context
+                .chars()
+                .rev()
+                .take(10_000)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .collect();
+        }
+        self
+    }
 }
 
 /// The two answers of a stage.

@@ -17,7 +17,7 @@ use super::durable;
 use super::end::{self, Ended};
 use super::evaluate::{Readiness, readiness};
 use super::events::{self, Event};
-use super::ids::{Key, is_task_id};
+use super::ids::{Key, is_id};
 use super::procs::{self, Proc};
 use super::record::{self, Card, CardKind, End, Note, RECORD_MAX, Verdict};
 use super::register::publish;
@@ -102,7 +102,7 @@ pub fn recover(queue: &Queue, me: &mut Proc, wid: &str, death: Death) -> Result<
 /// The task that an intent is about. A name that some hand made may say `..`, and must not lead out
 /// of tasks/.
 fn task_after<'a>(prefix: &str, name: &'a str) -> Option<&'a str> {
-    name.strip_prefix(prefix).filter(|id| is_task_id(id))
+    name.strip_prefix(prefix).filter(|id| is_id(id))
 }
 
 /// The attempts that intents name. A staged end counts by itself: a process that repeats the last

@@ -61,6 +61,7 @@ impl Told {
             && all(&names.cancels, &["cancel"])
             && all(&names.reopens, &["reopen"])
             && all(&names.lates, &["late"])
+            && all(&names.merges, &["merge"])
     }
 }
 
@@ -69,7 +70,7 @@ impl Told {
 pub fn retell_lost(queue: &Queue, me: &mut Proc) -> Result<()> {
     queue.discard(&queue.layout.at("stats/checkpoint"))?;
     let told = Told::read(queue)?;
-    for id in tasks::ids(queue)? {
+    for id in tasks::ids_and_lanes(queue)? {
         let Some(task) = tasks::look(queue, &id)? else { continue };
         if task.names.spec && !told.knows(&id, &task.names) {
             end::retell(queue, me, &id)?;

@@ -17,12 +17,13 @@ use super::claim::{Claimed, seize};
 use super::durable;
 use super::evaluate::{DEPENDENCY, Readiness, dependency, readiness};
 use super::events::{self, Event};
-use super::ids::Key;
+use super::ids::{Key, lane_name};
+use super::lane;
 use super::procs::Proc;
 use super::ready;
 use super::record::{CardKind, End, Note, Verdict};
 use super::scopes;
-use super::tasks::{self, Phase, Task};
+use super::tasks::{self, Phase, StageKind, Task};
 
 /// Does everything that follows from the state of `id` and, through those who wait for it, of
 /// others.
@@ -77,6 +78,11 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
             // `D@pass` is met by an attempt that succeeded, whatever its stages say later.
             Phase::Done(_) | Phase::Failed(_) | Phase::Cancelled(_) | Phase::Stage(..) => {
                 durable::registers(queue, me, &task)?;
+                if let Phase::Stage(n, StageKind::Merge) = task.phase {
+                    let lane = lane::enter(queue, me, &task, n)?;
+                    seen.remove(&lane);
+                    todo.push(lane);
+                }
                 for waiter in waiters(queue, &id)? {
                     seen.remove(&waiter);
                     todo.push(waiter);
@@ -99,6 +105,13 @@ fn pending(queue: &Queue, me: &mut Proc, task: Task, n: u32) -> Result<bool> {
         durable::registers(queue, me, &task)?;
     }
     match readiness(queue, &task, n)? {
+        Readiness::Blocked(_) if lane_name(&task.id).is_some() => {
+            link_hint(queue, &task, &queue.layout.blocked_entry(&key))?;
+            lane::register_all(queue, &task.id)?;
+            // What has come in between has seen a turn that ran, or this one, not yet noted.
+            let readiness = readiness(queue, &task, n)?;
+            publish(queue, me, &task, &key, readiness)
+        }
         Readiness::Blocked(_) => {
             let (readiness, registered) = wait_for_dependencies(queue, me, &task, &key)?;
             let met = |on: &String| !rule!("R6.order") || !readiness.is_blocked_by(on);
@@ -247,8 +260,9 @@ fn waiters(queue: &Queue, id: &str) -> Result<Vec<String>> {
             None => false,
             Some(task) => {
                 let after = task.spec.as_ref().map(|s| s.after.as_slice()).unwrap_or_default();
-                after.iter().any(|entry| dependency(entry).0 == id)
-                    && matches!(task.phase, Phase::Pending(_))
+                let before = after.iter().any(|entry| dependency(entry).0 == id)
+                    && matches!(task.phase, Phase::Pending(_));
+                before || lane::waits_for(queue, &task, id)?
             }
         };
         if needed {

@@ -134,7 +134,7 @@ fn stage_and_link(queue: &Queue, me: &mut Proc, id: Option<&str>, spec: Spec) ->
 /// Everything that makes a submission impossible, before anything is written.
 pub fn check(queue: &Queue, id: Option<&str>, spec: &Spec) -> Result<()> {
     validate(id, spec).map_err(Error::usage)?;
-    for entry in &spec.after {
+    for entry in spec.after.iter().chain(&spec.merge_after) {
         let (on, _) = dependency(entry);
         if Some(on) == id {
             return Err(Error::usage(format!("{on} cannot come after itself")));
@@ -150,10 +150,10 @@ pub fn check(queue: &Queue, id: Option<&str>, spec: &Spec) -> Result<()> {
     };
     let after = |of: &str| -> Vec<String> {
         let entries = if of == id {
-            spec.after.clone()
+            spec.waits_for()
         } else {
             let task = tasks::look(queue, of).ok().flatten();
-            task.and_then(|t| t.spec.ok()).map(|s| s.after).unwrap_or_default()
+            task.and_then(|t| t.spec.ok()).map(|s| s.waits_for()).unwrap_or_default()
         };
         entries.iter().map(|e| dependency(e).0.to_owned()).collect()
     };

@@ -79,7 +79,7 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
     }
     let mut failed = None;
     let mut pending = BTreeSet::new();
-    for id in tasks::ids(queue)? {
+    for id in tasks::ids_and_lanes(queue)? {
         // One that cannot be read now must not keep the others from it.
         match one(queue, me, &id, &named, &mut swept) {
             Ok(key) => pending.extend(key),
@@ -138,7 +138,8 @@ fn one(
                 settle(queue, me, id)?;
             }
         }
-        Phase::Stage(..) | Phase::Corrupt(_) => {}
+        Phase::Stage(..) => settle(queue, me, id)?,
+        Phase::Corrupt(_) => {}
     }
     Ok(None)
 }

@@ -11,7 +11,7 @@ use crate::rule;
 use crate::sys::fs::{Dir, is_absent, is_no_file};
 
 use super::Queue;
-use super::ids::attempt_number;
+use super::ids::{attempt_number, lane_name};
 use super::record::{
     self, Card, CardKind, End, Note, RECORD_MAX, Spec, Stage, StageVerdict, Unreadable, Verdict,
 };
@@ -171,7 +171,7 @@ pub fn look(queue: &Queue, id: &str) -> Result<Option<Task>> {
 
 /// Reads a task that must exist.
 pub fn existing(queue: &Queue, id: &str) -> Result<Task> {
-    let found = if super::ids::is_task_id(id) { look(queue, id)? } else { None };
+    let found = if super::ids::is_id(id) { look(queue, id)? } else { None };
     if let Some(task) = found.filter(|t| t.names.spec) {
         return Ok(task);
     }
@@ -271,6 +271,10 @@ fn phase(queue: &Queue, task: &Task) -> Result<Phase> {
         return Ok(Phase::Pending(1));
     }
     let Some(end) = &task.last_end else { return Ok(Phase::Claimed(n)) };
+    if lane_name(&task.id).is_some() {
+        // A lane has one turn after the other, for ever.
+        return Ok(after(n));
+    }
     if end.verdict == Verdict::Done {
         return stages(queue, task, spec, n);
     }
@@ -327,6 +331,13 @@ pub fn ids(queue: &Queue) -> Result<Vec<String>> {
         names.into_iter().map(|e| e.name).filter(|n| super::ids::is_task_id(n)).collect();
     ids.sort_by(|a, b| super::ids::natural_cmp(a, b));
     Ok(ids)
+}
+
+/// Everything that has registers: the tasks, and the lanes in which they are merged.
+pub fn ids_and_lanes(queue: &Queue) -> Result<Vec<String>> {
+    let mut all = ids(queue)?;
+    all.extend(super::lane::ids(queue)?);
+    Ok(all)
 }
 
 /// All ends of a task by number, for its story.

@@ -98,8 +98,8 @@ impl Checker {
     ) -> Broken {
         let target = if to.is_empty() { from } else { to };
         match (op.call, target) {
-            (Call::Link, ["tasks", task, name]) => {
-                let path = format!("{task}/{name}");
+            (Call::Link, [place @ ("tasks" | "merge"), task, name]) => {
+                let path = format!("{place}/{task}/{name}");
                 let dir = disk.find(op.to.parent().unwrap_or(Path::new("/")));
                 let ino = dir.and_then(|dir| disk.find_in(dir, name)).map_err(|e| e.to_string())?;
                 let content = disk.content(ino).map_err(|e| e.to_string())?;
@@ -107,8 +107,10 @@ impl Checker {
                     return Err(format!("I1: {path} was published twice"));
                 }
             }
-            (Call::Mkdir | Call::Rmdir, ["tasks", _] | ["tasks", _, _]) => {}
-            (_, ["tasks", task, name]) if *name == "spec.json" || register(name).is_some() => {
+            (Call::Mkdir | Call::Rmdir, ["tasks" | "merge", _] | ["tasks", _, _]) => {}
+            (_, ["tasks" | "merge", task, name])
+                if *name == "spec.json" || register(name).is_some() =>
+            {
                 return Err(format!("I1: {op} touches the register {task}/{name}"));
             }
             (_, ["tasks", _, name, ..]) if !name.ends_with(".out") => {
@@ -245,6 +247,14 @@ impl Checker {
                     }
                 }
             }
+            "merge" => {
+                if !this.succeeded(n) {
+                    return Err(format!("I3: {task}.{n} was merged, and is not done"));
+                }
+                if this.done_attempts().len() > 1 {
+                    return Err(format!("I4: {task} was merged twice"));
+                }
+            }
             "end" => {
                 if this.claim(n).is_none() {
                     return Err(format!("I3: {task}.{n} ended without a claim"));
@@ -307,6 +317,9 @@ impl Checker {
                         return Err(format!(
                             "I7/I14: {id}.{m} can run, no hint leads to it and no intent names it"
                         ));
+                    }
+                    Next::Merging(n) if !hints.merging(id, n) => {
+                        return Err(format!("I7: {id}.{n} waits for its merge, and no lane knows"));
                     }
                     Next::Blocked(m) if !hints.leads_to(id, m) && !hints.blocked(id, m) => {
                         return Err(format!("I7: {id}.{m} is blocked, and nothing remembers it"));
@@ -433,7 +446,7 @@ impl Checker {
         for (id, task) in tasks.iter() {
             match tasks.next(id, u64::MAX) {
                 Next::Over | Next::Kept => {}
-                Next::Blocked(_) if tasks.waits_for_ever(id) => {}
+                Next::Blocked(_) | Next::Merging(_) if tasks.waits_for_ever(id) => {}
                 Next::Running(n) => return Err(format!("I17: {id}.{n} is still claimed")),
                 other => return Err(format!("lost: nobody will run {id} any more ({other:?})")),
             }
@@ -456,7 +469,7 @@ impl Checker {
             }
         }
         if self.registers.iter().any(|(path, (ino, bytes))| {
-            let path = Path::new(ROOT).join("tasks").join(path);
+            let path = Path::new(ROOT).join(path);
             disk.find(&path).ok() != Some(*ino) || disk.content(*ino).ok().as_ref() != Some(bytes)
         }) {
             return Err("I1: a register was lost or changed".to_owned());

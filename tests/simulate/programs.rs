@@ -9,9 +9,9 @@ use coord::program::keeper::Keeper;
 use coord::program::worker::{Next, Options, Worker};
 use coord::queue::decide::{self, How};
 use coord::queue::procs::{Identity, Proc};
-use coord::queue::record::{CardKind, Spec};
+use coord::queue::record::{CardKind, Spec, Stage, StageVerdict};
 use coord::queue::submit::submit;
-use coord::queue::{Queue, init, sweep};
+use coord::queue::{Queue, init, lane, sweep};
 use coord::run::site::Site;
 use coord::sys::wake::Wake;
 use nix::libc;
@@ -170,6 +170,45 @@ pub fn decision(what: Decision, id: String) -> Body {
             Decision::Retry => decide::retry(queue, me, &id, "once more"),
         };
     })
+}
+
+/// Somebody who merges, and now and then sends something back. What git decides is decided by chance;
+/// the lane's own turns are attempts like any others.
+pub fn merger(returns: bool) -> Body {
+    Box::new(move |seat| {
+        let Some(queue) = open(&seat) else { return };
+        let identity = Identity::plain("merger", CardKind::Cli);
+        let Ok(mut me) = Proc::register(&queue, &identity) else { return };
+        let mut wakes: Vec<Wake> = Vec::new();
+        while !is_ended(&wakes) {
+            // What fails half-way is for whoever recovers a command: nobody else has its intents.
+            if merge_all(&queue, &mut me, returns).is_err() {
+                return;
+            }
+            wakes = seat.wait(queue.clock.mono_ms() + 1000);
+        }
+        me.leave(&queue);
+    })
+}
+
+fn merge_all(queue: &Queue, me: &mut Proc, returns: bool) -> coord::error::Result<()> {
+    for lane in lane::ids(queue)? {
+        for entry in lane::entries(queue, &lane)? {
+            if !entry.blockers.is_empty() {
+                continue;
+            }
+            let back = returns && queue.clock.random() % 3 == 0;
+            let stage = match back {
+                false => Stage::new(StageVerdict::Pass, ""),
+                true => Stage {
+                    retry: entry.bounces < 2,
+                    ..Stage::new(StageVerdict::Bounce, "a conflict")
+                },
+            };
+            lane::decide(queue, me, &entry.key, stage)?;
+        }
+    }
+    Ok(())
 }
 
 /// `coord fsck --strict`, when everybody has left.

@@ -15,6 +15,8 @@ pub type Parsed = BTreeMap<Ino, Value>;
 /// What comes next for a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
+    /// This attempt waits for its merge.
+    Merging(u32),
     /// Nothing: done, failed or cancelled.
     Over,
     /// A person decides: held, manual, corrupt, in a stage.
@@ -89,14 +91,30 @@ impl Registers {
     pub fn end(&self, n: u32) -> Value {
         self.get(n, "end").cloned().unwrap_or_default()
     }
-    /// Attempts that ended as done.
-    pub fn done_attempts(&self) -> Vec<u32> {
-        self.attempts("end").filter(|n| self.end(*n)["verdict"] == "done").collect()
+    /// Whether attempt n succeeded, merged or not.
+    pub fn succeeded(&self, n: u32) -> bool {
+        self.end(n)["verdict"] == "done"
     }
-    /// Whether the last end says neither failed nor cancelled.
+    fn wants_merge(&self) -> bool {
+        self.names["spec.json"]["merge"] == true
+    }
+    fn merge(&self, n: u32) -> Option<&Value> {
+        self.get(n, "merge")
+    }
+    fn is_done(&self, n: u32) -> bool {
+        let merged = || self.merge(n).is_some_and(|stage| stage["verdict"] == "pass");
+        self.succeeded(n) && (!self.wants_merge() || merged())
+    }
+    fn came_back(&self, n: u32) -> bool {
+        self.merge(n).is_some_and(|stage| stage["verdict"] != "pass" && stage["retry"] != false)
+    }
+    /// Attempts that ended as done, and were merged where that is wanted.
+    pub fn done_attempts(&self) -> Vec<u32> {
+        self.attempts("end").filter(|n| self.is_done(*n)).collect()
+    }
+    /// Whether the last attempt is done.
     pub fn ended_well(&self) -> bool {
-        let end = self.end(self.last());
-        end["verdict"] == "done"
+        self.is_done(self.last())
     }
     fn retries(&self, n: u32) -> bool {
         let end = self.end(n);
@@ -108,7 +126,8 @@ impl Registers {
     /// Whether attempt n may be claimed, by the registers of n-1.
     pub fn permits(&self, n: u32) -> bool {
         let before = n - 1;
-        n == 1 || (self.has_end(before) && (self.retries(before) || self.reopened(before)))
+        let sent_back = self.retries(before) || self.reopened(before) || self.came_back(before);
+        n == 1 || (self.has_end(before) && sent_back)
     }
     /// Registers that an event must tell of.
     pub fn told(&self) -> Vec<(&'static str, u32)> {
@@ -121,6 +140,7 @@ impl Registers {
             let own = |n: &u32| kind == "end" || !self.has_end(*n);
             all.extend(self.attempts(kind).filter(counts).filter(own).map(|n| (kind, n)));
         }
+        all.extend(self.attempts("merge").map(|n| ("merge", n)));
         all
     }
 }
@@ -168,6 +188,11 @@ impl Tasks {
         let after = task.names["spec.json"]["after"].as_array().cloned().unwrap_or_default();
         after.iter().filter_map(|on| on.as_str()).map(str::to_owned).collect()
     }
+    /// Whether anything waits for its merge that can come.
+    pub fn is_anything_open(&self) -> bool {
+        let open = |id: &&String| matches!(self.phase(id), Next::Merging(_));
+        self.0.keys().filter(open).any(|id| !self.waits_for_ever(id))
+    }
     fn over(&self, id: &str) -> bool {
         self.phase(id) == Next::Over
     }
@@ -206,7 +231,12 @@ impl Tasks {
     }
     /// Whether a blocked task waits for something that will never be done.
     pub fn waits_for_ever(&self, id: &str) -> bool {
-        self.unmet(id).iter().any(|on| {
+        let first = self.get(id).map(|task| task.names["spec.json"]["merge_after"].clone());
+        let first = first.and_then(|ids| ids.as_array().cloned()).unwrap_or_default();
+        let first = first.iter().filter_map(|on| on.as_str()).filter(|on| !self.over(on));
+        let merging = matches!(self.phase(id), Next::Merging(_));
+        let first: Vec<String> = first.filter(|_| merging).map(str::to_owned).collect();
+        self.unmet(id).iter().filter(|_| !merging).chain(&first).any(|on| {
             let on = on.split('@').next().unwrap_or(on);
             match self.get(on) {
                 None => true,
@@ -229,8 +259,14 @@ impl Tasks {
             let kept = matches!(task.claim_kind(n).as_str(), "hold" | "human");
             return if kept { Next::Kept } else { Next::Running(n) };
         }
-        let end = task.end(n);
-        let permitted = end["verdict"] != "done" && (task.retries(n) || task.reopened(n));
+        if task.succeeded(n) && task.wants_merge() && task.merge(n).is_none() {
+            return Next::Merging(n);
+        }
+        let sent_back = task.came_back(n) || (task.merge(n).is_some() && task.reopened(n));
+        let permitted = match task.succeeded(n) {
+            true => !task.is_done(n) && sent_back,
+            false => task.retries(n) || task.reopened(n),
+        };
         if permitted { Next::Ready(n + 1) } else { Next::Over }
     }
     /// What comes next for a task at that time.
@@ -273,6 +309,7 @@ impl Tasks {
 pub struct Hints {
     leading: BTreeSet<String>,
     blocked: BTreeSet<String>,
+    merging: BTreeSet<String>,
     noted: BTreeSet<String>,
 }
 
@@ -301,7 +338,7 @@ impl Hints {
                 noted.extend(id.map(str::to_owned));
             }
         }
-        Hints { leading, blocked: files("blocked"), noted }
+        Hints { leading, blocked: files("blocked"), merging: files("merging"), noted }
     }
     /// Whether a hint in ready/ or delayed/ leads to the attempt.
     pub fn leads_to(&self, id: &str, m: u32) -> bool {
@@ -310,6 +347,10 @@ impl Hints {
     /// Whether blocked/ has it.
     pub fn blocked(&self, id: &str, m: u32) -> bool {
         self.blocked.contains(&format!("{id}.{m}"))
+    }
+    /// Whether a lane knows of it.
+    pub fn merging(&self, id: &str, n: u32) -> bool {
+        self.merging.contains(&format!("{id}.{n}"))
     }
     /// Whether an intent of any process names the task.
     pub fn noted(&self, id: &str) -> bool {

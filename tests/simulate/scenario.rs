@@ -13,6 +13,7 @@ use crate::machines::{Job, Machine, State};
 use crate::memory::MemoryFs;
 use crate::policy::Policy;
 use crate::programs::{self, Decision};
+use crate::registers::Tasks;
 use crate::runner::Runner;
 use crate::world::{Budget, ROOT, World};
 
@@ -87,6 +88,8 @@ fn prepare(runner: &mut Runner) -> Setting {
         ids.push(id.clone().unwrap_or_else(|| (i + 1).to_string()));
         specs.push((id, spec));
     }
+    let merges = specs.iter().any(|(_, spec)| spec.merge);
+    let mergers = if merges { c.below(3) } else { 0 };
     let decisions = [0, 0, 1, 2][c.below(4) as usize];
     let mut decided = Vec::new();
     for _ in 0..decisions {
@@ -131,6 +134,10 @@ fn prepare(runner: &mut Runner) -> Setting {
         let machine = place(runner);
         runner.start(&format!("monitor{}", i + 1), machine, programs::monitor());
     }
+    for i in 0..mergers {
+        let machine = place(runner);
+        runner.start(&format!("merger{}", i + 1), machine, programs::merger(true));
+    }
     for (what, id) in decided {
         runner.start(&format!("{what:?}").to_lowercase(), 0, programs::decision(what, id));
     }
@@ -160,6 +167,10 @@ fn task(c: &mut Choices, number: u32, before: &[String]) -> (Option<String>, Spe
     }
     if c.below(3) == 2 {
         spec.scope = vec![["a", "a/b", "."][c.below(3) as usize].to_owned()];
+    }
+    if c.below(4) == 3 {
+        spec.merge = true;
+        spec.merge_after.extend(before.last().filter(|_| c.below(2) == 1).cloned());
     }
     let given = c.below(4) != 3;
     (given.then(|| format!("T{}", number + 1)), spec)
@@ -346,8 +357,39 @@ pub fn settle(runner: &mut Runner) {
     runner.alone("fsck", 0, programs::inspect());
 }
 
-/// `coord work --until-empty` on each machine. False: a rule was broken, or it does not come to rest.
+/// `coord work --until-empty` on each machine, and somebody who merges, until nothing is left. False: a
+/// rule was broken, or it does not come to rest.
 fn finish(runner: &mut Runner, machines: usize, name: &str) -> bool {
+    runner.start(&format!("merger-{name}"), 0, programs::merger(false));
+    // What comes after a task that is merged becomes ready when the workers have left.
+    for round in 0..10 {
+        if !work(runner, machines, &format!("{name}{round}-")) {
+            return false;
+        }
+        let merging = |runner: &Runner| {
+            let world = runner.world();
+            let disk = world.fs.disk();
+            Tasks::read(&disk, &mut Default::default()).is_anything_open()
+        };
+        for _ in 0..REST.0 / 100 {
+            if !merging(runner) || runner.world().violation.is_some() {
+                break;
+            }
+            runner.run(100, REST.1, |_| {});
+        }
+        let mut world = runner.world();
+        let mut checker = std::mem::take(&mut world.checker);
+        let at_rest = checker.at_rest(&world);
+        world.checker = checker;
+        if at_rest.is_ok() {
+            return true;
+        }
+    }
+    // The checker says at the end what is missing.
+    true
+}
+
+fn work(runner: &mut Runner, machines: usize, name: &str) -> bool {
     for machine in 0..machines {
         let name = format!("{name}{machine}");
         runner.start(&name, machine, programs::worker(&name, true, 60_000));

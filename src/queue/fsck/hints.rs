@@ -10,7 +10,7 @@ use super::super::Queue;
 use super::super::evaluate::Readiness;
 use super::super::ids::{Key, is_role};
 use super::super::layout::due_of;
-use super::super::tasks::Phase;
+use super::super::tasks::{Phase, StageKind};
 use super::{Severity, Survey};
 
 /// Which of the three indices a hint stands in.
@@ -20,6 +20,7 @@ pub(super) enum Index {
     /// Due at this second since 1970.
     Delayed(u64),
     Blocked,
+    Merging,
 }
 
 /// One entry of an index.
@@ -55,6 +56,9 @@ pub(super) fn all(queue: &Queue) -> Result<Vec<Hint>> {
         }
     }
     take(Index::Blocked, queue.layout.blocked())?;
+    for lane in names(queue, &queue.layout.merging())? {
+        take(Index::Merging, queue.layout.merging().join(lane))?;
+    }
     Ok(hints)
 }
 
@@ -71,6 +75,10 @@ pub(super) fn stale(survey: &Survey<'_>, hint: &Hint) -> Option<String> {
     let Some(facts) = survey.tasks.get(&key.task) else {
         return Some(format!("there is no task {}", key.task));
     };
+    if hint.index == Index::Merging {
+        let waits = facts.phase == Phase::Stage(key.n, StageKind::Merge);
+        return (!waits).then(|| format!("{key} does not wait for its merge"));
+    }
     if facts.phase != Phase::Pending(key.n) {
         return Some(format!("{key} is not pending any more"));
     }
@@ -120,6 +128,17 @@ pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
 /// I7: what could run must be found by somebody.
 fn missing(survey: &mut Survey<'_>, id: &str, present: &BTreeMap<Key, BTreeSet<Index>>) {
     let Some(facts) = survey.tasks.get(id) else { return };
+    if let Phase::Stage(n, StageKind::Merge) = facts.phase {
+        let key = Key::new(id, n);
+        if present.get(&key).is_none_or(|found| !found.contains(&Index::Merging)) {
+            let severity =
+                survey.unless_remembered(id).max(unverified(survey.queue, facts.newest_ms));
+            let path = survey.queue.layout.task(id);
+            let what = format!("{key} waits for its merge, but no lane knows of it");
+            survey.add(severity, "I7", &path, what, "coord fsck --repair puts the hint back");
+        }
+        return;
+    }
     let (Phase::Pending(n), Some(readiness)) = (&facts.phase, &facts.readiness) else { return };
     let key = Key::new(id, *n);
     let what = match readiness {

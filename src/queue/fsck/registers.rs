@@ -19,7 +19,7 @@ use super::{Facts, Severity, Survey};
 /// Looks at every task and remembers what the other checks need.
 pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
     let queue = survey.queue;
-    for id in tasks::ids(queue)? {
+    for id in tasks::ids_and_lanes(queue)? {
         let looked = tasks::look(queue, &id).and_then(|task| match task {
             Some(task) => one(survey, &task),
             // Not a directory: the walk names it.

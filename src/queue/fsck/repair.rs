@@ -33,7 +33,7 @@ pub fn repair(queue: &Queue, me: &mut Proc) -> Result<usize> {
         step!("fsck.unhint");
         match hint.index {
             Index::Ready => ready::remove(queue, &hint.path)?,
-            Index::Delayed(_) | Index::Blocked => queue.discard(&hint.path)?,
+            Index::Delayed(_) | Index::Blocked | Index::Merging => queue.discard(&hint.path)?,
         }
         settle(queue, me, id)?;
         queue.discard(&intent)?;

@@ -9,6 +9,7 @@ use crate::plan::fold::{Board, State};
 use crate::sys::fs::Kind;
 
 use super::super::events::Event;
+use super::super::ids::is_task_id;
 use super::super::tasks::Phase;
 use super::{Severity, Survey};
 
@@ -110,7 +111,7 @@ fn take(told: &mut Told, event: Event, strict: bool) {
 /// delayed task ready is the time, and nobody may have been there to write it down.
 fn states(survey: &mut Survey<'_>, board: &Board) {
     let mut wrong = Vec::new();
-    for (id, facts) in &survey.tasks {
+    for (id, facts) in survey.tasks.iter().filter(|(id, _)| is_task_id(id)) {
         let Some(state) = facts.state.filter(|s| *s != State::Corrupt) else { continue };
         let in_events = board.get(id).map(|item| item.state);
         if facts.phase == Phase::NoSpec || in_events.map(class) == Some(class(state)) {
@@ -174,12 +175,13 @@ fn untold(survey: &mut Survey<'_>, told: &Told) {
             wants("spec.json".to_owned(), has(&["submit"], 0));
         }
         // A claim that was made only in order to end the attempt has no line but that of the end.
-        let kinds: [(&str, &BTreeSet<u32>, &[&str]); 5] = [
+        let kinds: [(&str, &BTreeSet<u32>, &[&str]); 6] = [
             ("claim", &names.claims, &["claim", "hold", "end"]),
             ("end", &names.ends, &["end"]),
             ("cancel", &names.cancels, &["cancel"]),
             ("reopen", &names.reopens, &["reopen"]),
             ("late", &names.lates, &["late"]),
+            ("merge", &names.merges, &["merge"]),
         ];
         for (kind, numbers, lines) in kinds {
             for &n in numbers {

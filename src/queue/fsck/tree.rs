@@ -4,7 +4,7 @@ use std::path::Path;
 
 use walkdir::{DirEntry, WalkDir};
 
-use super::super::ids::{Key, is_role, is_task_id};
+use super::super::ids::{Key, is_role, is_task_id, lane_name};
 use super::super::layout::{DIRECTORIES, LAYOUT, LayoutRecord, due_of};
 use super::super::ready::priority_of;
 use super::super::scopes::version_of;
@@ -163,6 +163,10 @@ fn class(parts: &[&str]) -> Class {
         ["ready", rest @ ..] => ready(rest),
         ["delayed", due] if due_of(due).is_some() => Class::Dir,
         ["delayed", _, name] if Key::parse(name).is_some() => Class::File,
+        ["merge" | "merging", lane] if is_lane(lane) => Class::Dir,
+        ["merge", _, "behind.json"] => Class::File,
+        ["merge", _, name] => register(name),
+        ["merging", _, name] if Key::parse(name).is_some() => Class::File,
         ["scopes", name] if version_of(name).is_some() => Class::File,
         ["procs", _] => Class::Dir,
         ["procs", _, rest @ ..] => process(rest),
@@ -185,7 +189,9 @@ fn is_temporary(parts: &[&str]) -> bool {
 fn control(name: &str) -> Class {
     match name {
         "boot" => Class::Dir,
-        "pause" | "drain" | "stop" | "workers.json" | "coordinator.lock" => Class::File,
+        "pause" | "merge.pause" | "drain" | "stop" | "workers.json" | "coordinator.lock" => {
+            Class::File
+        }
         _ if name.starts_with("drain.") => Class::File,
         _ => Class::Foreign,
     }
@@ -222,6 +228,10 @@ fn process(rest: &[&str]) -> Class {
         ["run", name] if name.starts_with('_') || procs::task_of(name).is_some() => Class::File,
         _ => Class::Foreign,
     }
+}
+
+fn is_lane(name: &str) -> bool {
+    lane_name(&format!("merge:{name}")).is_some()
 }
 
 fn is_hex(text: &str, digits: usize) -> bool {
