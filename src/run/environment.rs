@@ -47,6 +47,12 @@ pub fn identity(site: &Site, worker: &str) -> (String, String) {
     (fill(&site.config.git.identity_name), fill(&site.config.git.identity_email))
 }
 
+/// The first of a hundred ports that belong to the attempts of one worker. There are not more of
+/// them than ports: the numbers begin again at 450.
+pub fn port_base(index: u32) -> u32 {
+    20_000 + 100 * (index % 450)
+}
+
 /// The whole environment.
 pub fn build(
     site: &Site,
@@ -84,6 +90,11 @@ pub fn build(
     set("COORD_OUT", path(&files.out));
     set("COORD_WORKTREE", path(&place.dir));
     set("PWD", path(&place.dir));
+    set("COORD_WORKER_INDEX", place.index.to_string());
+    set("COORD_PORT_BASE", port_base(place.index).to_string());
+    if let Some(tmp) = &place.tmp {
+        set("TMPDIR", path(tmp));
+    }
     if let Some(wave) = spec.wave {
         set("COORD_WAVE", wave.to_string());
     }

@@ -13,6 +13,7 @@ use coord::queue::fsck::{Finding, Severity, check};
 use coord::queue::record::{self, CardKind};
 use coord::queue::tasks::{self, Phase};
 use coord::queue::{Queue, evaluate};
+use coord::git::repository::Found;
 use coord::run::site::Site;
 use coord::sys::wake::Wake;
 
@@ -180,7 +181,7 @@ pub fn recovers(
 /// The site of a process.
 pub fn site(queue: &Queue, config: &Arc<Config>) -> Site {
     let root = Path::new(ROOT).parent().unwrap_or(Path::new("/")).to_owned();
-    Site { queue: queue.clone(), config: config.clone(), root, repo: None }
+    Site { queue: queue.clone(), config: config.clone(), root, repo: Found::Nothing }
 }
 
 fn work(world: &World, process: &Process, queue: &Queue) -> Result<(), String> {

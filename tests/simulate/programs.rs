@@ -12,6 +12,7 @@ use coord::queue::procs::{Identity, Proc};
 use coord::queue::record::{CardKind, Spec};
 use coord::queue::submit::submit;
 use coord::queue::{Queue, init, sweep};
+use coord::git::repository::Found;
 use coord::run::site::Site;
 use coord::sys::wake::Wake;
 use nix::libc;
@@ -64,7 +65,7 @@ pub fn worker(name: &str, until_empty: bool, lease_ms: u64) -> Body {
             queue,
             config: Arc::new(config(lease_ms)),
             root: Path::new("/q").to_owned(),
-            repo: None,
+            repo: Found::Nothing,
         };
         let clock = site.queue.platform.clock.clone();
         // A worker that cannot begin ends, and the coordinator starts it anew.

@@ -3,7 +3,8 @@
 use crate::config::{Config, Isolation};
 use crate::git::Git;
 use crate::program::start::sibling;
-use crate::run::site::{git_top, read_config};
+use crate::git::repository::Found;
+use crate::run::site::{read_config, repository_of};
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::{child, machine, tool};
 
@@ -67,11 +68,13 @@ fn git(place: &Place, config: &Config) -> Check {
             return Check::warn("git", "not installed: tasks run in the project's directory", hint);
         }
     };
-    match git_top(&place.root) {
-        Some(top) => Check::fine("git", format!("{version}, repository {}", top.display())),
-        None => {
-            let detail =
-                format!("{version}, no repository with a commit: tasks share one directory");
+    match repository_of(&place.root, config) {
+        Found::Usable(repo) => {
+            Check::fine("git", format!("{version}, repository {}", repo.anchor().display()))
+        }
+        Found::Unusable { why, hint } => Check::fail("git", format!("{version}; {why}"), hint),
+        Found::Nothing => {
+            let detail = format!("{version}, no repository: tasks share one directory");
             Check::warn("git", detail, "git init && git commit, for a worktree for each attempt")
         }
     }
