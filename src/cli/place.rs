@@ -87,3 +87,14 @@ pub fn task_or_own(id: Option<&str>) -> Result<String> {
             .hint("inside a job the task of the job is meant; this is not inside one")
     })
 }
+
+/// What `ID` or `ID@N` names: the task, and the attempt where one is given.
+pub fn attempt(word: &str) -> Result<(String, Option<u32>)> {
+    match word.rsplit_once('@') {
+        Some((id, n)) => match crate::queue::ids::attempt_number(n) {
+            Some(n) => Ok((id.to_owned(), Some(n))),
+            None => Err(Error::usage(format!("`{n}` is no attempt")).hint("W-3@2")),
+        },
+        None => Ok((word.to_owned(), None)),
+    }
+}

@@ -107,6 +107,14 @@ fn is_kept(git: &Git<'_>, head: &str, wanted: &Wanted) -> Result<bool> {
     Ok(!git.must("look for a ref", &args)?.stdout.is_empty())
 }
 
+/// The tree of everything in a worktree but `except`, committed or not.
+pub fn tree(git: &Git<'_>, except: &[String]) -> Result<String> {
+    let nested = status(git, false)?.into_iter().filter(Change::is_nested);
+    let mut except = except.to_vec();
+    except.extend(nested.map(|c| c.path.trim_end_matches('/').to_owned()));
+    tree_of(git, &except, false, &mut Vec::new())
+}
+
 /// The tree of everything in the worktree, made with a copy of the index.
 fn tree_of(
     git: &Git<'_>,
@@ -163,17 +171,19 @@ fn with_index(
         args.extend(excludes.iter().map(String::as_str));
         git.run(&args)
     };
-    let mut added = add(&own, &[])?;
+    let added = add(&own, &[])?;
     if !added.ok() {
-        // A filter that fails (large files without their server): as they are, then.
+        // A filter that fails (large files without their server): as they are, then. Writing the
+        // index reads files again that are as young as it is, so that goes without filters too.
         let empty = git.must("make an empty tree", &["hash-object", "-w", "-t", "tree", "/dev/null"])?;
         let raw = own.env("GIT_ATTR_SOURCE", empty.text().trim());
-        added = add(&raw, &[])?;
+        let added = add(&raw, &[])?;
         if !added.ok() {
             let said = added.stderr.lines().next().unwrap_or_default().to_owned();
             add(&raw, &["--ignore-errors"])?;
             unsaved.push(format!("what git cannot read: {said}"));
         }
+        return raw.run(&["write-tree"]);
     }
     own.run(&["write-tree"])
 }

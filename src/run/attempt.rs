@@ -104,9 +104,10 @@ pub fn start(
 }
 
 fn describe(error: &Error) -> String {
+    let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
     match &error.cause {
-        Some(cause) => format!("{}: {cause}", error.message),
-        None => error.message.clone(),
+        Some(cause) => format!("{}: {cause}{hint}", error.message),
+        None => format!("{}{hint}", error.message),
     }
 }
 

@@ -130,27 +130,38 @@ impl Pool {
             .hint("coord worktree ls"))
     }
 
-    /// Takes this slot, if it is free or its owner is over.
+    /// Takes this slot for an attempt, if it is free or its owner is over.
     pub fn take_named(&self, queue: &Queue, me: &Proc, name: &str) -> Result<Option<Slot>> {
+        self.take_if(queue, me, name, |before| {
+            before.state != State::Retired
+                && (before.clone == self.clone || !RealFs.exists(&self.top(name)))
+        })
+    }
+
+    /// Takes this slot also if it is retired, or of another kind: to look at it, or to remove it.
+    pub fn take_any(&self, queue: &Queue, me: &Proc, name: &str) -> Result<Option<Slot>> {
+        self.take_if(queue, me, name, |_| true)
+    }
+
+    fn take_if(
+        &self,
+        queue: &Queue,
+        me: &Proc,
+        name: &str,
+        suits: impl Fn(&Record) -> bool,
+    ) -> Result<Option<Slot>> {
         let what = "look who has a worktree";
+        self.make()?;
         loop {
             let newest = self.chains.newest(name).cannot(what, &self.root)?;
             let (seen, before) = newest.unwrap_or_default();
-            let free = match before.state {
-                State::Free => true,
-                State::Held => is_over(queue, &before),
-                State::Retired => false,
-            };
-            let other_kind = before.clone != self.clone && RealFs.exists(&self.top(name));
-            if !free || other_kind {
+            let held = before.state == State::Held && !is_over(queue, &before);
+            if held || !suits(&before) {
                 return Ok(None);
             }
-            let record = Record {
-                state: State::Held,
-                assigned: before.assigned,
-                why: String::new(),
-                ..self.record(queue, me, name)
-            };
+            let kind = if RealFs.exists(&self.top(name)) { before.clone } else { self.clone };
+            let own = self.record(queue, me, name);
+            let record = Record { assigned: before.assigned, clone: kind, ..own };
             let made = self.chains.publish(name, seen, &record).cannot("take a worktree", &self.root)?;
             if let Some(version) = made {
                 let top = self.top(name);

@@ -58,17 +58,9 @@ impl<'a> Workshop<'a> {
         if slot.record.clone { git.with("core.hooksPath=/dev/null") } else { git }
     }
 
-    /// Paths from the top of a worktree for paths of coord.toml, which count from the project.
-    pub fn paths(&self, of: &[&[String]]) -> Vec<String> {
-        let below = &self.pool.repo.below;
-        let path = |p: &String| below.join(p).to_string_lossy().into_owned();
-        of.iter().flat_map(|paths| paths.iter()).map(path).collect()
-    }
-
-    /// Paths that are in a worktree without being an attempt's work.
+    /// Paths in a worktree that are no attempt's work.
     pub fn foreign(&self) -> Vec<String> {
-        let config = &self.site.config.worktree;
-        self.paths(&[&config.copy, &config.link, &config.keep])
+        foreign(self.site, self.pool)
     }
 
     /// Why the worktree is locked, for people and for `git worktree prune`.
@@ -95,7 +87,7 @@ impl<'a> Workshop<'a> {
             let source = self.pool.repo.home().to_string_lossy().into_owned();
             git.must("fetch the base into a clone", &["fetch", "--quiet", "--no-tags", &source, base])?;
         }
-        let keep = self.paths(&[&self.site.config.worktree.keep]);
+        let keep = paths(self.pool, &self.site.config.worktree.keep);
         worktrees::abandon(&git)?;
         worktrees::reset(&git, base, true, &keep)?;
         let may = self.foreign();
@@ -286,6 +278,17 @@ impl<'a> Workshop<'a> {
         // What cannot be removed now is, perhaps, before the next attempt.
         drop(crate::sys::fs::remove_tree(&self.pool.tmp(&slot.name)));
     }
+}
+
+/// Paths from the top of a worktree for paths of coord.toml, which count from the project.
+pub fn paths(pool: &Pool, of: &[String]) -> Vec<String> {
+    of.iter().map(|path| pool.repo.below.join(path).to_string_lossy().into_owned()).collect()
+}
+
+/// Paths in a worktree that are no attempt's work: copied or linked there, or caches.
+pub fn foreign(site: &Site, pool: &Pool) -> Vec<String> {
+    let config = &site.config.worktree;
+    [&config.copy, &config.link, &config.keep].into_iter().flat_map(|of| paths(pool, of)).collect()
 }
 
 /// The lines by which commits of ours can be told: of which task, attempt and worker.

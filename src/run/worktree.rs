@@ -98,7 +98,8 @@ pub fn prepare(
     let shop = Workshop { site, pool: &pool, me, beat };
     let base = base_commit(site, &pool, beat)?;
     let mut own = take_ready(&shop, slot, &base)?;
-    let dir = own.top.join(&pool.repo.below);
+    // Joining an empty path would put a `/` behind it.
+    let dir: PathBuf = own.top.join(&pool.repo.below).components().collect();
     let made = (|| {
         // Not tracked, or outside of a sparse checkout: the attempt runs there all the same.
         mkdir_all(&RealFs, &dir).cannot("make the project's directory in a worktree", &dir)?;
