@@ -64,8 +64,11 @@ fn asked(cli: &Cli, word: &str) -> Result<Asked> {
         (of.branch, of.base) = (place.branch, place.base);
     }
     if of.branch.is_empty() {
-        return Err(Error::new(Exit::NotFound, format!("attempt {n} of {} has no branch", key.task))
-            .hint("it ran without git, or has not started yet"));
+        return Err(Error::new(
+            Exit::NotFound,
+            format!("attempt {n} of {} has no branch", key.task),
+        )
+        .hint("it ran without git, or has not started yet"));
     }
     let mut slot = None;
     if let Some(record) = slot_of(&site, &pool, &key)? {
@@ -90,7 +93,9 @@ pub fn diff(cli: &Cli, args: &Diff) -> Answer {
     let git = top.as_ref().map_or_else(|| git.clone(), |top| git.at(top));
     let from = match (&top, &tip) {
         // From where the branch left its base.
-        (None, Some(tip)) => git.ask(&["merge-base", &asked.of.base, tip])?.unwrap_or(asked.of.base.clone()),
+        (None, Some(tip)) => {
+            git.ask(&["merge-base", &asked.of.base, tip])?.unwrap_or(asked.of.base.clone())
+        }
         _ => asked.of.base.clone(),
     };
     if cli.json {
@@ -146,7 +151,8 @@ pub fn checkout(cli: &Cli, args: &Attempt) -> Answer {
     let dirty: Vec<&str> =
         changes.iter().filter(|c| c.mark != Mark::Untracked).map(|c| c.path.as_str()).collect();
     if let Some(first) = dirty.first() {
-        let more = if dirty.len() > 1 { format!(" and {} more", dirty.len() - 1) } else { String::new() };
+        let more =
+            if dirty.len() > 1 { format!(" and {} more", dirty.len() - 1) } else { String::new() };
         return Err(Error::new(Exit::Conflict, format!("{first}{more} is not committed here"))
             .at(git.dir())
             .hint("commit or stash it first"));

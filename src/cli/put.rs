@@ -70,7 +70,9 @@ pub fn init(cli: &Cli, args: &Init) -> Answer {
     match repository_of(&project, &read_config(&project)?) {
         Found::Usable(_) => {}
         Found::Nothing => output::note("no git repository here: tasks run in this directory"),
-        Found::Unusable { why, hint } => output::warn(&format!("{why}: before coord start: {hint}")),
+        Found::Unusable { why, hint } => {
+            output::warn(&format!("{why}: before coord start: {hint}"))
+        }
     }
     output::note("next:\n  coord add -- make test\n  coord start -n 3\n  coord status");
     Ok(None)

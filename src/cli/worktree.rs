@@ -29,9 +29,12 @@ pub fn worktree(cli: &Cli, verb: &WorktreeVerb) -> Answer {
 pub fn pool(site: &Site) -> Result<Pool> {
     site.must_work()?;
     Pool::of(site).ok_or_else(|| {
-        Error::new(Exit::NotFound, "attempts have no worktrees here: they share the project's directory")
-            .at(&site.root)
-            .hint("a git repository, and [worktree] isolation = \"worktree\" in coord.toml")
+        Error::new(
+            Exit::NotFound,
+            "attempts have no worktrees here: they share the project's directory",
+        )
+        .at(&site.root)
+        .hint("a git repository, and [worktree] isolation = \"worktree\" in coord.toml")
     })
 }
 
@@ -138,7 +141,9 @@ fn gc(cli: &Cli, args: &WorktreeGc) -> Answer {
     if cli.json {
         let rows: Vec<_> = swept
             .iter()
-            .map(|s| json!({ "slot": s.slot, "removed": s.removed, "why": s.why, "bytes": s.bytes }))
+            .map(
+                |s| json!({ "slot": s.slot, "removed": s.removed, "why": s.why, "bytes": s.bytes }),
+            )
             .collect();
         output::document(&json!({
             "schema": "coord.worktree-gc/1", "dry_run": args.dry_run, "worktrees": rows,

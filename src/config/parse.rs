@@ -256,7 +256,8 @@ fn paths(source: &Source<'_>, table: &Table<'_>, key: &str) -> Option<Vec<String
     let mut paths = Vec::new();
     for (path, span) in table.strings(key, "target")? {
         let trimmed = path.strip_prefix("./").unwrap_or(path).trim_end_matches('/');
-        let plain = |part: &str| !matches!(part, "" | "." | ".." | ".git") && !part.contains(['\0', '\n']);
+        let plain =
+            |part: &str| !matches!(part, "" | "." | ".." | ".git") && !part.contains(['\0', '\n']);
         if !trimmed.split('/').all(plain) {
             let what = format!("`{path}` in `{key}` does not name something below the project");
             source.complain(span, what, "write a path such as \"target\", without `..`");

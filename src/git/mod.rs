@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Exit, Result};
 use crate::sys::clock::{Clock, RealClock};
-use crate::sys::wake::nap;
 use crate::sys::tool::{Output, Tool};
+use crate::sys::wake::nap;
 
 /// Variables of the caller that would lead git to another repository than the one that is meant.
 pub const MISLEADING: [&str; 8] = [
@@ -48,8 +48,14 @@ fn is_passing(stderr: &str) -> bool {
         "unable to write",
         "failed to read",
     ];
-    let lasting =
-        ["already exists", "exists; cannot", "but expected", "No space left", "Permission denied", "Read-only"];
+    let lasting = [
+        "already exists",
+        "exists; cannot",
+        "but expected",
+        "No space left",
+        "Permission denied",
+        "Read-only",
+    ];
     SAID.iter().any(|said| stderr.contains(said)) && !lasting.iter().any(|l| stderr.contains(l))
 }
 

@@ -99,14 +99,19 @@ fn look(project: &Path, base: &str) -> Result<Found> {
     let (common, own) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     let bare = git.ask(&["rev-parse", "--is-bare-repository"])?.as_deref() == Some("true");
     let inside = git.ask(&["rev-parse", "--is-inside-work-tree"])?.as_deref() == Some("true");
-    let here = if inside { git.ask(&["rev-parse", "--show-toplevel"])?.map(PathBuf::from) } else { None };
+    let here =
+        if inside { git.ask(&["rev-parse", "--show-toplevel"])?.map(PathBuf::from) } else { None };
     let below = match &here {
         Some(_) => PathBuf::from(git.ask(&["rev-parse", "--show-prefix"])?.unwrap_or_default()),
         None => PathBuf::new(),
     };
     if here.is_none() && !bare && !within(project, &common) {
         return Ok(Found::no(
-            format!("{} is in no worktree of its repository {}", project.display(), common.display()),
+            format!(
+                "{} is in no worktree of its repository {}",
+                project.display(),
+                common.display()
+            ),
             &format!("make the queue in a worktree or in a bare repository, {ALONE}"),
         ));
     }
@@ -172,7 +177,9 @@ impl Repository {
         }
         if git.commit(if base.is_empty() { "HEAD" } else { base })?.is_none() {
             return Ok(Some(Found::no(
-                format!("there is no commit {base} in the git repository for attempts to start from"),
+                format!(
+                    "there is no commit {base} in the git repository for attempts to start from"
+                ),
                 "set [git] base in coord.toml to a branch that exists, or take it away",
             )));
         }
@@ -226,7 +233,9 @@ pub fn homes_of_linked(linked: &Path, below: &Path) -> Option<Vec<PathBuf>> {
     let mut homes = Vec::new();
     match main_worktree(&common).ok()? {
         Some(top) => homes.extend(below.ancestors().map(|below| top.join(below))),
-        None => homes.extend([Some(common.clone()), common.parent().map(Path::to_owned)].into_iter().flatten()),
+        None => homes.extend(
+            [Some(common.clone()), common.parent().map(Path::to_owned)].into_iter().flatten(),
+        ),
     }
     Some(homes)
 }

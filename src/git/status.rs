@@ -75,7 +75,8 @@ fn parse(bytes: &[u8]) -> Vec<Change> {
         };
         let mut fields = rest.splitn(before + 1, ' ');
         let submodule = if before > 0 { fields.nth(1).unwrap_or_default() } else { "" };
-        let submodule = if submodule.starts_with('S') { submodule.replace('.', "") } else { String::new() };
+        let submodule =
+            if submodule.starts_with('S') { submodule.replace('.', "") } else { String::new() };
         let path = if before > 0 { fields.nth(before - 2) } else { Some(rest) };
         if kind == "2" {
             // The path that it had before.

@@ -62,8 +62,7 @@ pub fn save(git: &Git<'_>, wanted: &Wanted) -> Result<Saved> {
     let nested = |c: &&&Change| c.is_nested();
     let mut except = wanted.except.clone();
     except.extend(ours.iter().filter(nested).map(|c| c.path.trim_end_matches('/').to_owned()));
-    saved.uncommitted =
-        ours.iter().filter(|c| !c.is_nested()).map(|c| c.path.clone()).collect();
+    saved.uncommitted = ours.iter().filter(|c| !c.is_nested()).map(|c| c.path.clone()).collect();
     let head = git.commit("HEAD")?;
     saved.strayed = match &head {
         Some(head) => !is_kept(git, head, wanted)?,
@@ -175,7 +174,8 @@ fn with_index(
     if !added.ok() {
         // A filter that fails (large files without their server): as they are, then. Writing the
         // index reads files again that are as young as it is, so that goes without filters too.
-        let empty = git.must("make an empty tree", &["hash-object", "-w", "-t", "tree", "/dev/null"])?;
+        let empty =
+            git.must("make an empty tree", &["hash-object", "-w", "-t", "tree", "/dev/null"])?;
         let raw = own.env("GIT_ATTR_SOURCE", empty.text().trim());
         let added = add(&raw, &[])?;
         if !added.ok() {
@@ -230,7 +230,8 @@ fn unsaved(git: &Git<'_>, changes: &[&Change], base: &str) -> Result<Vec<String>
     }
     let since = if base.is_empty() { "HEAD" } else { base };
     // Committed or not: a submodule that stands at another commit than it did in the beginning.
-    let raw = git.must("look at the submodules", &["diff", "--raw", "-z", "--no-renames", since, "--"])?;
+    let raw =
+        git.must("look at the submodules", &["diff", "--raw", "-z", "--no-renames", since, "--"])?;
     let names = Git::names(&raw);
     for pair in names.chunks(2) {
         let [meta, path] = pair else { continue };

@@ -154,7 +154,10 @@ fn escaped(path: &str) -> String {
 pub fn fault(git: &Git<'_>, base: &str, may: &[String]) -> Result<Option<String>> {
     let head = git.commit("HEAD")?;
     if head.as_deref() != Some(base) {
-        return Ok(Some(format!("its HEAD is {} after a reset to {base}", head.unwrap_or_default())));
+        return Ok(Some(format!(
+            "its HEAD is {} after a reset to {base}",
+            head.unwrap_or_default()
+        )));
     }
     let strange = |all: Vec<Change>| all.into_iter().find(|c| !c.is_below(may));
     let mut found = strange(status(git, true)?);

@@ -117,7 +117,10 @@ fn unsaved_of(shop: &Workshop<'_>, git: &Git<'_>, is_clone: bool) -> Result<Opti
         return Ok(Some(format!("{} is not committed ({} in all)", first.path, ours.len())));
     }
     if is_clone {
-        let heads = git.must("list refs", &["for-each-ref", "--format=%(objectname)", "refs/heads", "refs/stash"])?;
+        let heads = git.must(
+            "list refs",
+            &["for-each-ref", "--format=%(objectname)", "refs/heads", "refs/stash"],
+        )?;
         for head in heads.text().lines() {
             if shop.main().commit(head)?.is_none() {
                 return Ok(Some(format!("the repository does not have its commit {head}")));

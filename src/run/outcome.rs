@@ -62,7 +62,9 @@ pub fn judge(site: &Site, lease: &Lease, exit: Exit, stopped: Option<Stopped>) -
         (Some(Stopped::Fenced), _) => because(Verdict::Release, true, "taken away while running"),
         (Some(Stopped::TimeLimit), _) => failed(site, lease, false, "time limit"),
         (None, _) if said.verdict == "fail" => failed(site, lease, said.permanent, &said.reason),
-        (None, _) if !setup.is_empty() => failed(site, lease, false, &format!("setup failed: exit {setup}")),
+        (None, _) if !setup.is_empty() => {
+            failed(site, lease, false, &format!("setup failed: exit {setup}"))
+        }
         (None, Exit::Code(TEMPORARY)) => put_off(site, lease),
         (None, Exit::Code(code)) => {
             failed(site, lease, PERMANENT.contains(&code), &format!("exit {code}"))

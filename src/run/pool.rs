@@ -162,7 +162,8 @@ impl Pool {
             let kind = if RealFs.exists(&self.top(name)) { before.clone } else { self.clone };
             let own = self.record(queue, me, name);
             let record = Record { assigned: before.assigned, clone: kind, ..own };
-            let made = self.chains.publish(name, seen, &record).cannot("take a worktree", &self.root)?;
+            let made =
+                self.chains.publish(name, seen, &record).cannot("take a worktree", &self.root)?;
             if let Some(version) = made {
                 let top = self.top(name);
                 return Ok(Some(Slot { name: name.to_owned(), top, version, record }));

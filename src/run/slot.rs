@@ -72,7 +72,10 @@ impl<'a> Workshop<'a> {
     /// Makes a slot ready for an attempt at `base`.
     pub fn ready(&self, slot: &mut Slot, base: &str) -> Result<Ready> {
         if !self.exists(slot, base)? {
-            let why = format!("{} is in the way: it is no worktree of this repository", slot.top.display());
+            let why = format!(
+                "{} is in the way: it is no worktree of this repository",
+                slot.top.display()
+            );
             return Ok(Ready::Unfit(why));
         }
         let saved = self.rescue(slot)?;
@@ -85,7 +88,10 @@ impl<'a> Workshop<'a> {
         let git = self.within(slot, short(&self.me.wid));
         if slot.record.clone && git.commit(base)?.is_none() {
             let source = self.pool.repo.home().to_string_lossy().into_owned();
-            git.must("fetch the base into a clone", &["fetch", "--quiet", "--no-tags", &source, base])?;
+            git.must(
+                "fetch the base into a clone",
+                &["fetch", "--quiet", "--no-tags", &source, base],
+            )?;
         }
         let keep = paths(self.pool, &self.site.config.worktree.keep);
         worktrees::abandon(&git)?;
@@ -160,12 +166,7 @@ impl<'a> Workshop<'a> {
             format!("left in {}", slot.name)
         } else {
             let key = Key::new(&of.task, of.n);
-            format!(
-                "{}: left by attempt {}\n\n{}",
-                of.task,
-                of.n,
-                trailers(&key, holder)
-            )
+            format!("{}: left by attempt {}\n\n{}", of.task, of.n, trailers(&key, holder))
         };
         let wanted = Wanted {
             name,
@@ -176,8 +177,9 @@ impl<'a> Workshop<'a> {
         };
         let mut saved = wip::save(&git, &wanted)?;
         if slot.record.clone {
-            self.fetch_clone(slot, of, &saved.name)
-                .unwrap_or_else(|e| saved.unsaved.push(format!("commits that cannot be fetched: {}", e.one_line())));
+            self.fetch_clone(slot, of, &saved.name).unwrap_or_else(|e| {
+                saved.unsaved.push(format!("commits that cannot be fetched: {}", e.one_line()))
+            });
         }
         Ok(saved)
     }
@@ -241,7 +243,8 @@ impl<'a> Workshop<'a> {
         }
         let git = self.within(slot, short(&self.me.wid));
         let on = git.ask(&["symbolic-ref", "--quiet", "HEAD"])?;
-        let conflicts = !git.must("look for conflicts", &["ls-files", "-z", "--unmerged"])?.stdout.is_empty();
+        let conflicts =
+            !git.must("look for conflicts", &["ls-files", "-z", "--unmerged"])?.stdout.is_empty();
         if conflicts || on.as_deref() != Some(format!("refs/heads/{}", of.branch).as_str()) {
             return Ok(false);
         }
@@ -298,6 +301,9 @@ pub fn trailers(key: &Key, wid: &str) -> String {
 
 /// Somebody took the slot over, because this process was declared dead.
 pub fn lost(slot: &Slot) -> Error {
-    Error::new(Exit::Conflict, format!("the worktree {} was taken over by another worker", slot.name))
-        .at(&slot.top)
+    Error::new(
+        Exit::Conflict,
+        format!("the worktree {} was taken over by another worker", slot.name),
+    )
+    .at(&slot.top)
 }

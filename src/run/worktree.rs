@@ -232,7 +232,11 @@ pub fn conclude(
                 tracing::error!("{}", e.one_line());
                 outcome.worktree = own.top.to_string_lossy().into_owned();
                 fault = Some(format!("what it left cannot be saved: {}", e.one_line()));
-                retire(&pool, own, &format!("cannot save what {} left: {}", lease.key, e.one_line()));
+                retire(
+                    &pool,
+                    own,
+                    &format!("cannot save what {} left: {}", lease.key, e.one_line()),
+                );
             }
         }
     }
@@ -254,12 +258,7 @@ fn retire(pool: &Pool, slot: Slot, why: &str) {
 }
 
 /// Saves what is in the slot and cleans it. The second: the branch has everything.
-fn leave(
-    shop: &Workshop<'_>,
-    slot: &mut Slot,
-    lease: &Lease,
-    done: bool,
-) -> Result<(Saved, bool)> {
+fn leave(shop: &Workshop<'_>, slot: &mut Slot, lease: &Lease, done: bool) -> Result<(Saved, bool)> {
     let of = slot.record.assigned.clone().unwrap_or_default();
     if done {
         shop.commit(slot, &of, &lease.spec.title)?;

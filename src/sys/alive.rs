@@ -131,7 +131,9 @@ pub fn inside(dir: &Path) -> Vec<(i32, String)> {
     let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
     all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
         .filter(|&pid| pid != me)
-        .filter(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|c| c.starts_with(&dir)))
+        .filter(|pid| {
+            std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|c| c.starts_with(&dir))
+        })
         .map(|pid| {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             (pid, name.trim().to_owned())

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use coord::config::Config;
+use coord::git::repository::Found;
 use coord::program::worker::{Next, Options, Worker};
 use coord::queue::durable::Durability;
 use coord::queue::fsck::{Finding, Severity, check};
 use coord::queue::record::{self, CardKind};
 use coord::queue::tasks::{self, Phase};
 use coord::queue::{Queue, evaluate};
-use coord::git::repository::Found;
 use coord::run::site::Site;
 use coord::sys::wake::Wake;
 

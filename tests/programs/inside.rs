@@ -193,7 +193,11 @@ fn every_attempt_has_a_worktree_and_a_branch() {
     assert_eq!(s.sh("git rev-parse coord/T/a1").line(), s.sh("git rev-parse main").line());
     assert_eq!(s.text("file"), "one\n", "the project itself is not touched");
     let trees = s.sh("git worktree list --porcelain").stdout;
-    assert_eq!(trees.matches("worktree ").count(), 2, "one for the worker, whatever it did\n{trees}");
+    assert_eq!(
+        trees.matches("worktree ").count(),
+        2,
+        "one for the worker, whatever it did\n{trees}"
+    );
     assert_eq!(s.sh("git status --porcelain").stdout, "?? coord.toml\n");
 }
 

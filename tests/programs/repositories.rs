@@ -78,7 +78,9 @@ fn a_queue_in_a_submodule() {
     let s = Sandbox::bare();
     s.sh("git init -q -b main ../lib && cd ../lib && echo lib > file && git add . && git commit -qm lib");
     repository(&s);
-    s.sh("git -c protocol.file.allow=always submodule --quiet add ../lib lib && git commit -qm sub");
+    s.sh(
+        "git -c protocol.file.allow=always submodule --quiet add ../lib lib && git commit -qm sub",
+    );
     let lib = s.root.join("lib");
     work_in(&s, &lib, "", &format!("{WHERE}; echo more >> file; git commit -qam more"));
     assert_eq!(said(&lib, "file"), "lib\n");
@@ -92,7 +94,9 @@ fn submodules_of_the_project_come_by_setup_and_commits_in_them_are_not_lost() {
     let s = Sandbox::bare();
     s.sh("git init -q -b main ../lib && cd ../lib && echo lib > file && git add . && git commit -qm lib");
     repository(&s);
-    s.sh("git -c protocol.file.allow=always submodule --quiet add ../lib lib && git commit -qm sub");
+    s.sh(
+        "git -c protocol.file.allow=always submodule --quiet add ../lib lib && git commit -qm sub",
+    );
     s.coord(&["init", "-q"]).ok();
     let setup = "[worktree]\nsetup = \"git -c protocol.file.allow=always submodule --quiet update --init\"\n";
     std::fs::write(s.root.join("coord.toml"), toml(setup)).unwrap();
@@ -105,7 +109,9 @@ fn submodules_of_the_project_come_by_setup_and_commits_in_them_are_not_lost() {
     let kept = end["result"]["worktree"].as_str().unwrap_or_default().to_owned();
     assert!(kept.ends_with("/w1"), "{end:#}");
     assert_eq!(s.sh(&format!("git -C {kept}/lib log -1 --format=%s")).line(), "inside");
-    s.coord(&["worktree", "ls"]).ok().says("commits inside the submodule lib that are nowhere else");
+    s.coord(&["worktree", "ls"])
+        .ok()
+        .says("commits inside the submodule lib that are nowhere else");
     assert_eq!(s.state("C"), "done", "in another slot");
     // It stays, whatever is cleared up.
     s.coord(&["worktree", "gc"]).ok().says("w1 stays: ");
@@ -151,11 +157,17 @@ fn a_sparse_checkout_stays_sparse_and_loses_nothing() {
     s.sh("git sparse-checkout set --cone a");
     s.coord(&["init", "-q"]).ok();
     std::fs::write(s.root.join("coord.toml"), toml("")).unwrap();
-    s.add(&["--id", "T"], "ls > $COORD_OUT/ls; echo in > a/b/new; mkdir -p w1; echo out > w1/new; exit 1");
+    s.add(
+        &["--id", "T"],
+        "ls > $COORD_OUT/ls; echo in > a/b/new; mkdir -p w1; echo out > w1/new; exit 1",
+    );
     s.work().exits(1);
     assert_eq!(said(&s.root, "ls"), "a\n");
     let tree = s.sh("git ls-tree -r --name-only refs/coord/wip/T.a1").stdout;
-    assert_eq!(tree, "a/b/file\na/b/new\nw1/file\nw1/new\n", "what is not checked out is still there");
+    assert_eq!(
+        tree, "a/b/file\na/b/new\nw1/file\nw1/new\n",
+        "what is not checked out is still there"
+    );
     s.add(&["--id", "U"], "[ ! -e w1/new ] && [ ! -e a/b/new ]");
     s.coord(&["work", "--once"]).ok();
 }
@@ -179,7 +191,9 @@ fn a_bare_repository_has_worktrees_beside_it() {
     assert_eq!(said(&bare, "file"), "three\n");
     assert_eq!(said(&bare, "pwd").trim(), s.beside("repo.coord/w1").display().to_string());
     assert_eq!(said(&bare, "ids"), "T\n", "its worktrees find the queue");
-    s.sh("git -C ../repo.git worktree add -q --detach ../by-hand && cd ../by-hand/a && coord ls -q");
+    s.sh(
+        "git -C ../repo.git worktree add -q --detach ../by-hand && cd ../by-hand/a && coord ls -q",
+    );
     // Hidden in a directory that has nothing but worktrees.
     s.sh("mkdir ../hidden && git clone -q --bare . ../hidden/.bare && echo 'gitdir: ./.bare' > ../hidden/.git");
     let hidden = s.beside("hidden");
@@ -227,7 +241,10 @@ fn a_dirty_project_is_neither_used_nor_touched() {
     let s = Sandbox::with_git();
     s.sh("echo changed >> file && echo staged > staged && git add staged && echo new > new");
     let before = s.sh("git status --porcelain").stdout;
-    s.add(&["--id", "T"], "cat file > $COORD_OUT/file; ls > $COORD_OUT/ls; echo x > file; rm -f new");
+    s.add(
+        &["--id", "T"],
+        "cat file > $COORD_OUT/file; ls > $COORD_OUT/ls; echo x > file; rm -f new",
+    );
     s.work().ok();
     assert_eq!(said(&s.root, "file"), "one\n");
     assert_eq!(said(&s.root, "ls"), "file\n");
@@ -241,7 +258,9 @@ fn a_branch_called_coord_is_named_as_what_is_in_the_way() {
     s.sh("git branch coord");
     s.add(&["--id", "T"], "true");
     let refused = s.coord(&["work", "--once"]);
-    refused.fails(7, "a branch named `coord` stands where").warns("git branch -m coord another-name");
+    refused
+        .fails(7, "a branch named `coord` stands where")
+        .warns("git branch -m coord another-name");
     s.coord(&["start"]).fails(7, "a branch named `coord`");
     s.sh("git branch -m coord another-name");
     s.coord(&["work", "--once"]).ok();

@@ -15,7 +15,8 @@ fn a_slot_is_used_again_and_nothing_of_before_is_in_it() {
     let s = Sandbox::with_git();
     s.configure("[worktree]\nkeep = [\"cache\"]\n");
     s.sh("echo '*.o' > .gitignore && git add .gitignore && git commit -qm ignore");
-    let dirty = "pwd > $COORD_OUT/pwd; mkdir -p cache d; echo a >> cache/x; echo a > d/new; echo a > y.o
+    let dirty =
+        "pwd > $COORD_OUT/pwd; mkdir -p cache d; echo a >> cache/x; echo a > d/new; echo a > y.o
         echo changed > file; echo a > .gitignore; git checkout -q --orphan lost; exit 1";
     s.add(&["--id", "T", "--retries", "0"], dirty);
     let look = "pwd > $COORD_OUT/pwd; git status --porcelain --ignored > $COORD_OUT/status; cat file cache/x > $COORD_OUT/files
@@ -179,7 +180,9 @@ fn commits_have_the_workers_name_and_no_configuration_is_written() {
     s.work().ok();
     assert_eq!(s.text(".git/config"), before, "byte for byte");
     assert!(!s.beside("home/.gitconfig").exists());
-    let log = |branch: &str| s.sh(&format!("git log --format='%s|%an|%ae|%cn|%ce' main..{branch}")).stdout;
+    let log = |branch: &str| {
+        s.sh(&format!("git log --format='%s|%an|%ae|%cn|%ce' main..{branch}")).stdout
+    };
     let who = "bot solo|solo@bots|bot solo|solo@bots";
     assert_eq!(log("coord/T/a1").lines().last().unwrap(), format!("own|{who}"));
     assert_eq!(log("coord/U/a1"), format!("U: A title|{who}\n"));
@@ -212,7 +215,9 @@ fn who_commits_is_what_the_configuration_says() {
 fn a_hook_that_refuses_the_workers_commit_fails_the_attempt() {
     let s = Sandbox::with_git();
     s.configure("[git]\ncommit = \"worker\"\n");
-    s.sh("printf '#!/bin/sh\\nexit 1\\n' > .git/hooks/pre-commit && chmod +x .git/hooks/pre-commit");
+    s.sh(
+        "printf '#!/bin/sh\\nexit 1\\n' > .git/hooks/pre-commit && chmod +x .git/hooks/pre-commit",
+    );
     s.add(&["--id", "T", "--retries", "0"], "echo new > new");
     s.work().exits(1);
     let end = s.end("T", 1);
@@ -225,7 +230,10 @@ fn a_hook_that_refuses_the_workers_commit_fails_the_attempt() {
 #[test]
 fn a_done_attempt_that_is_to_be_merged_must_be_whole() {
     let s = Sandbox::with_git();
-    let id = s.add(&["--id", "T", "--retries", "0", "--hold"], "echo a > a; echo b > b; git checkout -q --detach");
+    let id = s.add(
+        &["--id", "T", "--retries", "0", "--hold"],
+        "echo a > a; echo b > b; git checkout -q --detach",
+    );
     // As a merging release of this program writes it.
     let path = s.queue(&format!("tasks/{id}/spec.json"));
     let mut spec: serde_json::Value = serde_json::from_str(&s.text(&path)).unwrap();
@@ -234,8 +242,9 @@ fn a_done_attempt_that_is_to_be_merged_must_be_whole() {
     std::fs::write(&path, spec.to_string()).unwrap();
     s.coord(&["release", "T"]).ok();
     s.work().exits(1);
-    let end = s.end("T", 1);
-    assert_eq!(end["why"], "left 2 changes uncommitted: a, b; saved in refs/coord/wip/T.a1");
+    // The first was the hold.
+    let end = s.end("T", 2);
+    assert_eq!(end["why"], "left 2 changes uncommitted: a, b; saved in refs/coord/wip/T.a2");
     assert_eq!((&end["verdict"], &end["result"]["uncommitted"]), (&"fail".into(), &2.into()));
 }
 

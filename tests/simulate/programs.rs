@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use coord::config::Config;
+use coord::git::repository::Found;
 use coord::program::keeper::Keeper;
 use coord::program::worker::{Next, Options, Worker};
 use coord::queue::decide::{self, How};
@@ -12,7 +13,6 @@ use coord::queue::procs::{Identity, Proc};
 use coord::queue::record::{CardKind, Spec};
 use coord::queue::submit::submit;
 use coord::queue::{Queue, init, sweep};
-use coord::git::repository::Found;
 use coord::run::site::Site;
 use coord::sys::wake::Wake;
 use nix::libc;

@@ -2,10 +2,10 @@
 
 use crate::config::{Config, Isolation};
 use crate::git::Git;
-use crate::program::start::sibling;
 use crate::git::repository::Found;
-use crate::run::pool::chain::{Chains, Record, State};
+use crate::program::start::sibling;
 use crate::run::pool;
+use crate::run::pool::chain::{Chains, Record, State};
 use crate::run::site::{read_config, repository_of};
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::{child, machine, tool};

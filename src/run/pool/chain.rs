@@ -120,8 +120,7 @@ impl Chains {
 
     /// Names of the slots that ever were.
     pub fn slots(&self) -> io::Result<Vec<String>> {
-        let mut names: Vec<String> =
-            self.versions()?.into_iter().map(|(slot, _)| slot).collect();
+        let mut names: Vec<String> = self.versions()?.into_iter().map(|(slot, _)| slot).collect();
         names.sort_by(|a, b| crate::queue::ids::natural_cmp(a, b));
         names.dedup();
         Ok(names)
@@ -135,7 +134,8 @@ impl Chains {
         let parse = |name: &str| {
             let (slot, version) = name.strip_suffix(".json")?.rsplit_once('.')?;
             let digits = version.len() >= 8 && version.bytes().all(|b| b.is_ascii_digit());
-            (digits && !slot.starts_with('.')).then(|| Some((slot.to_owned(), version.parse().ok()?)))?
+            (digits && !slot.starts_with('.'))
+                .then(|| Some((slot.to_owned(), version.parse().ok()?)))?
         };
         Ok(entries.iter().filter_map(|entry| parse(&entry.name)).collect())
     }
