@@ -229,8 +229,6 @@ pub fn show(cli: &Cli, args: &One) -> Answer {
     let queue = place::open(cli)?;
     let task = tasks::existing(&queue, &args.id)?;
     let state = state::state(&queue, &task)?;
-    // Only for what dead workers could not tell: without it everything else can be shown.
-    let site = place::site(cli).ok();
     if cli.json {
         let mut document = task_json(&queue, &task, state.word())?;
         document["schema"] = "coord.task/1".into();
@@ -261,6 +259,8 @@ pub fn show(cli: &Cli, args: &One) -> Answer {
     field("submitted", format!("{} by {}", spec.at, spec.by));
     field("files", task.dir.path.display().to_string());
     output::columns(&rows);
+    // Only for what dead workers could not tell: without it everything else can be shown.
+    let site = place::site(cli).ok();
     for n in (1..=task.names.last()).filter(|n| task.names.claims.contains(n)) {
         show_attempt(&queue, site.as_ref(), &task, n)?;
     }

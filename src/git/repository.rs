@@ -81,7 +81,14 @@ pub fn discover(project: &Path, base: &str) -> Found {
 
 fn look(project: &Path, base: &str) -> Result<Found> {
     let git = Git::new(project, &tool::nothing);
-    let args = ["rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir"];
+    let args = [
+        "rev-parse",
+        "--path-format=absolute",
+        "--git-common-dir",
+        "--git-dir",
+        "--is-bare-repository",
+        "--is-inside-work-tree",
+    ];
     let output = match git.run(&args) {
         Ok(output) => output,
         // Without git there are no worktrees, and without a repository nobody expects any.
@@ -95,16 +102,18 @@ fn look(project: &Path, base: &str) -> Result<Found> {
         return Err(git.failed("look at the git repository", &output));
     }
     let text = output.text();
-    let mut lines = text.lines().map(PathBuf::from);
-    let (common, own) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    let bare = git.ask(&["rev-parse", "--is-bare-repository"])?.as_deref() == Some("true");
-    let inside = git.ask(&["rev-parse", "--is-inside-work-tree"])?.as_deref() == Some("true");
-    let here =
-        if inside { git.ask(&["rev-parse", "--show-toplevel"])?.map(PathBuf::from) } else { None };
-    let below = match &here {
-        Some(_) => PathBuf::from(git.ask(&["rev-parse", "--show-prefix"])?.unwrap_or_default()),
-        None => PathBuf::new(),
-    };
+    let mut lines = text.lines();
+    let mut next = || lines.next().unwrap_or_default();
+    let (common, own) = (PathBuf::from(next()), PathBuf::from(next()));
+    let (bare, inside) = (next() == "true", next() == "true");
+    let (mut here, mut below) = (None, PathBuf::new());
+    if inside {
+        let args = ["rev-parse", "--show-toplevel", "--show-prefix"];
+        let text = git.must("find the worktree", &args)?.text();
+        let mut lines = text.lines();
+        here = lines.next().map(PathBuf::from);
+        below = PathBuf::from(lines.next().unwrap_or_default());
+    }
     if here.is_none() && !bare && !within(project, &common) {
         return Ok(Found::no(
             format!(
@@ -169,13 +178,14 @@ pub fn join(dir: &Path, relative: &Path) -> PathBuf {
 impl Repository {
     /// What stands in the way of attempts, if anything does.
     fn why_not(&self, git: &Git<'_>, base: &str) -> Result<Option<Found>> {
-        if base.is_empty() && git.commit("HEAD")?.is_none() {
+        let start = git.commit(if base.is_empty() { "HEAD" } else { base })?;
+        if start.is_none() && base.is_empty() {
             return Ok(Some(Found::no(
                 "the git repository has no commit yet, and every attempt starts from one",
                 &format!("git add -A && git commit -m start, {ALONE}"),
             )));
         }
-        if git.commit(if base.is_empty() { "HEAD" } else { base })?.is_none() {
+        if start.is_none() {
             return Ok(Some(Found::no(
                 format!(
                     "there is no commit {base} in the git repository for attempts to start from"

@@ -28,6 +28,8 @@ pub struct Wanted {
     pub branch: String,
     /// What the attempt started from.
     pub base: String,
+    /// A commit that is known to be in some ref; may be empty.
+    pub kept: String,
     /// The commit's message, with its trailers.
     pub message: String,
     /// Paths from the top that are not the attempt's work: copied or linked there, or caches.
@@ -93,8 +95,11 @@ pub fn save(git: &Git<'_>, wanted: &Wanted) -> Result<Saved> {
 
 /// Whether what HEAD names stays reachable when the worktree goes elsewhere.
 fn is_kept(git: &Git<'_>, head: &str, wanted: &Wanted) -> Result<bool> {
-    if !wanted.base.is_empty() && git.is_ancestor(head, &wanted.base)? {
-        return Ok(true);
+    for known in [&wanted.base, &wanted.kept] {
+        // One that a clone does not have yet contains nothing of it.
+        if !known.is_empty() && matches!(git.is_ancestor(head, known), Ok(true)) {
+            return Ok(true);
+        }
     }
     if !wanted.branch.is_empty() {
         return match git.commit(&format!("refs/heads/{}", wanted.branch))? {

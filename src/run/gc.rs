@@ -1,6 +1,7 @@
 //! Removing worktrees that nobody needs: free ones that are clean and saved, and nothing else.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::repository::branch;
@@ -9,12 +10,17 @@ use crate::git::{Git, wip, worktrees};
 use crate::queue::Queue;
 use crate::queue::procs::Proc;
 use crate::sys::fs::{Fs, RealFs, is_absent, remove_tree};
+use crate::sys::wake::nap;
 use crate::sys::{alive, tool, tree};
 
 use super::pool::chain::{Assigned, Record, State};
 use super::pool::{Pool, Slot, is_over};
 use super::site::Site;
 use super::slot::{Workshop, foreign};
+
+/// How long a process may go on in the worktree of a shell that has ended before it counts as somebody
+/// who stays.
+const LEAVING_MS: u64 = 3000;
 
 /// One slot and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +165,7 @@ fn remove(shop: &Workshop<'_>, mut slot: Slot, before: &Record) -> Result<Option
     }
     let git = shop.within(&slot, "");
     if let Some(of) = slot.record.assigned.clone() {
-        let saved = shop.rescue(&mut slot)?;
+        let saved = shop.rescue(&mut slot, "")?;
         if let Some(first) = saved.unsaved.first() {
             let why = format!("it holds {first}");
             pool.retire(slot, &why)?;
@@ -223,6 +229,11 @@ pub fn for_shell(site: &Site, me: &Proc, pool: &Pool, of: &Assigned) -> Result<S
 /// Removes the worktree of a shell that has ended, if nothing in it would be lost; or why it stays.
 pub fn after_shell(site: &Site, me: &Proc, pool: &Pool, slot: Slot) -> Result<Option<String>> {
     let shop = Workshop { site, pool, me, beat: &tool::nothing };
+    // What the shell began behind itself (git's own upkeep) is mostly gone in an instant.
+    let deadline_ms = site.queue.clock.mono_ms() + LEAVING_MS;
+    while !alive::inside(&slot.top).is_empty() && site.queue.clock.mono_ms() < deadline_ms {
+        nap(Duration::from_millis(20));
+    }
     let before = Record { state: State::Retired, ..slot.record.clone() };
     remove(&shop, slot, &before)
 }

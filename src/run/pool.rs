@@ -54,6 +54,8 @@ pub struct Slot {
     version: u64,
     /// What that version says.
     pub record: Record,
+    /// Whether the worktree's lock names this process already.
+    pub locked: bool,
 }
 
 impl Slot {
@@ -166,7 +168,13 @@ impl Pool {
                 self.chains.publish(name, seen, &record).cannot("take a worktree", &self.root)?;
             if let Some(version) = made {
                 let top = self.top(name);
-                return Ok(Some(Slot { name: name.to_owned(), top, version, record }));
+                return Ok(Some(Slot {
+                    name: name.to_owned(),
+                    top,
+                    version,
+                    record,
+                    locked: false,
+                }));
             }
         }
     }
@@ -212,6 +220,7 @@ impl Pool {
     /// Goes on under another identity: this process was declared dead and has registered anew.
     pub fn reown(&self, queue: &Queue, me: &Proc, slot: &mut Slot) -> Result<bool> {
         let new = self.record(queue, me, &slot.name);
+        slot.locked = false;
         self.step(slot, |record| *record = Record { assigned: record.assigned.clone(), ..new })
     }
 

@@ -62,7 +62,7 @@ fn save(shop: &Workshop<'_>, record: &Record) -> Result<bool> {
     let Some(mut slot) = shop.pool.take_named(queue, shop.me, &record.slot)? else {
         return Ok(false);
     };
-    match shop.rescue(&mut slot) {
+    match shop.rescue(&mut slot, "") {
         Ok(saved) => match saved.unsaved.first() {
             Some(first) => {
                 let why = format!("it holds {first}, of {}", of(record));

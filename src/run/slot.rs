@@ -32,6 +32,16 @@ pub enum Ready {
     Unfit(String),
 }
 
+/// What is in the place of a slot.
+enum There {
+    /// Its worktree, made just now.
+    Made,
+    /// Its worktree.
+    Before,
+    /// Something that is not ours.
+    Other,
+}
+
 /// Everything that working in a slot needs.
 pub struct Workshop<'a> {
     /// The site.
@@ -71,14 +81,16 @@ impl<'a> Workshop<'a> {
 
     /// Makes a slot ready for an attempt at `base`.
     pub fn ready(&self, slot: &mut Slot, base: &str) -> Result<Ready> {
-        if !self.exists(slot, base)? {
-            let why = format!(
-                "{} is in the way: it is no worktree of this repository",
-                slot.top.display()
-            );
-            return Ok(Ready::Unfit(why));
-        }
-        let saved = self.rescue(slot)?;
+        let fresh = match self.exists(slot, base)? {
+            There::Made => true,
+            There::Before => false,
+            There::Other => {
+                let top = slot.top.display();
+                let why = format!("{top} is in the way: it is no worktree of this repository");
+                return Ok(Ready::Unfit(why));
+            }
+        };
+        let saved = self.rescue(slot, base)?;
         if let Some(first) = saved.unsaved.first() {
             return Ok(Ready::Unfit(format!("it holds {first}")));
         }
@@ -97,29 +109,40 @@ impl<'a> Workshop<'a> {
         worktrees::abandon(&git)?;
         worktrees::reset(&git, base, true, &keep)?;
         let may = self.foreign();
-        Ok(worktrees::fault(&git, base, &may)?.map_or(Ready::Yes, Ready::Unfit))
+        match worktrees::fault(&git, base, &may)? {
+            None => Ok(Ready::Yes),
+            // Then every other one would be so too.
+            Some(why) if fresh => {
+                Err(Error::new(Exit::Environment, format!("a new worktree is not clean: {why}"))
+                    .at(&slot.top)
+                    .hint("a hook, a filter or line endings change files at checkout: git worktree add shows it"))
+            }
+            Some(why) => Ok(Ready::Unfit(why)),
+        }
     }
 
-    /// Makes the worktree where there is none. False: something else is in its place.
-    fn exists(&self, slot: &Slot, base: &str) -> Result<bool> {
+    /// Makes the worktree where there is none.
+    fn exists(&self, slot: &mut Slot, base: &str) -> Result<There> {
         let main = self.main();
         if RealFs.exists(&slot.top) {
             if slot.record.clone {
-                return Ok(RealFs.exists(&slot.top.join(".git")));
+                let is_one = RealFs.exists(&slot.top.join(".git"));
+                return Ok(if is_one { There::Before } else { There::Other });
             }
-            let is_one = worktrees::is_worktree_of(&main, &slot.top, &self.pool.repo.common)?;
-            if is_one {
-                worktrees::relock(&main, &slot.top, &self.reason())?;
-                return Ok(true);
+            if worktrees::is_worktree_of(&main, &slot.top, &self.pool.repo.common)? {
+                if !slot.locked {
+                    worktrees::relock(&main, &slot.top, &self.reason())?;
+                    slot.locked = true;
+                }
+                return Ok(There::Before);
             }
             let empty = RealFs.list(&slot.top).is_ok_and(|names| names.is_empty());
             if !empty {
-                return Ok(false);
+                return Ok(There::Other);
             }
         }
-        self.pool.make()?;
         if slot.record.clone {
-            return self.clone(slot).map(|()| true);
+            return self.clone(slot).map(|()| There::Made);
         }
         // Known to git, but its directory is gone: somebody removed it by hand, or died while
         // removing or making it.
@@ -129,7 +152,8 @@ impl<'a> Workshop<'a> {
             return Err(Error::new(Exit::Environment, why).at(&slot.top).hint("git worktree list"));
         }
         worktrees::add(&main, &slot.top, base, &self.reason())?;
-        Ok(true)
+        slot.locked = true;
+        Ok(There::Made)
     }
 
     fn clone(&self, slot: &Slot) -> Result<()> {
@@ -139,8 +163,8 @@ impl<'a> Workshop<'a> {
     }
 
     /// Saves what is in a slot and in no ref, and notes that it is saved. What was assigned stays
-    /// assigned if something cannot be saved.
-    pub fn rescue(&self, slot: &mut Slot) -> Result<Saved> {
+    /// assigned if something cannot be saved. `kept` is a commit that is in some ref.
+    pub fn rescue(&self, slot: &mut Slot, kept: &str) -> Result<Saved> {
         let assigned = slot.record.assigned.clone().unwrap_or_default();
         let name = if assigned.task.is_empty() {
             // Left by a person, or by somebody who died between saving and cleaning.
@@ -148,7 +172,7 @@ impl<'a> Workshop<'a> {
         } else {
             wip_ref(&assigned.task, assigned.n)
         };
-        let saved = self.save(slot, &assigned, name)?;
+        let saved = self.save(slot, &assigned, name, kept)?;
         if saved.unsaved.is_empty()
             && slot.record.assigned.is_some()
             && !self.pool.step(slot, |record| record.assigned = None)?
@@ -159,7 +183,7 @@ impl<'a> Workshop<'a> {
     }
 
     /// Saves what an attempt left under this ref, in the name of the worker that had it.
-    pub fn save(&self, slot: &Slot, of: &Assigned, name: String) -> Result<Saved> {
+    pub fn save(&self, slot: &Slot, of: &Assigned, name: String, kept: &str) -> Result<Saved> {
         let holder = if of.holder.is_empty() { &self.me.wid } else { &of.holder };
         let git = self.within(slot, short(holder));
         let what = if of.task.is_empty() {
@@ -172,6 +196,7 @@ impl<'a> Workshop<'a> {
             name,
             branch: of.branch.clone(),
             base: of.base.clone(),
+            kept: kept.to_owned(),
             message: what,
             except: self.foreign(),
         };

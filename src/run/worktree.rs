@@ -29,7 +29,7 @@ use super::site::Site;
 use super::slot::{Ready, Workshop, lost};
 
 /// Slots in a row that turn out to be of no use before an attempt is given up.
-const TRIES: usize = 100;
+const TRIES: usize = 20;
 /// Paths that a refusal names.
 const NAMED: usize = 5;
 
@@ -263,7 +263,7 @@ fn leave(shop: &Workshop<'_>, slot: &mut Slot, lease: &Lease, done: bool) -> Res
     if done {
         shop.commit(slot, &of, &lease.spec.title)?;
     }
-    let saved = shop.save(slot, &of, wip_ref(&lease.key.task, lease.key.n))?;
+    let saved = shop.save(slot, &of, wip_ref(&lease.key.task, lease.key.n), &of.base)?;
     let whole = saved.name.is_empty() && saved.unsaved.is_empty();
     shop.drop_tmp(slot);
     if !saved.unsaved.is_empty() {

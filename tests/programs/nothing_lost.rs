@@ -117,6 +117,32 @@ fn the_work_of_a_killed_worker_is_saved_and_named_to_the_next_attempt() {
 }
 
 #[test]
+fn the_work_of_a_killed_worker_is_saved_before_the_brief_also_by_a_worker_elsewhere() {
+    let s = sandbox("");
+    let line = format!(
+        "[ $COORD_ATTEMPT = 1 ] || {{ pwd > $COORD_OUT/pwd; exec cp $COORD_FAILURE_FILE $COORD_OUT/failure; }}
+        {MESS}; exec sleep 1000"
+    );
+    s.add(&["--id", "T"], &line);
+    let mut victim = s.background(&["work"]);
+    until("it runs", || s.root.join("up").exists());
+    kill(worker_of(&s, "T"));
+    victim.wait().unwrap();
+    // Somebody looks at what it left, so that the slot cannot be used.
+    let slot = s.beside("project.coord/w1");
+    let mut shell =
+        s.command("sh").current_dir(&slot).args(["-c", "exec sleep 1000"]).spawn().unwrap();
+    s.work().ok();
+    kill(i32::try_from(shell.id()).unwrap());
+    shell.wait().unwrap();
+    let out = |name: &str| s.text(format!(".coord/tasks/T/2.out/{name}"));
+    assert_eq!(out("pwd").trim(), s.beside("project.coord/w2").display().to_string());
+    assert!(out("failure").contains("is saved in refs/coord/wip/T.a1"), "{}", out("failure"));
+    is_saved(&s, "refs/coord/wip/T.a1");
+    assert_eq!(s.text(slot.join("d/new")), "new\n", "and it is still there to be looked at");
+}
+
+#[test]
 fn a_fleet_saves_the_work_of_its_dead() {
     let s = sandbox("");
     s.start(2);

@@ -139,6 +139,27 @@ fn a_filter_that_fails_is_told_with_what_helps() {
 }
 
 #[test]
+fn a_repository_whose_files_are_never_clean_is_told_so_and_does_not_fill_the_disk() {
+    let s = Sandbox::bare();
+    repository(&s);
+    s.sh("printf '#!/bin/sh\\necho x >> a/b/file\\n' > .git/hooks/post-checkout && chmod +x .git/hooks/post-checkout");
+    s.coord(&["init", "-q"]).ok();
+    std::fs::write(s.root.join("coord.toml"), toml("")).unwrap();
+    for id in ["A", "B", "C"] {
+        s.add(&["--id", id], "true");
+    }
+    s.work();
+    let why = s.end("C", 1)["why"].as_str().unwrap_or_default().to_owned();
+    assert!(
+        why.contains("a new worktree is not clean: a/b/file is changed after a reset"),
+        "{why}"
+    );
+    assert!(why.contains("a hook, a filter or line endings"), "{why}");
+    let trees = s.sh("git worktree list").stdout.lines().count();
+    assert!(trees <= 6, "{trees} worktrees");
+}
+
+#[test]
 fn work_that_a_failing_filter_refuses_is_saved_as_it_is() {
     let s = Sandbox::bare();
     repository(&s);

@@ -143,6 +143,34 @@ fn without_a_repository_there_are_no_worktrees() {
     assert_eq!(s.coord(&["worktree", "path", "T"]).ok().line(), s.root.display().to_string());
 }
 
+#[test]
+fn sixty_four_workers_start_at_once_on_one_repository() {
+    let s = Sandbox::with_git();
+    let tasks = s.beside("tasks.jsonl");
+    // Each has its slot as long as not all have one.
+    let line = "touch $COORD_ROOT/.coord/up.$COORD_TASK_ID; until [ -e $COORD_ROOT/go ]; do sleep 0.1; done";
+    let lines =
+        (0..64).map(|i| format!("{{\"id\":\"t{i}\",\"sh\":\"{line}\",\"max_attempts\":1}}\n"));
+    std::fs::write(&tasks, lines.collect::<String>()).unwrap();
+    s.coord(&["import", "-q", tasks.to_str().unwrap()]).ok();
+    let workers: Vec<Child> = (0..64).map(|_| s.background(&["work", "--once"])).collect();
+    let up = || s.names("").iter().filter(|name| name.starts_with("up.")).count();
+    assert!(crate::support::patiently_for(crate::support::PATIENCE * 3, || up() == 64), "{}", up());
+    let trees = s.sh("git worktree list --porcelain").stdout;
+    assert_eq!(trees.matches("locked coord solo-").count(), 64, "{trees}");
+    s.sh("touch go");
+    for worker in workers {
+        let told = s.collect(worker);
+        told.ok();
+        assert!(
+            !told.stderr.contains("warning") && !told.stderr.contains("error"),
+            "{}",
+            told.stderr
+        );
+    }
+    s.sh("git fsck --strict --no-dangling");
+}
+
 /// Sixteen processes make and remove worktrees of one repository at once: 160 times by default, a
 /// thousand times with COORD_STRESS=full. Each `coord work --once` makes a slot for a task and each
 /// `coord worktree gc`, in between, removes those that are free.
