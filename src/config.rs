@@ -26,6 +26,9 @@ use crate::queue::record::Backoff;
 /// be appended to it.
 pub const TEMPLATE: &str = include_str!("config/template.toml");
 
+/// Where worktrees are unless coord.toml says it: beside the repository, not in it.
+pub const POOL: &str = "../{repo}.coord";
+
 /// Tables of later versions, for which "unknown" would be the wrong word.
 const LATER: [&str; 9] =
     ["budget", "merge", "roles", "gates", "scopes", "hooks", "notify", "log", "web"];
@@ -58,6 +61,8 @@ pub enum Isolation {
     /// In a git worktree of its own.
     #[default]
     Worktree,
+    /// In a clone of its own, for sandboxes in which a worktree's repository cannot be written.
+    Clone,
     /// In the project's directory, with all others.
     None,
 }
@@ -137,8 +142,16 @@ pub struct Git {
 pub struct Worktree {
     /// Where attempts run.
     pub isolation: Isolation,
-    /// Where the worktrees are, from the project's directory; has the placeholder `{repo}`.
+    /// Where the worktrees are, from the top of the repository; has the placeholder `{repo}`.
     pub root: String,
+    /// Paths below the project that stay in a worktree from one attempt to the next: caches.
+    pub keep: Vec<String>,
+    /// Paths below the project that every attempt gets a copy of.
+    pub copy: Vec<String>,
+    /// Paths below the project that every attempt gets a symbolic link to.
+    pub link: Vec<String>,
+    /// A line for sh that prepares the worktree before the command of each attempt; empty = none.
+    pub setup: String,
 }
 
 /// `[agents.NAME]`.
@@ -194,7 +207,11 @@ impl Default for Config {
             },
             worktree: Worktree {
                 isolation: Isolation::Worktree,
-                root: "../{repo}.coord".to_owned(),
+                root: POOL.to_owned(),
+                keep: Vec::new(),
+                copy: Vec::new(),
+                link: Vec::new(),
+                setup: String::new(),
             },
             agents: BTreeMap::from([("shell".to_owned(), Agent { command: shell })]),
             env: BTreeMap::new(),

@@ -82,6 +82,15 @@ pub enum Verb {
     Context(Maybe),
     /// Report how far a job is
     Progress(Progress),
+    /// The worktrees that attempts run in
+    #[command(subcommand)]
+    Worktree(WorktreeVerb),
+    /// What an attempt changed
+    Diff(Diff),
+    /// Switch the worktree here to an attempt's branch
+    Checkout(Attempt),
+    /// A shell in an attempt's worktree
+    Shell(Attempt),
     /// Check every invariant of the queue
     Fsck(Fsck),
     /// Check this machine
@@ -394,6 +403,42 @@ pub struct Progress {
     /// Percent, or words
     #[arg(required = true)]
     pub words: Vec<String>,
+}
+
+/// `coord worktree`.
+#[derive(Debug, Subcommand)]
+pub enum WorktreeVerb {
+    /// Who has which, for what, and why it stays
+    Ls,
+    /// Where an attempt runs
+    Path(Attempt),
+    /// Remove those that are free, clean and saved
+    Gc(WorktreeGc),
+}
+
+/// `coord worktree gc`.
+#[derive(Debug, Args)]
+pub struct WorktreeGc {
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// One attempt.
+#[derive(Debug, Args)]
+pub struct Attempt {
+    /// The task, or ID@N for attempt N [default: the last]
+    pub id: String,
+}
+
+/// `coord diff`.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The task, or ID@N for attempt N [default: the last]
+    pub id: String,
+    /// Only how much of which file
+    #[arg(long)]
+    pub stat: bool,
 }
 
 /// `coord fsck`.

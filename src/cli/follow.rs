@@ -32,13 +32,7 @@ fn waiter(queue: &Queue) -> Result<Waiter> {
 pub fn logs(cli: &Cli, args: &Logs) -> Answer {
     let queue = place::open(cli)?;
     let word = place::task_or_own(args.id.as_deref())?;
-    let (id, wanted) = match word.rsplit_once('@') {
-        Some((id, n)) => match crate::queue::ids::attempt_number(n) {
-            Some(n) => (id.to_owned(), Some(n)),
-            None => return Err(Error::usage(format!("`{n}` is no attempt")).hint("W-3@2")),
-        },
-        None => (word, None),
-    };
+    let (id, wanted) = place::attempt(&word)?;
     let task = tasks::existing(&queue, &id)?;
     let has_log = |n: &u32| queue.fs.exists(&queue.layout.out(&Key::new(&id, *n)).join("log"));
     let newest = task.names.outs.iter().rev().find(|n| has_log(n)).copied();

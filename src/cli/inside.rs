@@ -13,9 +13,9 @@ use super::{output, place};
 
 /// `coord context`.
 pub fn context(cli: &Cli, args: &Maybe) -> Answer {
-    let queue = place::open(cli)?;
+    let site = place::site(cli)?;
     let id = place::task_or_own(args.id.as_deref())?;
-    let task = tasks::existing(&queue, &id)?;
+    let task = tasks::existing(&site.queue, &id)?;
     let own = std::env::var("COORD_TASK_ID").is_ok_and(|own| own == id);
     let asked = std::env::var("COORD_ATTEMPT").ok().filter(|_| own);
     let n = asked.and_then(|n| attempt_number(&n)).unwrap_or(match task.phase {
@@ -23,7 +23,7 @@ pub fn context(cli: &Cli, args: &Maybe) -> Answer {
         // What a further attempt would be told.
         _ => task.names.last() + 1,
     });
-    let brief = context::build(&queue, &task, n)?;
+    let brief = context::build(&site, &task, n)?;
     if cli.json {
         output::document(&serde_json::to_value(&brief).unwrap_or_default());
     } else {

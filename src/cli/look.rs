@@ -16,6 +16,8 @@ use crate::queue::state::{self, Listed};
 use crate::queue::status::{Status as Summary, current};
 use crate::queue::tasks::{self, Task};
 use crate::queue::{Queue, control};
+use crate::run::context::leftovers;
+use crate::run::site::Site;
 use crate::sys::clock::{local_hms, parse_rfc3339};
 
 use super::Answer;
@@ -257,13 +259,15 @@ pub fn show(cli: &Cli, args: &One) -> Answer {
     field("submitted", format!("{} by {}", spec.at, spec.by));
     field("files", task.dir.path.display().to_string());
     output::columns(&rows);
+    // Only for what dead workers could not tell: without it everything else can be shown.
+    let site = place::site(cli).ok();
     for n in (1..=task.names.last()).filter(|n| task.names.claims.contains(n)) {
-        show_attempt(&queue, &task, n)?;
+        show_attempt(&queue, site.as_ref(), &task, n)?;
     }
     Ok(None)
 }
 
-fn show_attempt(queue: &Queue, task: &Task, n: u32) -> Result<()> {
+fn show_attempt(queue: &Queue, site: Option<&Site>, task: &Task, n: u32) -> Result<()> {
     let who = match tasks::claimer(queue, task, n)? {
         Some(card) => format!("{} (pid {} on {})", short(&card.wid), card.pid, card.host),
         None => "unreadable claim".to_owned(),
@@ -278,8 +282,15 @@ fn show_attempt(queue: &Queue, task: &Task, n: u32) -> Result<()> {
         if !end.result.branch.is_empty() {
             line(&format!("  branch {} at {}", end.result.branch, end.result.commit));
         }
-        if !end.result.worktree.is_empty() {
-            line(&format!("  its worktree was kept: {}", end.result.worktree));
+        let (wip, worktree) = match site {
+            Some(site) => leftovers(site, task, &Key::new(&task.id, n), &end)?,
+            None => (end.result.wip.clone(), end.result.worktree.clone()),
+        };
+        if !wip.is_empty() {
+            line(&format!("  uncommitted work of attempt {n} is saved in {wip} (git show {wip})"));
+        }
+        if !worktree.is_empty() {
+            line(&format!("  what could not be saved is in its worktree {worktree}"));
         }
         for text in end.context.trim_end().lines().rev().take(5).collect::<Vec<_>>().iter().rev() {
             line(&format!("    | {}", cut(text, 110)));

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod chaos;
+pub mod compare;
 pub mod decide;
 pub mod doctor;
 pub mod follow;
@@ -14,6 +15,7 @@ pub mod put;
 pub mod scope;
 pub mod serve;
 pub mod why;
+pub mod worktree;
 
 use std::process::ExitCode;
 
@@ -78,6 +80,10 @@ fn dispatch(cli: &Cli) -> Answer {
         Verb::Work(a) => serve::work(cli, a),
         Verb::Context(a) => inside::context(cli, a),
         Verb::Progress(a) => inside::progress(cli, a),
+        Verb::Worktree(a) => worktree::worktree(cli, a),
+        Verb::Diff(a) => compare::diff(cli, a),
+        Verb::Checkout(a) => compare::checkout(cli, a),
+        Verb::Shell(a) => compare::shell(cli, a),
         Verb::Fsck(a) => fsck::fsck(cli, a),
         Verb::Doctor => doctor::doctor(cli),
         Verb::Chaos(a) => chaos::chaos(cli, a),

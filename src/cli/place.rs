@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::git::Git;
+use crate::git::repository::homes_of_linked;
 use crate::queue::Queue;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
+use crate::run::pool::chain::Chains;
 use crate::run::site::Site;
-use crate::sys::fs::{Fs, RealFs};
+use crate::sys::fs::{Fs, RealFs, name_of};
 use crate::sys::host::Platform;
-use crate::sys::tool;
 
 use super::args::Cli;
 
 /// Where the queue is: `--dir`, `$COORD_DIR`, the nearest ancestor that has one, or (in a linked
-/// worktree) the main one.
+/// worktree) the same place in the main one or in the bare repository.
 pub fn find(cli: &Cli) -> Result<PathBuf> {
     let here = std::env::current_dir().cannot("find the current directory", Path::new("."))?;
     if let Some(dir) = &cli.dir {
@@ -24,12 +24,18 @@ pub fn find(cli: &Cli) -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("COORD_DIR").filter(|d| !d.is_empty()) {
         return Ok(queue_in(&here.join(dir)));
     }
-    if let Some(found) = here.ancestors().map(|a| a.join(".coord")).find(|q| is_queue(q)) {
-        return Ok(found);
-    }
-    if let Some(found) = main_worktree(&here).map(|top| top.join(".coord")).filter(|q| is_queue(q))
-    {
-        return Ok(found);
+    for dir in here.ancestors() {
+        if is_queue(&dir.join(".coord")) {
+            return Ok(dir.join(".coord"));
+        }
+        // A queue above a linked worktree is that of another project: first comes the repository's.
+        let below = here.strip_prefix(dir).unwrap_or(Path::new(""));
+        if let Some(homes) = homes_of_linked(dir, below) {
+            let mut queues = homes.iter().map(|home| home.join(".coord")).chain(of_slot(dir));
+            if let Some(found) = queues.find(|queue| is_queue(queue)) {
+                return Ok(found);
+            }
+        }
     }
     let what = format!("no queue in {} or above it", here.display());
     Err(Error::new(Exit::NoQueue, what).hint("coord init"))
@@ -46,10 +52,10 @@ fn is_queue(path: &Path) -> bool {
     RealFs.stat(&path.join("layout.json")).is_ok()
 }
 
-fn main_worktree(here: &Path) -> Option<PathBuf> {
-    let args = ["rev-parse", "--path-format=absolute", "--git-common-dir"];
-    let common = Git::new(here, &tool::nothing).ask(&args).ok()??;
-    PathBuf::from(common).parent().map(Path::to_owned)
+/// The queue that a slot of a pool is used for, by the slot's own record.
+fn of_slot(top: &Path) -> Option<PathBuf> {
+    let (_, record) = Chains::new(top.parent()?).newest(&name_of(top)).ok()??;
+    Some(record.queue)
 }
 
 /// Opens the queue for looking.
@@ -80,4 +86,15 @@ pub fn task_or_own(id: Option<&str>) -> Result<String> {
         Error::usage("which task? give an id")
             .hint("inside a job the task of the job is meant; this is not inside one")
     })
+}
+
+/// What `ID` or `ID@N` names: the task, and the attempt where one is given.
+pub fn attempt(word: &str) -> Result<(String, Option<u32>)> {
+    match word.rsplit_once('@') {
+        Some((id, n)) => match crate::queue::ids::attempt_number(n) {
+            Some(n) => Ok((id.to_owned(), Some(n))),
+            None => Err(Error::usage(format!("`{n}` is no attempt")).hint("W-3@2")),
+        },
+        None => Ok((word.to_owned(), None)),
+    }
 }

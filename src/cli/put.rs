@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::config;
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::git::repository::Found;
 use crate::plan::suggest;
 use crate::plan::units::duration_ms;
 use crate::plan::{jsonl, markdown};
@@ -15,7 +16,7 @@ use crate::queue::procs::Proc;
 use crate::queue::record::{Backoff, OnDepDead, Spec};
 use crate::queue::submit::{Begun, Submitted, acknowledge, batch, begin, check, submit};
 use crate::queue::{Queue, evaluate};
-use crate::run::site::{agree, git_top, read_config};
+use crate::run::site::{agree, read_config, repository_of};
 use crate::sys::clock::{parse_rfc3339, rfc3339};
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::host::Platform;
@@ -66,8 +67,12 @@ pub fn init(cli: &Cli, args: &Init) -> Answer {
     }
     let state = if there { "there already" } else { "made" };
     output::note(&format!("queue {state}: {}", root.display()));
-    if git_top(&project).is_none() {
-        output::note("no git repository with a commit here: tasks run in this directory");
+    match repository_of(&project, &read_config(&project)?) {
+        Found::Usable(_) => {}
+        Found::Nothing => output::note("no git repository here: tasks run in this directory"),
+        Found::Unusable { why, hint } => {
+            output::warn(&format!("{why}: before coord start: {hint}"))
+        }
     }
     output::note("next:\n  coord add -- make test\n  coord start -n 3\n  coord status");
     Ok(None)

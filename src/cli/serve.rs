@@ -27,6 +27,7 @@ const UP: Duration = Duration::from_secs(15);
 /// `coord start`.
 pub fn start(cli: &Cli, args: &Start) -> Answer {
     let site = place::site(cli)?;
+    site.must_work()?;
     let queue = &site.queue;
     let wanted = wanted(&site, args)?;
     if fleet::coordinator(queue).is_some() {
@@ -238,6 +239,7 @@ pub fn resume(cli: &Cli) -> Answer {
 /// `coord work`.
 pub fn work(cli: &Cli, args: &Work) -> Answer {
     let site = place::site(cli)?;
+    site.must_work()?;
     let asked = control::asked(&site.queue, "");
     if asked.drain || asked.stop {
         let what = "this queue is being stopped (control/drain or control/stop is there)";

@@ -39,7 +39,7 @@ impl Config {
             }
             let agent = agents.table(name, &format!("[agents.{name}]"));
             agent.only(&["command"], &[("cmd", "command"), ("argv", "command")]);
-            let Some(words) = agent.strings("command") else {
+            let Some(words) = agent.strings("command", "sh\", \"-c\", \"{prompt}") else {
                 if value.get_ref().is_table() && agent.span("command").is_none() {
                     let label = "add command = [\"…\", \"{prompt}\"]";
                     source.complain(span, format!("agent `{name}` has no command"), label);
@@ -213,10 +213,23 @@ impl Git {
 
 impl Worktree {
     fn read(&mut self, source: &Source<'_>, table: &Table<'_>) {
-        table.only(&["isolation", "root"], &[("dir", "root"), ("path", "root")]);
-        let choices = [("worktree", Isolation::Worktree), ("none", Isolation::None)];
+        let known = ["isolation", "root", "keep", "copy", "link", "setup"];
+        let meant = [
+            ("dir", "root"),
+            ("path", "root"),
+            ("cache", "keep"),
+            ("files", "copy"),
+            ("symlink", "link"),
+            ("script", "setup"),
+        ];
+        table.only(&known, &meant);
+        let choices = [
+            ("worktree", Isolation::Worktree),
+            ("clone", Isolation::Clone),
+            ("none", Isolation::None),
+        ];
         set(&mut self.isolation, table.choice("isolation", &choices));
-        if let Some((root, span)) = table.string("root", "../{repo}.coord") {
+        if let Some((root, span)) = table.string("root", POOL) {
             if root.trim().is_empty() || root.contains('\0') {
                 let label = "write a directory, such as \"../{repo}.coord\"";
                 source.complain(span.clone(), "`root` in [worktree] is empty", label);
@@ -224,7 +237,34 @@ impl Worktree {
             placeholders(source, root, span, &["repo"]);
             self.root = root.to_owned();
         }
+        for (key, field) in
+            [("keep", &mut self.keep), ("copy", &mut self.copy), ("link", &mut self.link)]
+        {
+            set(field, paths(source, table, key));
+        }
+        if let Some((setup, span)) = table.string("setup", "pnpm i") {
+            if setup.contains('\0') {
+                source.complain(span, "`setup` in [worktree] has a NUL character", "leave it out");
+            }
+            self.setup = setup.to_owned();
+        }
     }
+}
+
+/// Paths that stay below the directory they count from.
+fn paths(source: &Source<'_>, table: &Table<'_>, key: &str) -> Option<Vec<String>> {
+    let mut paths = Vec::new();
+    for (path, span) in table.strings(key, "target")? {
+        let trimmed = path.strip_prefix("./").unwrap_or(path).trim_end_matches('/');
+        let plain =
+            |part: &str| !matches!(part, "" | "." | ".." | ".git") && !part.contains(['\0', '\n']);
+        if !trimmed.split('/').all(plain) {
+            let what = format!("`{path}` in `{key}` does not name something below the project");
+            source.complain(span, what, "write a path such as \"target\", without `..`");
+        }
+        paths.push(trimmed.to_owned());
+    }
+    Some(paths)
 }
 
 fn placeholders(source: &Source<'_>, word: &str, span: std::ops::Range<usize>, known: &[&str]) {

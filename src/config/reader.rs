@@ -226,10 +226,11 @@ impl<'a> Table<'a> {
         found
     }
 
-    /// The strings of an array, each with its place.
-    pub(super) fn strings(&self, key: &str) -> Option<Vec<(&'a str, Range<usize>)>> {
+    /// The strings of an array, each with its place. `example` stands between the first and the last
+    /// quotation mark of the advice.
+    pub(super) fn strings(&self, key: &str, example: &str) -> Option<Vec<(&'a str, Range<usize>)>> {
         let value = self.value(key)?;
-        let advice = "write an array of strings, such as [\"sh\", \"-c\", \"{prompt}\"]";
+        let advice = &format!("write an array of strings, such as [\"{example}\"]");
         let Some(array) = value.get_ref().as_array() else {
             self.wrong_type(key, value, advice);
             return None;

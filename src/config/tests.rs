@@ -33,7 +33,7 @@ fn the_template_says_the_defaults() {
     assert_eq!(read(&shown), Config::default());
     // Every key that has a default is shown, so the comparison above is one of all of them.
     let keys = shown.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 1 + 2 + 5 + 2 + 4 + 1 + 3 + 2 + 1, "{shown}");
+    assert_eq!(keys, 1 + 2 + 5 + 2 + 4 + 1 + 3 + 6 + 1, "{shown}");
     assert_eq!(shown.lines().filter(|line| line.starts_with('[')).count(), 9);
     // A table can be appended.
     assert_eq!(read(&format!("{TEMPLATE}[workers]\ncount = 7\n")).workers.count, 7);
@@ -69,8 +69,12 @@ base = "main"
 identity = { name = "x", email = "{worker}@y" }
 commit = "none"
 [worktree]
-isolation = "none"
+isolation = "clone"
 root = "/tmp/{repo}"
+keep = ["target", "./a/b/"]
+copy = [".env"]
+link = ["node_modules"]
+setup = "pnpm i"
 [agents.mine]
 command = ["claude", "-p", "--dir={worktree}", "{{}}"]
 [env]
@@ -155,6 +159,14 @@ fn mistakes() {
         ("[git]\nidentity = { email = \"<x>\" }", "git cannot use this email"),
         ("[git]\nidentity = \"x\"", "`identity` is a string"),
         ("[worktree]\nroot = \"{home}\"", "unknown placeholder `{home}`"),
+        ("[worktree]\nisolation = \"worktre\"", "did you mean `worktree`?"),
+        ("[worktree]\nkep = []", "did you mean `keep`?"),
+        ("[worktree]\nscript = \"x\"", "did you mean `setup`?"),
+        ("[worktree]\nkeep = \"target\"", "write an array of strings, such as [\"target\"]"),
+        ("[worktree]\ncopy = [\"../x\"]", "`../x` in `copy` does not name something below"),
+        ("[worktree]\nlink = [\"/etc\"]", "coord.toml:2:9: `/etc` in `link`"),
+        ("[worktree]\nkeep = [\".git\"]", "does not name something below the project"),
+        ("[worktree]\nkeep = [\"\"]", "does not name something below the project"),
         ("[worktree]\nroot = \"\"", "`root` in [worktree] is empty"),
         ("[agents.x]\ncommand = [\"a\", \"{promt}\"]", "2:17: unknown placeholder `{promt}`"),
         ("[agents.x]\ncommand = \"a\"", "write an array of strings"),

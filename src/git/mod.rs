@@ -7,21 +7,26 @@
 //! - no collection of garbage in the middle of a command (`gc.auto=0`, `maintenance.auto=false`);
 //! - nothing is forced, and nothing is overwritten but with the value that it is expected to have.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use crate::error::{Error, Exit, Result};
-use crate::sys::tool::{Output, Tool};
-use crate::sys::wake::nap;
-
 pub mod candidate;
 pub mod checkout;
 pub mod fence;
 #[cfg(test)]
 mod ground;
 pub mod remote;
+pub mod repository;
+pub mod status;
+pub mod wip;
+pub mod worktrees;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Exit, Result};
+use crate::sys::clock::{Clock, RealClock};
+use crate::sys::tool::{Output, Tool};
+use crate::sys::wake::nap;
 
 /// Variables of the caller that would lead git to another repository than the one that is meant.
 pub const MISLEADING: [&str; 8] = [
@@ -34,6 +39,32 @@ pub const MISLEADING: [&str; 8] = [
     "GIT_NAMESPACE",
     "GIT_PREFIX",
 ];
+
+/// The longest pause before a command that met another one is tried again; about ten seconds in all.
+const PAUSE_MAX_MS: u64 = 3000;
+
+/// Whether what git says is about another git that is at work in this moment.
+fn is_passing(stderr: &str) -> bool {
+    const SAID: [&str; 8] = [
+        ".lock': File exists",
+        "cannot lock ref",
+        "could not lock",
+        "Unable to create",
+        "could not create directory",
+        "could not open",
+        "unable to write",
+        "failed to read",
+    ];
+    let lasting = [
+        "already exists",
+        "exists; cannot",
+        "but expected",
+        "No space left",
+        "Permission denied",
+        "Read-only",
+    ];
+    SAID.iter().any(|said| stderr.contains(said)) && !lasting.iter().any(|l| stderr.contains(l))
+}
 
 /// git, in one directory.
 #[derive(Clone)]
@@ -119,7 +150,13 @@ impl<'a> Git<'a> {
         for (name, value) in &self.env {
             tool = tool.env(name, value.clone());
         }
-        let quiet = ["gc.auto=0", "maintenance.auto=false", "advice.detachedHead=false"];
+        let quiet = [
+            "gc.auto=0",
+            "maintenance.auto=false",
+            "advice.detachedHead=false",
+            // Its daemon would outlive every command, with its directory in a worktree.
+            "core.fsmonitor=false",
+        ];
         let config = quiet.into_iter().chain(self.config.iter().map(String::as_str));
         tool = tool.args(config.flat_map(|setting| ["-c", setting]));
         tool.args(args).input(input).run(self.meanwhile).map_err(|cause| Error {
@@ -135,6 +172,21 @@ impl<'a> Git<'a> {
     pub fn pause(&self, time: Duration) {
         nap(time);
         (self.meanwhile)();
+    }
+
+    /// Runs a command that meets others of its kind: what fails because another git holds a lock for
+    /// a moment is tried again, after pauses that grow and differ.
+    pub fn again(&self, args: &[&str]) -> Result<Output> {
+        let mut longest_ms = 16;
+        loop {
+            let output = self.run(args)?;
+            if output.ok() || longest_ms > PAUSE_MAX_MS || !is_passing(&output.stderr) {
+                return Ok(output);
+            }
+            (self.meanwhile)();
+            nap(Duration::from_millis(RealClock.random() % longest_ms + longest_ms / 4));
+            longest_ms = longest_ms * 3 / 2;
+        }
     }
 
     /// Runs a command that has to succeed; what it printed. `what` completes "cannot …".

@@ -133,6 +133,7 @@ pub fn worker() -> ExitCode {
             max_tasks: args.max_tasks,
             ..Options::default()
         };
+        site.must_work()?;
         if let Some(exit) = exit_of(work(site, options)?) {
             code = ExitCode::from(exit as u8);
         }

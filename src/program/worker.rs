@@ -19,7 +19,9 @@ use crate::queue::ready::Finder;
 use crate::queue::record::{CardKind, End};
 use crate::queue::{control, durable, events, sweep};
 use crate::run::attempt::Attempt;
+use crate::run::pool::Slot;
 use crate::run::site::Site;
+use crate::run::worktree;
 use crate::sys::child;
 use crate::sys::wake::{Wake, Watch};
 
@@ -122,6 +124,8 @@ pub struct Worker {
     last_beat_boot_ms: u64,
     next_scan_ms: u64,
     said: String,
+    /// Its worktree, from its first attempt on.
+    slot: Option<Slot>,
 }
 
 impl Worker {
@@ -157,6 +161,7 @@ impl Worker {
             last_beat_boot_ms: 0,
             next_scan_ms: now_ms,
             said: String::new(),
+            slot: None,
         };
         worker.watch(waiter);
         Ok(worker)
@@ -309,6 +314,7 @@ impl Worker {
     }
 
     fn leave(&mut self) {
+        worktree::give_back(&self.site, self.slot.take());
         self.me.leave(&self.site.queue);
     }
 
@@ -318,6 +324,7 @@ impl Worker {
         waiter.unwatch(&self.me.dir().join("bell"));
         let me = Proc::register(&self.site.queue, &identity(&self.site, &self.options))?;
         self.me = me;
+        self.slot = self.slot.take().and_then(|slot| worktree::keep(&self.site, &self.me, slot));
         procs::dissolve(&self.site.queue, &old);
         self.watch(waiter);
         let text = format!("declared dead as {old}; going on as {}", self.me.wid);

@@ -324,9 +324,15 @@ pub struct Outcome {
     /// The commit that it started from.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub base: String,
-    /// A worktree that was kept, because it holds changes that are not committed.
+    /// A worktree that was kept, because it holds what cannot be saved in the repository.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub worktree: String,
+    /// The ref that holds what was not on the branch: uncommitted, or committed elsewhere.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub wip: String,
+    /// How many paths were not committed.
+    #[serde(skip_serializing_if = "is_default")]
+    pub uncommitted: u32,
     /// `result.json` of the attempt.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub value: Value,

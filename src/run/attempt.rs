@@ -15,6 +15,8 @@ use crate::sys::child;
 use super::context;
 use super::environment::{self, Files};
 use super::outcome::{self, Stopped};
+use super::pool::Slot;
+use super::rescue;
 use super::site::Site;
 use super::worktree::{self, Workplace};
 
@@ -56,6 +58,7 @@ pub fn start(
     site: &Site,
     me: &Proc,
     lease: Lease,
+    slot: &mut Option<Slot>,
 ) -> Result<std::result::Result<Attempt, (Lease, End)>> {
     let out = site.queue.layout.out(&lease.key);
     step!("run.out");
@@ -67,7 +70,7 @@ pub fn start(
     }
     let log = out.join("log");
     let output = site.queue.host.open_output(&log).cannot("open the log", &log)?;
-    let prepared = prepare(site, me, &lease, &out);
+    let prepared = prepare(site, me, &lease, slot, &out);
     let spawned = prepared.and_then(|(argv, env, place)| {
         let cwd = place.dir.join(&lease.spec.cwd);
         let command = child::Command { argv: &argv, env: &env, cwd: &cwd, output: &output };
@@ -101,9 +104,10 @@ pub fn start(
 }
 
 fn describe(error: &Error) -> String {
+    let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
     match &error.cause {
-        Some(cause) => format!("{}: {cause}", error.message),
-        None => error.message.clone(),
+        Some(cause) => format!("{}: {cause}{hint}", error.message),
+        None => format!("{}{hint}", error.message),
     }
 }
 
@@ -119,12 +123,19 @@ fn limit(site: &Site, spec: &Spec) -> Option<Duration> {
 type Prepared = (Vec<String>, BTreeMap<String, String>, Workplace);
 
 /// Everything that the command needs to find when it starts.
-fn prepare(site: &Site, me: &Proc, lease: &Lease, out: &std::path::Path) -> Result<Prepared> {
+fn prepare(
+    site: &Site,
+    me: &Proc,
+    lease: &Lease,
+    slot: &mut Option<Slot>,
+    out: &std::path::Path,
+) -> Result<Prepared> {
     let template = command(site, &lease.spec).ok_or_else(|| {
         Error::new(Exit::Usage, "the task has no command and coord.toml names no agent")
     })?;
     let beat = || drop(me.beat(&site.queue));
-    let place = worktree::prepare(site, &lease.key, &beat)?;
+    rescue::earlier(site, me, lease, &beat)?;
+    let place = worktree::prepare(site, me, lease, slot, &beat)?;
     let write = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
         let path = out.join(name);
         site.queue.fs.create(&path, bytes, 0o644).cannot("write a file for the attempt", &path)?;
@@ -136,7 +147,7 @@ fn prepare(site: &Site, me: &Proc, lease: &Lease, out: &std::path::Path) -> Resu
     }
     let spec = &lease.spec;
     if lease.key.n > 1 || !spec.after.is_empty() || !spec.prompt.is_empty() {
-        let brief = context::build(&site.queue, &lease.task, lease.key.n)?;
+        let brief = context::build(site, &lease.task, lease.key.n)?;
         let json = serde_json::to_vec_pretty(&brief).unwrap_or_default();
         files.context = Some(write("context.json", &json)?);
         if !brief.previous.is_empty() {
@@ -151,7 +162,27 @@ fn prepare(site: &Site, me: &Proc, lease: &Lease, out: &std::path::Path) -> Resu
     let env = environment::build(site, me, lease, &place, &files, deadline_ms);
     let own = spec.argv.is_empty() && spec.sh.is_empty();
     let argv = if own { expand(site, lease, &place, &files, &template)? } else { template };
-    Ok((argv, env, place))
+    Ok((with_setup(site, &place, argv), env, place))
+}
+
+/// Runs `[worktree] setup` before a command. As a part of it, so that limits, log and cancel hold
+/// for both.
+const SETUP: &str = "(cd \"$COORD_WORKTREE\" && exec sh -c \"$1\")
+code=$?
+if [ $code -ne 0 ]; then
+    echo $code > \"$COORD_OUT/setup-failed\"
+    exit $code
+fi
+shift
+exec \"$@\"";
+
+fn with_setup(site: &Site, place: &Workplace, argv: Vec<String>) -> Vec<String> {
+    let setup = &site.config.worktree.setup;
+    if setup.is_empty() || place.branch.is_empty() {
+        return argv;
+    }
+    let before = ["sh", "-c", SETUP, "setup", setup].map(str::to_owned);
+    before.into_iter().chain(argv).collect()
 }
 
 /// Fills in the placeholders of an agent's command.

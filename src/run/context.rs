@@ -5,13 +5,18 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::Result;
+use crate::git::repository::wip_ref;
+use crate::git::wip;
 use crate::queue::Queue;
 use crate::queue::evaluate::dependency;
 use crate::queue::ids::Key;
 use crate::queue::record::{End, Spec, Verdict};
 use crate::queue::tasks::{self, Task};
 
-use super::worktree::Workplace;
+use super::pool::Pool;
+use super::pool::chain::Record;
+use super::site::Site;
+use super::worktree::{Workplace, repository};
 
 /// The task, as its worker sees it.
 #[derive(Debug, Serialize)]
@@ -56,6 +61,12 @@ pub struct Previous {
     pub context: String,
     /// Its branch.
     pub branch: String,
+    /// The ref that holds what was not on its branch.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub wip: String,
+    /// A worktree that still holds what could not be saved.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub worktree: String,
     /// The result that it reported after it had been given up.
     pub late: Option<End>,
 }
@@ -108,7 +119,8 @@ pub fn workplace(queue: &Queue, key: &Key) -> Workplace {
 }
 
 /// Builds the brief for attempt `n`.
-pub fn build(queue: &Queue, task: &Task, n: u32) -> Result<Context> {
+pub fn build(site: &Site, task: &Task, n: u32) -> Result<Context> {
+    let queue = &site.queue;
     let spec = task.spec.clone().unwrap_or_default();
     let mut after = Vec::new();
     for entry in &spec.after {
@@ -127,17 +139,21 @@ pub fn build(queue: &Queue, task: &Task, n: u32) -> Result<Context> {
             notes.push(note.why);
         }
         let end = tasks::end_of(queue, task, k)?;
-        if end.verdict == Verdict::Release && !late && end.exit.code.is_none() {
+        let place = workplace(queue, &key);
+        let (wip, worktree) = leftovers(site, task, &key, &end)?;
+        let tried = late || end.exit.code.is_some() || !wip.is_empty() || !worktree.is_empty();
+        if end.verdict == Verdict::Release && !tried {
             // Handed back or held: nothing was tried that the next attempt could learn from.
             continue;
         }
-        let place = workplace(queue, &key);
         previous.push(Previous {
             attempt: k,
             verdict: end.verdict,
             why: end.why,
             context: if end.context.is_empty() { tail(queue, &key) } else { end.context },
             branch: if end.result.branch.is_empty() { place.branch } else { end.result.branch },
+            wip,
+            worktree,
             late: if late {
                 tasks::read(queue, &task.dir, &format!("{k}.late"))?.ok()
             } else {
@@ -154,6 +170,31 @@ pub fn build(queue: &Queue, task: &Task, n: u32) -> Result<Context> {
         after,
         previous,
     })
+}
+
+/// Where work of an attempt is that is not on its branch: the ref, and a worktree that was kept. A
+/// dead worker could not tell; then the ref is looked for, and the slot that still has the work.
+pub fn leftovers(site: &Site, task: &Task, key: &Key, end: &End) -> Result<(String, String)> {
+    let result = &end.result;
+    let mut found = (result.wip.clone(), result.worktree.clone());
+    if !result.branch.is_empty() {
+        return Ok(found);
+    }
+    let (Some(git), Some(pool)) = (repository(site), Pool::of(site)) else { return Ok(found) };
+    if let Some(claimer) = tasks::claimer(&site.queue, task, key.n)? {
+        let refs = wip::find(&git, &wip_ref(&key.task, key.n))?;
+        let own = refs.into_iter().rev().find(|(_, by)| *by == claimer.wid);
+        found.0 = own.map(|(name, _)| name).unwrap_or_default();
+    }
+    let holds = |record: &Record| {
+        record.assigned.as_ref().is_some_and(|of| {
+            of.task == key.task && of.n == key.n && of.queue == site.queue.layout.root()
+        })
+    };
+    if let Some(record) = pool.all()?.iter().find(|record| holds(record)) {
+        found.1 = pool.top(&record.slot).to_string_lossy().into_owned();
+    }
+    Ok(found)
 }
 
 fn dependency_of(queue: &Queue, id: &str) -> Result<Dependency> {
@@ -222,12 +263,27 @@ pub fn to_text(context: &Context) -> String {
         if !p.branch.is_empty() {
             line(format!("  its work is on branch {}", p.branch));
         }
+        if !p.wip.is_empty() {
+            let (n, wip) = (p.attempt, &p.wip);
+            line(format!("  uncommitted work of attempt {n} is saved in {wip} (git show {wip})"));
+        }
+        if !p.worktree.is_empty() {
+            line(format!("  what could not be saved is in its worktree {}", p.worktree));
+        }
         if !p.context.trim().is_empty() {
             line(format!("  the last it printed:\n{}", indent(p.context.trim_end())));
         }
         if let Some(late) = &p.late {
-            let (verdict, commit) = (late.verdict.word(), &late.result.commit);
-            line(format!("  after it was given up it still reported: {verdict} {commit}"));
+            let (verdict, branch) = (late.verdict.word(), &late.result.branch);
+            let at = if branch.is_empty() {
+                String::new()
+            } else {
+                format!(", branch {branch} at {}", late.result.commit)
+            };
+            line(format!("  after it was given up it still reported: {verdict}{at}"));
+            if !late.result.wip.is_empty() && late.result.wip != p.wip {
+                line(format!("  and left uncommitted work in {0} (git show {0})", late.result.wip));
+            }
         }
     }
     text

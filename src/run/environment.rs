@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use crate::queue::claim::Lease;
 use crate::queue::ids::short;
 use crate::queue::procs::Proc;
+use crate::queue::record::Spec;
 use crate::sys::clock::rfc3339;
 
 use super::site::Site;
@@ -47,6 +48,25 @@ pub fn identity(site: &Site, worker: &str) -> (String, String) {
     (fill(&site.config.git.identity_name), fill(&site.config.git.identity_email))
 }
 
+/// The first of a hundred ports that belong to the attempts of one worker. There are not more of
+/// them than ports: the numbers begin again at 450.
+pub fn port_base(index: u32) -> u32 {
+    20_000 + 100 * (index % 450)
+}
+
+/// What does not depend on the attempt: this process's own, `[env]`, and the task's.
+pub fn of_person(site: &Site, spec: &Spec) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .filter(|(k, _)| !REMOVED.contains(&k.as_str()))
+        .collect();
+    env.extend(site.config.env.clone());
+    for (name, value) in &spec.env {
+        env.insert(name.clone(), value.as_str().unwrap_or_default().to_owned());
+    }
+    env
+}
+
 /// The whole environment.
 pub fn build(
     site: &Site,
@@ -56,14 +76,7 @@ pub fn build(
     files: &Files,
     deadline_ms: Option<u64>,
 ) -> BTreeMap<String, String> {
-    let mut env: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-        .filter(|(k, _)| !REMOVED.contains(&k.as_str()))
-        .collect();
-    env.extend(site.config.env.clone());
-    for (name, value) in &lease.spec.env {
-        env.insert(name.clone(), value.as_str().unwrap_or_default().to_owned());
-    }
+    let mut env = of_person(site, &lease.spec);
     let mut set = |name: &str, value: String| {
         env.insert(name.to_owned(), value);
     };
@@ -84,6 +97,11 @@ pub fn build(
     set("COORD_OUT", path(&files.out));
     set("COORD_WORKTREE", path(&place.dir));
     set("PWD", path(&place.dir));
+    set("COORD_WORKER_INDEX", place.index.to_string());
+    set("COORD_PORT_BASE", port_base(place.index).to_string());
+    if let Some(tmp) = &place.tmp {
+        set("TMPDIR", path(tmp));
+    }
     if let Some(wave) = spec.wave {
         set("COORD_WAVE", wave.to_string());
     }

@@ -3,6 +3,10 @@
 pub mod attempt;
 pub mod context;
 pub mod environment;
+pub mod gc;
 pub mod outcome;
+pub mod pool;
+pub mod rescue;
 pub mod site;
+pub mod slot;
 pub mod worktree;

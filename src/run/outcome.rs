@@ -48,6 +48,8 @@ pub fn judge(site: &Site, lease: &Lease, exit: Exit, stopped: Option<Stopped>) -
     let said: JobVerdict =
         serde_json::from_str(&out_file(&site.queue, key, "verdict.json", 1 << 16))
             .unwrap_or_default();
+    let setup = out_file(&site.queue, key, "setup-failed", 64);
+    let setup = setup.trim();
     let mut end = match (stopped, exit) {
         // It was just finished when it was asked to stop.
         (Some(Stopped::Cancel | Stopped::Fenced | Stopped::HandBack) | None, Exit::Code(0))
@@ -60,6 +62,9 @@ pub fn judge(site: &Site, lease: &Lease, exit: Exit, stopped: Option<Stopped>) -
         (Some(Stopped::Fenced), _) => because(Verdict::Release, true, "taken away while running"),
         (Some(Stopped::TimeLimit), _) => failed(site, lease, false, "time limit"),
         (None, _) if said.verdict == "fail" => failed(site, lease, said.permanent, &said.reason),
+        (None, _) if !setup.is_empty() => {
+            failed(site, lease, false, &format!("setup failed: exit {setup}"))
+        }
         (None, Exit::Code(TEMPORARY)) => put_off(site, lease),
         (None, Exit::Code(code)) => {
             failed(site, lease, PERMANENT.contains(&code), &format!("exit {code}"))

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use crate::config::{Config, Isolation};
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::git::Git;
+use crate::git::repository::{self, Found};
 use crate::queue::Queue;
 use crate::sys::fs::{Fs, RealFs, is_absent};
 use crate::sys::host::Platform;
-use crate::sys::tool;
 
 /// A queue with everything around it.
 #[derive(Clone)]
@@ -20,8 +19,8 @@ pub struct Site {
     pub config: Arc<Config>,
     /// The project's directory, which holds the queue directory.
     pub root: PathBuf,
-    /// Top of the git repository that the project lies in, if any and if worktrees are wanted.
-    pub repo: Option<PathBuf>,
+    /// The git repository that the project lies in, if worktrees are wanted.
+    pub repo: Found,
 }
 
 impl Site {
@@ -31,9 +30,14 @@ impl Site {
         let root = dir.parent().unwrap_or(dir).to_owned();
         let config = read_config(&root)?;
         agree(&queue, &config)?;
-        let wanted = config.worktree.isolation == Isolation::Worktree;
-        let repo = if wanted { git_top(&root) } else { None };
+        let repo = repository_of(&root, &config);
         Ok(Site { queue, config: Arc::new(config), root, repo })
+    }
+
+    /// Refuses to work where attempts should have worktrees and cannot have any: running them all
+    /// in the project's directory instead would be a surprise.
+    pub fn must_work(&self) -> Result<()> {
+        self.repo.refusal(&self.root).map_or(Ok(()), Err)
     }
 }
 
@@ -64,10 +68,10 @@ pub fn read_config(root: &Path) -> Result<Config> {
     }
 }
 
-/// Top of the work tree that holds `root`, if it is one with at least one commit.
-pub fn git_top(root: &Path) -> Option<PathBuf> {
-    let git = Git::new(root, &tool::nothing);
-    let top = git.ask(&["rev-parse", "--show-toplevel"]).ok()??;
-    git.commit("HEAD").ok()??;
-    Some(PathBuf::from(top))
+/// The repository of a project, if its configuration wants one.
+pub fn repository_of(root: &Path, config: &Config) -> Found {
+    match config.worktree.isolation {
+        Isolation::None => Found::Nothing,
+        Isolation::Worktree | Isolation::Clone => repository::discover(root, &config.git.base),
+    }
 }

@@ -1,147 +1,346 @@
-//! A git worktree and a branch for each attempt, outside the repository's own tree.
+//! Where an attempt runs, and what becomes of what it left there.
 //!
-//! Nothing dirty is ever deleted: a worktree is removed only by git, without force, and only when
-//! git itself finds it clean. The branch always stays; the end register names it and its commit.
+//! A worker takes a slot of the pool at its first attempt and keeps it while it lives. Each attempt
+//! finds it at the base and clean, with a branch of its own; afterwards what is not committed is
+//! saved under `refs/coord/wip/`, and only then the slot is cleaned. The branch always stays; the
+//! end register names it, its commit and the ref.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::CommitBy;
+use crate::config::{CommitBy, Isolation};
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::Git;
+use crate::git::repository::wip_ref;
+use crate::git::wip::Saved;
+use crate::git::worktrees;
 use crate::queue::claim::Lease;
-use crate::queue::ids::{Key, random_part};
+use crate::queue::ids::short;
+use crate::queue::procs::Proc;
 use crate::queue::record::Outcome;
 use crate::sys::fs::{Fs, RealFs, mkdir_all};
-use crate::sys::tool::{self, Output};
-use crate::sys::wake::nap;
+use crate::sys::{tool, tree};
 
+use super::pool::chain::Assigned;
+use super::pool::{Pool, Slot};
 use super::site::Site;
+use super::slot::{Ready, Workshop, lost};
+
+/// Slots in a row that turn out to be of no use before an attempt is given up.
+const TRIES: usize = 20;
+/// Paths that a refusal names.
+const NAMED: usize = 5;
 
 /// Where an attempt runs. Written to `n.out/workplace.json` before the command starts, so that the
 /// next attempt finds it also when this one's worker dies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Workplace {
     /// The directory.
     pub dir: PathBuf,
     /// The attempt's branch; empty without git.
-    #[serde(default)]
     pub branch: String,
     /// The commit that it started from.
-    #[serde(default)]
     pub base: String,
+    /// The slot of the pool.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub slot: String,
+    /// The worker's number, from 0: for ports and the like.
+    #[serde(skip)]
+    pub index: u32,
+    /// `TMPDIR`, where the attempt has one of its own.
+    #[serde(skip)]
+    pub tmp: Option<PathBuf>,
 }
 
-/// Tries of `git worktree add`: several workers may be at it at once, and git's own lock files make
-/// the slower one fail.
-const TRIES: u32 = 6;
+/// What an attempt did to the repository: from which commit to which, and the paths that differ,
+/// committed or not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Work {
+    /// The commit that it started from.
+    pub base: String,
+    /// The tip of its branch.
+    pub commit: String,
+    /// Paths from the top of the repository.
+    pub changed: Vec<String>,
+}
 
-/// Makes the workplace of an attempt. `beat` is called while git takes its time: a large repository
-/// must not cost a lease.
-pub fn prepare(site: &Site, key: &Key, beat: &dyn Fn()) -> Result<Workplace> {
-    let Some(repo) = &site.repo else {
-        return Ok(Workplace { dir: site.root.clone(), ..Workplace::default() });
+/// What concluding an attempt came to.
+#[derive(Debug, Clone, Default)]
+pub struct Concluded {
+    /// For the end register.
+    pub outcome: Outcome,
+    /// Base, commit and changed paths.
+    pub work: Work,
+    /// Why a done attempt is not done after all.
+    pub fault: Option<String>,
+}
+
+/// Makes the workplace of an attempt. `slot` is what the worker has; it may get another one. `beat`
+/// is called while git takes its time: a large repository must not cost a lease.
+pub fn prepare(
+    site: &Site,
+    me: &Proc,
+    lease: &Lease,
+    slot: &mut Option<Slot>,
+    beat: &dyn Fn(),
+) -> Result<Workplace> {
+    if let Some(refusal) = site.repo.refusal(&site.root) {
+        return Err(refusal);
+    }
+    let Some(pool) = Pool::of(site) else {
+        let digits = short(&me.wid).trim_start_matches(|c: char| !c.is_ascii_digit());
+        let index = digits.parse::<u32>().map_or(0, |n| n.saturating_sub(1));
+        return Ok(Workplace { dir: site.root.clone(), index, ..Workplace::default() });
     };
-    let base = base_commit(site, repo)?;
-    let home = home(site, repo);
-    mkdir_all(&RealFs, &home).cannot("make the directory of the worktrees", &home)?;
-    let mut branch = format!("coord/{}/a{}", key.task, key.n);
-    let mut dir = home.join(format!("{}.a{}", key.task, key.n));
-    let mut failure = String::new();
-    for attempt in 0..TRIES {
-        let path = dir.to_string_lossy().into_owned();
-        // No shared configuration is written (--no-track), and no collection of garbage is started
-        // in the middle.
-        let args = ["worktree", "add", "--quiet", "--no-track", "-b", &branch, &path, &base];
-        let output = Git::new(repo, beat).run(&args)?;
-        if output.ok() {
-            return Ok(Workplace { dir: inside(site, repo, &dir), branch, base });
-        }
-        failure = output.stderr.trim().to_owned();
-        if failure.contains("already exists") {
-            // Of a former queue in this repository: it is not ours to remove.
-            let suffix = &random_part(site.queue.clock.random())[..4];
-            branch = format!("coord/{}/a{}-{suffix}", key.task, key.n);
-            dir = home.join(format!("{}.a{}-{suffix}", key.task, key.n));
-        } else {
-            nap(Duration::from_millis(20 << attempt));
-        }
-    }
-    Err(Error::new(Exit::Environment, format!("cannot make a worktree for {key}: {failure}"))
-        .at(&dir)
-        .hint("git worktree prune; or [worktree] isolation = \"none\" in coord.toml"))
+    let shop = Workshop { site, pool: &pool, me, beat };
+    let base = base_commit(site, &pool, beat)?;
+    let mut own = take_ready(&shop, slot, &base)?;
+    // Joining an empty path would put a `/` behind it.
+    let dir: PathBuf = own.top.join(&pool.repo.below).components().collect();
+    let made = (|| {
+        // Not tracked, or outside of a sparse checkout: the attempt runs there all the same.
+        mkdir_all(&RealFs, &dir).cannot("make the project's directory in a worktree", &dir)?;
+        let branch = shop.assign(&mut own, &lease.key, &base, &dir)?;
+        furnish(site, &dir)?;
+        let tmp = shop.fresh_tmp(&own)?;
+        let (slot, index) = (own.name.clone(), own.index());
+        Ok(Workplace { dir, branch, base, slot, index, tmp: Some(tmp) })
+    })();
+    *slot = Some(own);
+    made
 }
 
-/// The project may be a directory inside its repository: then the attempt runs in the same one.
-fn inside(site: &Site, repo: &Path, dir: &Path) -> PathBuf {
-    match site.root.strip_prefix(repo) {
-        Ok(below) if below.as_os_str().is_empty() => dir.to_owned(),
-        Ok(below) if RealFs.exists(&dir.join(below)) => dir.join(below),
-        _ => dir.to_owned(),
-    }
-}
-
-/// Where worktrees live: beside the repository, not in it.
-pub fn home(site: &Site, repo: &Path) -> PathBuf {
-    let name = crate::sys::fs::name_of(repo);
-    let text = site.config.worktree.root.replace("{repo}", &name);
-    let mut path = repo.to_owned();
-    for part in Path::new(&text).components() {
-        match part {
-            std::path::Component::ParentDir => {
-                path.pop();
+/// A slot that is at the base and clean: the worker's own, or another one where that cannot be used.
+fn take_ready(shop: &Workshop<'_>, slot: &mut Option<Slot>, base: &str) -> Result<Slot> {
+    let (mut avoid, mut why) = (BTreeSet::new(), String::new());
+    for _ in 0..TRIES {
+        let mut own = match slot.take() {
+            Some(own) if shop.pool.is_ours(&own)? => own,
+            _ => shop.pool.take(&shop.site.queue, shop.me, &avoid)?,
+        };
+        match shop.ready(&mut own, base) {
+            Ok(Ready::Yes) => return Ok(own),
+            Ok(Ready::Busy(reason)) => {
+                avoid.insert(own.name.clone());
+                why.clone_from(&reason);
+                shop.pool.free(own, &reason)?;
             }
-            other => path.push(other),
+            Ok(Ready::Unfit(reason)) => {
+                avoid.insert(own.name.clone());
+                why.clone_from(&reason);
+                shop.pool.retire(own, &reason)?;
+            }
+            Err(e) => {
+                *slot = Some(own);
+                return Err(e);
+            }
         }
     }
-    path
+    Err(Error::new(Exit::Environment, format!("no worktree can be used; of the last: {why}"))
+        .at(&shop.pool.root)
+        .hint("coord worktree ls"))
 }
 
-fn base_commit(site: &Site, repo: &Path) -> Result<String> {
+fn base_commit(site: &Site, pool: &Pool, beat: &dyn Fn()) -> Result<String> {
     let base = if site.config.git.base.is_empty() { "HEAD" } else { &site.config.git.base };
-    Git::new(repo, &tool::nothing).commit(base)?.ok_or_else(|| {
+    Git::new(&pool.repo.here, beat).commit(base)?.ok_or_else(|| {
         Error::new(Exit::Environment, format!("there is no commit {base} to start from"))
-            .at(repo)
+            .at(&pool.repo.here)
             .hint("make a first commit, or set [git] base in coord.toml")
     })
 }
 
-/// What the attempt left in its worktree: commits what is not committed where coord.toml asks for
-/// it, reads the commit, and removes the worktree if it is clean.
-pub fn conclude(
-    site: &Site,
-    lease: &Lease,
-    place: &Workplace,
-    done: bool,
-    beat: &dyn Fn(),
-) -> Outcome {
-    let (key, title) = (&lease.key, &lease.spec.title);
-    let mut outcome =
-        Outcome { branch: place.branch.clone(), base: place.base.clone(), ..Outcome::default() };
-    let (Some(repo), false) = (&site.repo, place.branch.is_empty()) else {
-        return Outcome::default();
-    };
-    let git = |args: &[&str], dir: &Path| Git::new(dir, beat).run(args).ok().filter(Output::ok);
-    let status = ["status", "--porcelain"];
-    let dirty = |dir: &Path| git(&status, dir).is_none_or(|o| !o.stdout.is_empty());
-    if done && site.config.git.commit == CommitBy::Worker && dirty(&place.dir) {
-        let message = format!("{}: {title}", key.task);
-        if git(&["add", "--all"], &place.dir).is_some() {
-            let identity = super::environment::identity(site, "coord");
-            let name = format!("user.name={}", identity.0);
-            let email = format!("user.email={}", identity.1);
-            git(&["-c", &name, "-c", &email, "commit", "--quiet", "-m", &message], &place.dir);
+/// Copies and links what coord.toml names from the project to the attempt's directory. What the
+/// project does not have, the attempt does not get.
+fn furnish(site: &Site, dir: &Path) -> Result<()> {
+    let config = &site.config.worktree;
+    let all = config.copy.iter().map(|p| (p, false)).chain(config.link.iter().map(|p| (p, true)));
+    for (path, is_link) in all {
+        let (from, to) = (site.root.join(path), dir.join(path));
+        if !RealFs.exists(&from) {
+            continue;
+        }
+        if let Some(parent) = to.parent() {
+            mkdir_all(&RealFs, parent).cannot("make a directory for a copy", parent)?;
+        }
+        if is_link {
+            tree::symlink(&from, &to).cannot("link into a worktree", &to)?;
+        } else {
+            tree::copy_tree(&from, &to).cannot("copy into a worktree", &to)?;
         }
     }
-    if let Some(head) = git(&["rev-parse", "HEAD"], &place.dir) {
-        outcome.commit = head.text().trim().to_owned();
+    Ok(())
+}
+
+/// The work of an attempt: its base, its commit, and every path that differs, saved or committed.
+/// `git` runs anywhere in the repository.
+pub fn work(git: &Git<'_>, base: &str, branch: &str, uncommitted: &[String]) -> Result<Work> {
+    let commit = git.commit(&format!("refs/heads/{branch}"))?.unwrap_or_default();
+    let mut changed: BTreeSet<String> = uncommitted.iter().cloned().collect();
+    if !commit.is_empty() && !base.is_empty() {
+        // From where the branch left the base: an attempt may have merged what came since.
+        let range = format!("{base}...{commit}");
+        let args = ["diff", "--name-only", "-z", "--no-renames", &range, "--"];
+        changed.extend(Git::names(&git.must("compare an attempt with its base", &args)?));
     }
-    let path = place.dir.to_string_lossy().into_owned();
-    let removed = !dirty(&place.dir) && git(&["worktree", "remove", &path], repo).is_some();
-    if !removed {
-        outcome.worktree = path;
+    let changed = changed.into_iter().collect();
+    Ok(Work { base: base.to_owned(), commit, changed })
+}
+
+/// Commits what is not committed where coord.toml asks for it, saves the rest, reads what was done,
+/// and leaves the slot clean and detached, so that a person can check out the branch.
+pub fn conclude(
+    site: &Site,
+    me: &Proc,
+    lease: &Lease,
+    place: &Workplace,
+    slot: &mut Option<Slot>,
+    done: bool,
+    beat: &dyn Fn(),
+) -> Concluded {
+    let Some(pool) = Pool::of(site).filter(|_| !place.branch.is_empty()) else {
+        return Concluded::default();
+    };
+    let shop = Workshop { site, pool: &pool, me, beat };
+    let mut outcome =
+        Outcome { branch: place.branch.clone(), base: place.base.clone(), ..Outcome::default() };
+    let mut saved = Saved::default();
+    let mut fault = None;
+    let own = slot.take().filter(|own| own.name == place.slot);
+    let ours = own.as_ref().is_some_and(|own| pool.is_ours(own).unwrap_or(false));
+    // Whoever took it over has saved what was in it.
+    if let Some(mut own) = own.filter(|_| ours) {
+        match leave(&shop, &mut own, lease, done) {
+            Ok((left, whole)) => {
+                if let Some(first) = left.unsaved.first() {
+                    let why = format!("it holds {first}, of attempt {}", lease.key);
+                    outcome.worktree = own.top.to_string_lossy().into_owned();
+                    retire(&pool, own, &why);
+                } else {
+                    *slot = Some(own);
+                }
+                if !whole && done {
+                    fault = fault_of(site, lease, &left);
+                }
+                saved = left;
+            }
+            Err(e) => {
+                // Nothing was thrown away: it stays as it is, and is named.
+                tracing::error!("{}", e.one_line());
+                outcome.worktree = own.top.to_string_lossy().into_owned();
+                fault = Some(format!("what it left cannot be saved: {}", e.one_line()));
+                retire(
+                    &pool,
+                    own,
+                    &format!("cannot save what {} left: {}", lease.key, e.one_line()),
+                );
+            }
+        }
     }
-    outcome
+    outcome.wip.clone_from(&saved.name);
+    outcome.uncommitted = u32::try_from(saved.uncommitted.len()).unwrap_or(u32::MAX);
+    let work = work(&shop.main(), &place.base, &place.branch, &saved.uncommitted);
+    let work = work.unwrap_or_else(|e| {
+        tracing::error!("{}", e.one_line());
+        Work::default()
+    });
+    outcome.commit.clone_from(&work.commit);
+    Concluded { outcome, work, fault }
+}
+
+fn retire(pool: &Pool, slot: Slot, why: &str) {
+    if let Err(e) = pool.retire(slot, why) {
+        tracing::error!("{}", e.one_line());
+    }
+}
+
+/// Saves what is in the slot and cleans it. The second: the branch has everything.
+fn leave(shop: &Workshop<'_>, slot: &mut Slot, lease: &Lease, done: bool) -> Result<(Saved, bool)> {
+    let of = slot.record.assigned.clone().unwrap_or_default();
+    if done {
+        shop.commit(slot, &of, &lease.spec.title)?;
+    }
+    let saved = shop.save(slot, &of, wip_ref(&lease.key.task, lease.key.n), &of.base)?;
+    let whole = saved.name.is_empty() && saved.unsaved.is_empty();
+    shop.drop_tmp(slot);
+    if !saved.unsaved.is_empty() {
+        return Ok((saved, whole));
+    }
+    if !shop.pool.step(slot, |record| record.assigned = None)? {
+        return Err(lost(slot));
+    }
+    detach(shop, slot, &of);
+    Ok((saved, whole))
+}
+
+/// HEAD leaves the branch, and what was saved is cleaned away. What fails here is made up for before
+/// the next attempt.
+fn detach(shop: &Workshop<'_>, slot: &Slot, of: &Assigned) {
+    let git = shop.within(slot, short(&shop.me.wid));
+    let cleaned = worktrees::abandon(&git)
+        .and_then(|()| worktrees::reset(&git, &of.base, false, &shop.foreign()));
+    if let Err(e) = cleaned {
+        tracing::warn!("{}", e.one_line());
+    }
+}
+
+/// Why a done attempt that left something behind failed after all: it was to be merged, or the
+/// worker was to commit and could not.
+fn fault_of(site: &Site, lease: &Lease, left: &Saved) -> Option<String> {
+    let by_worker = site.config.git.commit == CommitBy::Worker;
+    if !lease.spec.merge && !by_worker {
+        return None;
+    }
+    let mut why = Vec::new();
+    if !left.uncommitted.is_empty() {
+        let named: Vec<&str> = left.uncommitted.iter().take(NAMED).map(String::as_str).collect();
+        let more = if left.uncommitted.len() > NAMED { ", …" } else { "" };
+        let count = left.uncommitted.len();
+        let s = if count == 1 { "" } else { "s" };
+        why.push(format!("left {count} change{s} uncommitted: {}{more}", named.join(", ")));
+    }
+    if left.conflicts {
+        why.push("in the middle of a conflict".to_owned());
+    } else if left.strayed {
+        why.push("left commits that are not on its branch".to_owned());
+    }
+    if let Some(first) = left.unsaved.first() {
+        why.push(format!("left {first}"));
+    }
+    if !left.name.is_empty() {
+        why.push(format!("saved in {}", left.name));
+    }
+    Some(why.join("; "))
+}
+
+/// Gives the worker's slot back when it leaves.
+pub fn give_back(site: &Site, slot: Option<Slot>) {
+    if let (Some(pool), Some(slot)) = (Pool::of(site), slot)
+        && let Err(e) = pool.free(slot, "")
+    {
+        // It is free all the same once this process is gone from the queue.
+        tracing::warn!("{}", e.one_line());
+    }
+}
+
+/// Keeps the slot of a worker that goes on under another identity; `None`: somebody has it already.
+pub fn keep(site: &Site, me: &Proc, mut slot: Slot) -> Option<Slot> {
+    let pool = Pool::of(site)?;
+    match pool.reown(&site.queue, me, &mut slot) {
+        Ok(true) => Some(slot),
+        _ => None,
+    }
+}
+
+/// Whether attempts have worktrees or clones of their own here.
+pub fn is_apart(site: &Site) -> bool {
+    site.config.worktree.isolation != Isolation::None && site.repo.usable().is_some()
+}
+
+/// git in the repository of a site, for looking; `None` where there is none.
+pub fn repository(site: &Site) -> Option<Git<'static>> {
+    site.repo.usable().map(|repo| Git::new(repo.home(), &tool::nothing))
 }

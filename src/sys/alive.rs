@@ -122,6 +122,25 @@ pub fn values_of(name: &str) -> std::collections::BTreeSet<String> {
         .collect()
 }
 
+/// The processes, except this one, whose current directory is `dir` or below it: number and name.
+/// Those of other users cannot be seen.
+#[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
+pub fn inside(dir: &Path) -> Vec<(i32, String)> {
+    let dir = super::fs::canonical(dir);
+    let me = i32::try_from(std::process::id()).unwrap_or(0);
+    let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
+    all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|&pid| pid != me)
+        .filter(|pid| {
+            std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|c| c.starts_with(&dir))
+        })
+        .map(|pid| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            (pid, name.trim().to_owned())
+        })
+        .collect()
+}
+
 /// A condition on a process's environment: `NAME=value`, compared as bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvMark(Vec<u8>);

@@ -237,6 +237,21 @@ pub fn start_program(program: &Path, args: &[String], cwd: &Path, log: &Log) -> 
     spawn(&Command { argv: &argv, env: &env, cwd, output: log })
 }
 
+/// Runs a program of the person at the terminal to its end, with our standard streams. A Ctrl-C
+/// there is for that program alone.
+#[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
+pub fn interact(program: &str, cwd: &Path, env: &BTreeMap<String, String>) -> io::Result<i32> {
+    use std::os::unix::process::ExitStatusExt;
+    // Noted and not looked at: without this the default would end this process.
+    let noted = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for signal in [nix::libc::SIGINT, nix::libc::SIGQUIT] {
+        signal_hook::flag::register(signal, noted.clone())?;
+    }
+    let mut command = std::process::Command::new(program);
+    let status = command.current_dir(cwd).env_clear().envs(env).status()?;
+    Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+}
+
 /// Replaces this process by `program`, same arguments, with a fresh mark in its environment. Only
 /// returns on failure.
 pub fn exec_marked(mark: &str) -> io::Error {

@@ -392,6 +392,11 @@ pub fn try_lock(path: &Path) -> io::Result<Option<std::fs::File>> {
     }
 }
 
+/// A path without symbolic links on its way; itself where it cannot be told.
+pub fn canonical(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

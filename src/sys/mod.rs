@@ -12,4 +12,5 @@ pub mod machine;
 pub mod rule;
 pub mod step;
 pub mod tool;
+pub mod tree;
 pub mod wake;

@@ -89,7 +89,8 @@ fn the_fields_are_those_of_the_records() {
         "wave":1,"argv":["a"],"sh":"s","prompt":"p","agent":"a","env":{"A":"b"},"cwd":"c","by":"b",
         "at":"a"});
     let end = json!({"v":1,"verdict":"done","boots":1,"not_before":"n","context":"c"});
-    let result = json!({"branch":"b","commit":"c","base":"b","worktree":"w","value":1});
+    let result = json!({"branch":"b","commit":"c","base":"b","worktree":"w","wip":"w",
+        "uncommitted":1,"value":1});
     let event = json!({"id":"i","n":1,"by":"b","verdict":"v","retry":true,"why":"w","pct":1.0});
     for (value, known, more) in [
         (whole::<Spec>(spec), fields::SPEC, &[][..]),

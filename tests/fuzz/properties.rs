@@ -125,8 +125,13 @@ prop_compose! {
         config.git.identity_email.clone_from(&words[2]);
         config.worktree.root = format!("{}/{{repo}}{{{{", words[3]);
         config.workers.on_term = if choices.0 { OnTerm::Finish } else { OnTerm::Requeue };
-        config.worktree.isolation =
-            if choices.1 { Isolation::None } else { Isolation::Worktree };
+        config.worktree.isolation = match choices.2 % 5 {
+            _ if choices.1 => Isolation::None,
+            0 => Isolation::Clone,
+            _ => Isolation::Worktree,
+        };
+        config.worktree.keep = vec![format!("k{}", numbers.0), "a/b".to_owned()];
+        config.worktree.setup.clone_from(&words[1]);
         config.git.commit = match choices.2 % 3 {
             0 => CommitBy::Agent,
             1 => CommitBy::Worker,

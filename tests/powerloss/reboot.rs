@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use coord::config::Config;
+use coord::git::repository::Found;
 use coord::program::worker::{Next, Options, Worker};
 use coord::queue::durable::Durability;
 use coord::queue::fsck::{Finding, Severity, check};
@@ -180,7 +181,7 @@ pub fn recovers(
 /// The site of a process.
 pub fn site(queue: &Queue, config: &Arc<Config>) -> Site {
     let root = Path::new(ROOT).parent().unwrap_or(Path::new("/")).to_owned();
-    Site { queue: queue.clone(), config: config.clone(), root, repo: None }
+    Site { queue: queue.clone(), config: config.clone(), root, repo: Found::Nothing }
 }
 
 fn work(world: &World, process: &Process, queue: &Queue) -> Result<(), String> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use coord::config::Config;
+use coord::git::repository::Found;
 use coord::program::keeper::Keeper;
 use coord::program::worker::{Next, Options, Worker};
 use coord::queue::decide::{self, How};
@@ -64,7 +65,7 @@ pub fn worker(name: &str, until_empty: bool, lease_ms: u64) -> Body {
             queue,
             config: Arc::new(config(lease_ms)),
             root: Path::new("/q").to_owned(),
-            repo: None,
+            repo: Found::Nothing,
         };
         let clock = site.queue.platform.clock.clone();
         // A worker that cannot begin ends, and the coordinator starts it anew.

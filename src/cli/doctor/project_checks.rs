@@ -2,8 +2,11 @@
 
 use crate::config::{Config, Isolation};
 use crate::git::Git;
+use crate::git::repository::Found;
 use crate::program::start::sibling;
-use crate::run::site::{git_top, read_config};
+use crate::run::pool;
+use crate::run::pool::chain::{Chains, Record, State};
+use crate::run::site::{read_config, repository_of};
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::{child, machine, tool};
 
@@ -26,6 +29,7 @@ pub(super) fn all(place: &Place) -> Vec<Check> {
         disk(place, &config),
         leases(place, &config),
         git(place, &config),
+        worktrees(place, &config),
         programs(),
         agents(place, &config),
     ]
@@ -67,14 +71,37 @@ fn git(place: &Place, config: &Config) -> Check {
             return Check::warn("git", "not installed: tasks run in the project's directory", hint);
         }
     };
-    match git_top(&place.root) {
-        Some(top) => Check::fine("git", format!("{version}, repository {}", top.display())),
-        None => {
-            let detail =
-                format!("{version}, no repository with a commit: tasks share one directory");
+    match repository_of(&place.root, config) {
+        Found::Usable(repo) => {
+            Check::fine("git", format!("{version}, repository {}", repo.anchor().display()))
+        }
+        Found::Unusable { why, hint } => Check::fail("git", format!("{version}; {why}"), hint),
+        Found::Nothing => {
+            let detail = format!("{version}, no repository: tasks share one directory");
             Check::warn("git", detail, "git init && git commit, for a worktree for each attempt")
         }
     }
+}
+
+/// Slots that hold what cannot be saved: each waits for a person.
+fn worktrees(place: &Place, config: &Config) -> Check {
+    let found = repository_of(&place.root, config);
+    let Some(repo) = found.usable() else { return Check::fine("worktrees", "none") };
+    let root = pool::root(&config.worktree.root, repo);
+    let chains = Chains::new(&root);
+    let names = chains.slots().unwrap_or_default();
+    let newest = |name: &String| chains.newest(name).ok().flatten().map(|(_, record)| record);
+    let records: Vec<Record> = names.iter().filter_map(newest).collect();
+    let retired: Vec<String> = records
+        .iter()
+        .filter(|record| record.state == State::Retired)
+        .map(|record| format!("{}: {}", record.slot, record.why))
+        .collect();
+    if retired.is_empty() {
+        return Check::fine("worktrees", format!("{} in {}", records.len(), root.display()));
+    }
+    let detail = format!("set aside in {}: {}", root.display(), retired.join("; "));
+    Check::warn("worktrees", detail, "take out what is needed, then coord worktree gc")
 }
 
 fn programs() -> Check {

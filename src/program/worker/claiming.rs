@@ -89,7 +89,7 @@ impl Worker {
         self.last_beat_boot_ms = self.site.queue.clock.boot_ms();
         tracing::info!(task = %key.task, attempt = key.n, "claimed");
         self.tell(&format!("{} {} attempt {}", key.task, title, key.n));
-        match attempt::start(&self.site, &self.me, lease) {
+        match attempt::start(&self.site, &self.me, lease, &mut self.slot) {
             Ok(Ok(attempt)) => self.job = Job::Running(Box::new(attempt)),
             Ok(Err((lease, end))) => self.job = Job::Ending(Box::new((lease, end)), self.now_ms()),
             Err(e) => {

@@ -4,8 +4,9 @@ use crate::error::Result;
 use crate::queue::end::{self, Ended};
 use crate::queue::events;
 use crate::queue::ids::{Key, short};
-use crate::queue::record::Verdict;
+use crate::queue::record::{End, Outcome, Verdict};
 use crate::run::attempt::Attempt;
+use crate::run::context::tail;
 use crate::run::outcome::{self, Stopped};
 use crate::run::worktree;
 use crate::sys::child;
@@ -84,8 +85,13 @@ impl Worker {
         let done = end.verdict == Verdict::Done;
         let value = std::mem::take(&mut end.result.value);
         let beat = || drop(self.me.beat(&self.site.queue));
-        end.result = worktree::conclude(&self.site, &lease, &place, done, &beat);
-        end.result.value = value;
+        let slot = &mut self.slot;
+        let left = worktree::conclude(&self.site, &self.me, &lease, &place, slot, done, &beat);
+        if let (true, Some(fault)) = (done, &left.fault) {
+            let failed = outcome::failed(&self.site, &lease, false, fault);
+            end = End { exit: end.exit, context: tail(&self.site.queue, &lease.key), ..failed };
+        }
+        end.result = Outcome { value, ..left.outcome };
         self.job = Job::Ending(Box::new((lease, end)), self.now_ms());
     }
 

@@ -128,8 +128,22 @@ const WORDS: &[&str] = &[
 
 /// Fields of what stands inside a record, and of no record.
 const INNER: &[&str] = &[
-    "base_s", "factor", "max_s", "code", "signal", "branch", "commit", "base", "worktree", "value",
-    "PATH", "9X", "later", "more",
+    "base_s",
+    "factor",
+    "max_s",
+    "code",
+    "signal",
+    "branch",
+    "commit",
+    "base",
+    "worktree",
+    "wip",
+    "uncommitted",
+    "value",
+    "PATH",
+    "9X",
+    "later",
+    "more",
 ];
 
 /// The targets that read one object, with the fields of it. `always` makes most of them whole.

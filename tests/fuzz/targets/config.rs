@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use coord::config::{AGENT_PLACEHOLDERS, CommitBy, Config, Isolation, OnTerm, expand, expand_word};
+use coord::config::{
+    AGENT_PLACEHOLDERS, CommitBy, Config, Isolation, OnTerm, Worktree, expand, expand_word,
+};
 use coord::plan::validate::is_env_name;
 use coord::queue::ids::is_role;
 use toml::{Table, Value};
@@ -38,7 +40,20 @@ pub fn to_text(config: &Config) -> String {
     };
     let identity =
         table(vec![("name", word(&git.identity_name)), ("email", word(&git.identity_email))]);
-    let isolation = if worktree.isolation == Isolation::None { "none" } else { "worktree" };
+    let isolation = match worktree.isolation {
+        Isolation::Worktree => "worktree",
+        Isolation::Clone => "clone",
+        Isolation::None => "none",
+    };
+    let words = |all: &[String]| Value::Array(all.iter().map(|text| word(text)).collect());
+    let trees = vec![
+        ("isolation", word(isolation)),
+        ("root", word(&worktree.root)),
+        ("keep", words(&worktree.keep)),
+        ("copy", words(&worktree.copy)),
+        ("link", words(&worktree.link)),
+        ("setup", word(&worktree.setup)),
+    ];
     let agents = agents.iter().map(|(name, agent)| {
         let command = agent.command.iter().map(|w| word(w)).collect();
         (name.as_str(), table(vec![("command", Value::Array(command))]))
@@ -68,7 +83,7 @@ pub fn to_text(config: &Config) -> String {
                 ("commit", word(commit)),
             ]),
         ),
-        ("worktree", table(vec![("isolation", word(isolation)), ("root", word(&worktree.root))])),
+        ("worktree", table(trees)),
         ("agents", table(agents.collect())),
         ("env", table(env.iter().map(|(name, text)| (name.as_str(), word(text))).collect())),
     ];
@@ -110,6 +125,11 @@ pub fn config(bytes: &[u8]) {
     }
     let repo = BTreeMap::from([("repo", "r".to_owned())]);
     expand_word(&config.worktree.root, &repo).expect("a root that was accepted");
+    let Worktree { keep, copy, link, .. } = &config.worktree;
+    for path in keep.iter().chain(copy).chain(link) {
+        let joined = std::path::Path::new("/p").join(path);
+        assert!(joined.starts_with("/p") && !path.split('/').any(|part| part == ".."), "{path}");
+    }
     let again = Config::parse(&to_text(&config), "c").expect("what was written is read");
     assert_eq!(again, config);
 }

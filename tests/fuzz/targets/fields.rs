@@ -58,7 +58,8 @@ pub const END: &[&str] = &[
 ];
 
 /// Of what an end has in `result`.
-pub const RESULT: &[&str] = &["branch", "commit", "base", "worktree", "value"];
+pub const RESULT: &[&str] =
+    &["branch", "commit", "base", "worktree", "wip", "uncommitted", "value"];
 
 /// Of a note.
 pub const NOTE: &[&str] = &["v", "by", "at", "why", "closed"];

@@ -1,0 +1,322 @@
+//! Which repository a project lies in, and whether attempts can have worktrees of it.
+//!
+//! Three answers, and no fourth: there is none, there is one that works, there is one that cannot be
+//! used. The last is never taken for the first: work that was meant to be apart would then silently
+//! run in one directory.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{Error, Exit, Result};
+use crate::sys::fs::{Fs, Kind, RealFs, name_of};
+use crate::sys::tool;
+
+use super::Git;
+
+/// A repository that worktrees can be made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// What all its worktrees share: `.git`, or the bare repository itself.
+    pub common: PathBuf,
+    /// The main worktree; `None` when the repository is bare, or when it keeps its own place secret
+    /// (a separate git directory, seen from a linked worktree).
+    pub top: Option<PathBuf>,
+    /// The worktree that the project lies in; the common directory when there is none.
+    pub here: PathBuf,
+    /// The project's directory below the top of its worktree; empty at the top.
+    pub below: PathBuf,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub enum Found {
+    /// No repository, or none is wanted: all attempts share the project's directory.
+    #[default]
+    Nothing,
+    /// One that works.
+    Usable(Repository),
+    /// One that cannot be used: why, and what to do about it.
+    Unusable {
+        /// A sentence for people.
+        why: String,
+        /// What helps.
+        hint: String,
+    },
+}
+
+impl Found {
+    /// The repository, where there is one that works.
+    pub fn usable(&self) -> Option<&Repository> {
+        match self {
+            Found::Usable(repo) => Some(repo),
+            _ => None,
+        }
+    }
+
+    /// The error of one that cannot be used.
+    pub fn refusal(&self, at: &Path) -> Option<Error> {
+        match self {
+            Found::Unusable { why, hint } => {
+                Some(Error::new(Exit::Environment, why.clone()).at(at).hint(hint.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    fn no(why: impl Into<String>, hint: &str) -> Found {
+        Found::Unusable { why: why.into(), hint: hint.to_owned() }
+    }
+}
+
+/// The way out that every refusal can name.
+const ALONE: &str = "or [worktree] isolation = \"none\" in coord.toml";
+
+/// Looks at the repository around the directory `project`. `base` is what attempts start from; HEAD
+/// where empty.
+pub fn discover(project: &Path, base: &str) -> Found {
+    match look(project, base) {
+        Ok(found) => found,
+        Err(e) => Found::no(format!("the git repository cannot be used: {}", e.one_line()), ALONE),
+    }
+}
+
+fn look(project: &Path, base: &str) -> Result<Found> {
+    let git = Git::new(project, &tool::nothing);
+    let args = [
+        "rev-parse",
+        "--path-format=absolute",
+        "--git-common-dir",
+        "--git-dir",
+        "--is-bare-repository",
+        "--is-inside-work-tree",
+    ];
+    let output = match git.run(&args) {
+        Ok(output) => output,
+        // Without git there are no worktrees, and without a repository nobody expects any.
+        Err(_) if !has_git_above(project) => return Ok(Found::Nothing),
+        Err(e) => return Err(e),
+    };
+    if !output.ok() {
+        if output.stderr.contains("not a git repository") && !has_git_above(project) {
+            return Ok(Found::Nothing);
+        }
+        return Err(git.failed("look at the git repository", &output));
+    }
+    let text = output.text();
+    let mut lines = text.lines();
+    let mut next = || lines.next().unwrap_or_default();
+    let (common, own) = (PathBuf::from(next()), PathBuf::from(next()));
+    let (bare, inside) = (next() == "true", next() == "true");
+    let (mut here, mut below) = (None, PathBuf::new());
+    if inside {
+        let args = ["rev-parse", "--show-toplevel", "--show-prefix"];
+        let text = git.must("find the worktree", &args)?.text();
+        let mut lines = text.lines();
+        here = lines.next().map(PathBuf::from);
+        below = PathBuf::from(lines.next().unwrap_or_default());
+    }
+    if here.is_none() && !bare && !within(project, &common) {
+        return Ok(Found::no(
+            format!(
+                "{} is in no worktree of its repository {}",
+                project.display(),
+                common.display()
+            ),
+            &format!("make the queue in a worktree or in a bare repository, {ALONE}"),
+        ));
+    }
+    let top = if common == own { here.clone() } else { main_worktree(&common)? };
+    let here = here.unwrap_or_else(|| common.clone());
+    let repo = Repository { common, top, here, below: trimmed(&below) };
+    Ok(repo.why_not(&git, base)?.unwrap_or(Found::Usable(repo)))
+}
+
+/// A path without the `/` that git puts at the end.
+fn trimmed(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+fn within(path: &Path, outer: &Path) -> bool {
+    path.starts_with(outer)
+}
+
+fn has_git_above(project: &Path) -> bool {
+    project.ancestors().any(|dir| RealFs.exists(&dir.join(".git")))
+}
+
+/// The main worktree of a repository, seen from its common directory; `None` when it is bare or
+/// cannot be told.
+pub fn main_worktree(common: &Path) -> Result<Option<PathBuf>> {
+    let git = Git::new(common, &tool::nothing);
+    if git.ask(&["rev-parse", "--is-bare-repository"])?.as_deref() == Some("true") {
+        return Ok(None);
+    }
+    // A submodule's repository stands elsewhere and names its worktree, from where it is itself.
+    if let Some(set) = git.ask(&["config", "--get", "core.worktree"])? {
+        return Ok(Some(join(common, Path::new(&set))));
+    }
+    Ok(match common.parent() {
+        Some(parent) if name_of(common) == ".git" => Some(parent.to_owned()),
+        _ => None,
+    })
+}
+
+/// `relative` seen from `dir`, with its `..` resolved by their names.
+pub fn join(dir: &Path, relative: &Path) -> PathBuf {
+    let mut path = dir.to_owned();
+    for part in relative.components() {
+        match part {
+            Component::ParentDir => {
+                path.pop();
+            }
+            Component::CurDir => {}
+            other => path.push(other),
+        }
+    }
+    path
+}
+
+impl Repository {
+    /// What stands in the way of attempts, if anything does.
+    fn why_not(&self, git: &Git<'_>, base: &str) -> Result<Option<Found>> {
+        let start = git.commit(if base.is_empty() { "HEAD" } else { base })?;
+        if start.is_none() && base.is_empty() {
+            return Ok(Some(Found::no(
+                "the git repository has no commit yet, and every attempt starts from one",
+                &format!("git add -A && git commit -m start, {ALONE}"),
+            )));
+        }
+        if start.is_none() {
+            return Ok(Some(Found::no(
+                format!(
+                    "there is no commit {base} in the git repository for attempts to start from"
+                ),
+                "set [git] base in coord.toml to a branch that exists, or take it away",
+            )));
+        }
+        if git.resolve("refs/heads/coord")?.is_some() {
+            return Ok(Some(Found::no(
+                "a branch named `coord` stands where the branches coord/TASK/aN of attempts have to be",
+                "git branch -m coord another-name",
+            )));
+        }
+        Ok(None)
+    }
+
+    /// A directory in which git speaks of this repository, whatever becomes of worktrees.
+    pub fn home(&self) -> &Path {
+        &self.common
+    }
+
+    /// The place that paths of coord.toml count from: the top of the main worktree, or the bare
+    /// repository (or what holds it, where that is hidden as `.bare` or `.git`).
+    pub fn anchor(&self) -> &Path {
+        match (&self.top, self.common.parent()) {
+            (Some(top), _) => top,
+            (None, Some(parent)) if name_of(&self.common).starts_with('.') => parent,
+            _ => &self.common,
+        }
+    }
+
+    /// Its name: of the directory that people see.
+    pub fn name(&self) -> String {
+        let name = name_of(self.anchor());
+        name.strip_suffix(".git").filter(|rest| !rest.is_empty()).unwrap_or(&name).to_owned()
+    }
+}
+
+/// The main worktree's directories in which a queue for a linked worktree at `linked` may lie, the
+/// nearest first: `below` is where in it somebody asks. `None`: it is no linked worktree.
+pub fn homes_of_linked(linked: &Path, below: &Path) -> Option<Vec<PathBuf>> {
+    // Only a linked worktree or a submodule has a file there.
+    if RealFs.stat(&linked.join(".git")).ok()?.kind != Kind::File {
+        return None;
+    }
+    let git = Git::new(linked, &tool::nothing);
+    let args = ["rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir"];
+    let output = git.run(&args).ok().filter(tool::Output::ok)?;
+    let text = output.text();
+    let mut lines = text.lines().map(PathBuf::from);
+    let (common, own) = (lines.next()?, lines.next()?);
+    if common == own {
+        return None;
+    }
+    let mut homes = Vec::new();
+    match main_worktree(&common).ok()? {
+        Some(top) => homes.extend(below.ancestors().map(|below| top.join(below))),
+        None => homes.extend(
+            [Some(common.clone()), common.parent().map(Path::to_owned)].into_iter().flatten(),
+        ),
+    }
+    Some(homes)
+}
+
+/// A task's id as one component of a ref: dots that git refuses there are written as `%2E`, which no
+/// id contains.
+pub fn ref_component(id: &str) -> String {
+    let mut text = String::new();
+    for c in id.chars() {
+        if c == '.' && text.ends_with('.') { text.push_str("%2E") } else { text.push(c) }
+    }
+    if let Some(stem) = text.strip_suffix(".lock") {
+        return format!("{stem}%2Elock");
+    }
+    match text.strip_suffix('.') {
+        Some(stem) => format!("{stem}%2E"),
+        None => text,
+    }
+}
+
+/// The branch of an attempt.
+pub fn branch(task: &str, n: u32) -> String {
+    format!("coord/{}/a{n}", ref_component(task))
+}
+
+/// The ref that keeps what an attempt left uncommitted.
+pub fn wip_ref(task: &str, n: u32) -> String {
+    format!("refs/coord/wip/{}.a{n}", ref_component(task))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ids_become_components_of_refs() {
+        for (id, component) in [
+            ("W-1", "W-1"),
+            ("3.1", "3.1"),
+            ("a..b", "a.%2Eb"),
+            ("a...b", "a.%2E.b"),
+            ("a.lock", "a%2Elock"),
+            ("a.", "a%2E"),
+            ("a..", "a.%2E"),
+            ("a.lock.", "a.lock%2E"),
+        ] {
+            assert_eq!(ref_component(id), component);
+        }
+    }
+
+    #[test]
+    fn paths_are_joined_by_name() {
+        for (dir, relative, joined) in [
+            ("/a/b", "../b.coord", "/a/b.coord"),
+            ("/a/b", "/x", "/x"),
+            ("/a/b", "./c/../d", "/a/b/d"),
+            ("/a", "../../x", "/x"),
+        ] {
+            assert_eq!(join(Path::new(dir), Path::new(relative)), Path::new(joined));
+        }
+    }
+
+    proptest! {
+        /// Two ids never share a ref, and git accepts each.
+        #[test]
+        fn components_are_valid_and_apart(a in "[a-z0-9][a-z.]{0,8}(lock)?", b in "[a-z0-9][a-z.]{0,8}") {
+            let made = ref_component(&a);
+            prop_assert!(!made.contains("..") && !made.ends_with('.') && !made.ends_with(".lock"));
+            prop_assert_eq!(made == ref_component(&b), a == b);
+            prop_assert_eq!(made.replace("%2E", "."), a);
+        }
+    }
+}

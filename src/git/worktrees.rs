@@ -1,0 +1,195 @@
+//! Linked worktrees: making, cleaning, checking and removing them. Nothing is ever forced, and what
+//! is to be thrown away was saved before by the caller.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Exit, Result};
+use crate::sys::fs::{Fs, RealFs, is_absent};
+
+use super::Git;
+use super::status::{Change, Mark, status};
+use super::wip::index_of;
+
+/// A worktree as git lists it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Its top.
+    pub path: PathBuf,
+    /// The branch that is checked out; empty when HEAD is detached.
+    pub branch: String,
+    /// Why it is locked, if it is.
+    pub locked: Option<String>,
+}
+
+/// All worktrees of the repository.
+pub fn list(git: &Git<'_>) -> Result<Vec<Listed>> {
+    let output = git.again(&["worktree", "list", "--porcelain", "-z"])?;
+    if !output.ok() {
+        return Err(git.failed("list the worktrees", &output));
+    }
+    let text = output.text();
+    let mut all: Vec<Listed> = Vec::new();
+    for line in text.split('\0') {
+        let (key, value) = line.split_once(' ').unwrap_or((line, ""));
+        match (key, all.last_mut()) {
+            ("worktree", _) => all.push(Listed { path: PathBuf::from(value), ..Listed::default() }),
+            ("branch", Some(last)) => {
+                value.trim_start_matches("refs/heads/").clone_into(&mut last.branch)
+            }
+            ("locked", Some(last)) => last.locked = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+    Ok(all)
+}
+
+/// Makes a worktree at `dir`, detached at `base` and locked. `git` runs in the repository.
+pub fn add(git: &Git<'_>, dir: &Path, base: &str, reason: &str) -> Result<()> {
+    let path = dir.to_string_lossy().into_owned();
+    // A detached worktree tracks nothing, so no shared configuration is written.
+    let args =
+        ["worktree", "add", "--quiet", "--detach", "--lock", "--reason", reason, &path, base];
+    let output = git.again(&args)?;
+    if output.ok() {
+        return Ok(());
+    }
+    let error = git.failed("make a worktree", &output).at(dir);
+    Err(if output.stderr.contains("filter") {
+        error.hint("a filter of .gitattributes (such as git-lfs) has to work on this machine")
+    } else {
+        error.hint("git worktree list shows what there is")
+    })
+}
+
+/// Gives a locked worktree another reason.
+pub fn relock(git: &Git<'_>, dir: &Path, reason: &str) -> Result<()> {
+    let path = dir.to_string_lossy().into_owned();
+    // One that is not locked is as good: what counts is the lock that follows.
+    git.again(&["worktree", "unlock", &path])?;
+    let output = git.again(&["worktree", "lock", "--reason", reason, &path])?;
+    if output.ok() { Ok(()) } else { Err(git.failed("lock a worktree", &output).at(dir)) }
+}
+
+/// Removes a worktree, if git itself finds nothing in it that would be lost. `Some`: why it stays.
+pub fn remove(git: &Git<'_>, dir: &Path, reason: &str) -> Result<Option<String>> {
+    let path = dir.to_string_lossy().into_owned();
+    git.again(&["worktree", "unlock", &path])?;
+    let output = git.again(&["worktree", "remove", &path])?;
+    if output.ok() {
+        return Ok(None);
+    }
+    let error = git.failed("remove the worktree", &output);
+    drop(relock(git, dir, reason));
+    Ok(Some(error.message))
+}
+
+/// Whether `dir` is the top of a worktree whose repository is `common`. A directory that only lies
+/// in one, or whose link is broken, is not.
+pub fn is_worktree_of(git: &Git<'_>, dir: &Path, common: &Path) -> Result<bool> {
+    if !RealFs.exists(&dir.join(".git")) {
+        return Ok(false);
+    }
+    let at = git.at(dir);
+    let args = ["rev-parse", "--path-format=absolute", "--git-common-dir"];
+    let found = at.ask(&args)?;
+    Ok(found.is_some_and(|found| Path::new(&found) == common))
+}
+
+/// Ends what was begun and not finished (a merge, a rebase), and removes locks that a killed git
+/// left. Only for the owner of a worktree in which no process is left.
+pub fn abandon(git: &Git<'_>) -> Result<()> {
+    let index = index_of(git)?;
+    for name in ["index.lock", "HEAD.lock"] {
+        match RealFs.unlink(&index.with_file_name(name)) {
+            Err(e) if !is_absent(&e) => tracing::warn!(error = %e, "cannot remove a lock of git"),
+            _ => {}
+        }
+    }
+    let begun = |name: &str| RealFs.exists(&index.with_file_name(name));
+    for (mark, args) in [
+        ("rebase-merge", ["rebase", "--quit"]),
+        ("rebase-apply", ["am", "--quit"]),
+        ("rebase-apply", ["rebase", "--quit"]),
+        ("CHERRY_PICK_HEAD", ["cherry-pick", "--quit"]),
+        ("REVERT_HEAD", ["revert", "--quit"]),
+        ("sequencer", ["cherry-pick", "--quit"]),
+        ("MERGE_HEAD", ["merge", "--quit"]),
+        ("BISECT_LOG", ["bisect", "reset"]),
+    ] {
+        if begun(mark) {
+            // What does not go away is seen by the check that follows every cleaning.
+            git.run(&args)?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings tracked files to `base` with HEAD detached there, and removes what is not tracked; with
+/// `ignored` also what is ignored. `keep` are paths that stay.
+pub fn reset(git: &Git<'_>, base: &str, ignored: bool, keep: &[String]) -> Result<()> {
+    let what = "bring a worktree to its base";
+    let output = git.again(&["checkout", "--quiet", "--force", "--detach", base, "--"])?;
+    if !output.ok() {
+        return Err(git.failed(what, &output));
+    }
+    let excludes: Vec<String> = keep.iter().map(|path| format!("/{}", escaped(path))).collect();
+    let mut args = vec!["clean", "-ffd", "--quiet"];
+    if ignored {
+        args.push("-x");
+    }
+    args.extend(excludes.iter().flat_map(|pattern| ["-e", pattern.as_str()]));
+    // What cannot be removed is seen by the check.
+    git.run(&args)?;
+    Ok(())
+}
+
+/// A path as a pattern of .gitignore that means only it.
+fn escaped(path: &str) -> String {
+    let special = |c: char| matches!(c, '\\' | '*' | '?' | '[' | ']' | '!' | '#' | ' ');
+    path.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
+/// Whether a worktree is what an attempt may start in: at `base`, and nothing in it but what it may
+/// have. `Some`: what is wrong.
+pub fn fault(git: &Git<'_>, base: &str, may: &[String]) -> Result<Option<String>> {
+    let head = git.commit("HEAD")?;
+    if head.as_deref() != Some(base) {
+        return Ok(Some(format!(
+            "its HEAD is {} after a reset to {base}",
+            head.unwrap_or_default()
+        )));
+    }
+    let strange = |all: Vec<Change>| all.into_iter().find(|c| !c.is_below(may));
+    let mut found = strange(status(git, true)?);
+    if found.as_ref().is_some_and(|c| c.submodule == "SC") {
+        // Only behind its base: it was looked at when the attempt before ended.
+        git.run(&["submodule", "--quiet", "update", "--recursive", "--no-fetch"])?;
+        found = strange(status(git, true)?);
+    }
+    Ok(found.map(|change| {
+        let path = change.path.trim_end_matches('/');
+        match change.mark {
+            Mark::Tracked | Mark::Unmerged => format!("{path} is changed after a reset"),
+            Mark::Untracked | Mark::Ignored => format!("{path} cannot be removed"),
+        }
+    }))
+}
+
+/// Makes the branch at HEAD and switches to it. False: there is a branch of that name already.
+pub fn begin(git: &Git<'_>, branch: &str) -> Result<bool> {
+    let output = git.again(&["checkout", "--quiet", "--no-track", "-b", branch])?;
+    if output.ok() {
+        return Ok(true);
+    }
+    if git.resolve(&format!("refs/heads/{branch}"))?.is_some() {
+        return Ok(false);
+    }
+    let error = git.failed(&format!("make the branch {branch}"), &output);
+    Err(if git.resolve("refs/heads/coord")?.is_some() {
+        Error::new(Exit::Environment, "a branch named `coord` stands in the way of coord/TASK/aN")
+            .at(git.dir())
+            .hint("git branch -m coord another-name")
+    } else {
+        error
+    })
+}

@@ -1,0 +1,273 @@
+//! The pool of worktrees: slots beside the repository that workers take, keep and give back.
+//!
+//! ```text
+//! ../REPO.coord/          the pool; of a project below the top of its repository ../REPO.coord/SUB
+//!   w1/ w2/ …             worktrees (or clones), one for each worker that works
+//!   shell-T.aN/           made by `coord shell` for an attempt that is over
+//!   .slots/               who has which: see `chain`
+//!   .tmp/w1/              TMPDIR of the attempt in w1
+//! ```
+//! The pool owns what is in slots and nothing else: a directory that is in the way is left alone.
+//! Nothing in it belongs to the queue, and the queue can be removed without it.
+
+pub mod chain;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::config::{self, Isolation};
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::git::repository::{Repository, join};
+use crate::queue::Queue;
+use crate::queue::ids::short;
+use crate::queue::procs::Proc;
+use crate::sys::alive;
+use crate::sys::fs::{Fs, RealFs, is_absent, mkdir_all};
+use crate::sys::machine;
+
+use super::site::Site;
+use chain::{Chains, Record, State};
+
+/// Slots that are looked at before the pool counts as broken.
+const SLOTS_MAX: u32 = 20_000;
+
+/// The pool of one project.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    /// Where it is.
+    pub root: PathBuf,
+    /// Its repository.
+    pub repo: Repository,
+    /// Who has what.
+    pub chains: Chains,
+    clone: bool,
+}
+
+/// A slot that this process has.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// Its name.
+    pub name: String,
+    /// The top of its worktree.
+    pub top: PathBuf,
+    /// The version that says so.
+    version: u64,
+    /// What that version says.
+    pub record: Record,
+    /// Whether the worktree's lock names this process already.
+    pub locked: bool,
+}
+
+impl Slot {
+    /// From 0: for ports and the like that must not meet.
+    pub fn index(&self) -> u32 {
+        number(&self.name).map_or(0, |n| n - 1)
+    }
+}
+
+/// The number of a slot's name: 3 of `w3`.
+fn number(name: &str) -> Option<u32> {
+    name.strip_prefix('w').filter(|n| !n.starts_with('0'))?.parse().ok()
+}
+
+/// Where the pool of a project is.
+pub fn root(template: &str, repo: &Repository) -> PathBuf {
+    let text = template.replace("{repo}", &repo.name());
+    let root = join(repo.anchor(), Path::new(&text));
+    let below = repo.below.to_string_lossy().replace('/', "-");
+    if below.is_empty() || template != config::POOL {
+        return root;
+    }
+    // Must not be the name of a slot of the project at the top.
+    let taken = number(&below).is_some() || below.starts_with("shell-") || below.starts_with('.');
+    root.join(if taken { format!("sub-{below}") } else { below })
+}
+
+impl Pool {
+    /// The pool of this site; `None` where attempts share the project's directory.
+    pub fn of(site: &Site) -> Option<Pool> {
+        let repo = site.repo.usable()?.clone();
+        let root = root(&site.config.worktree.root, &repo);
+        let chains = Chains::new(&root);
+        Some(Pool { root, repo, chains, clone: site.config.worktree.isolation == Isolation::Clone })
+    }
+
+    /// The top of a slot's worktree.
+    pub fn top(&self, slot: &str) -> PathBuf {
+        self.root.join(slot)
+    }
+
+    /// `TMPDIR` of a slot.
+    pub fn tmp(&self, slot: &str) -> PathBuf {
+        self.root.join(".tmp").join(slot)
+    }
+
+    /// Makes the pool's directory. In another worktree (a repository inside a repository) it hides
+    /// itself from it.
+    pub fn make(&self) -> Result<()> {
+        if RealFs.exists(&self.root) {
+            return Ok(());
+        }
+        mkdir_all(&RealFs, &self.root).cannot("make the directory of the worktrees", &self.root)?;
+        if self.root.ancestors().skip(1).any(|dir| RealFs.exists(&dir.join(".git"))) {
+            let path = self.root.join(".gitignore");
+            RealFs.create(&path, b"*\n", 0o644).cannot("hide the worktrees", &path)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a slot: the one with the worker's own name, or the smallest number that is free.
+    /// `avoid` are those that were found to be of no use just now.
+    pub fn take(&self, queue: &Queue, me: &Proc, avoid: &BTreeSet<String>) -> Result<Slot> {
+        let own = short(&me.wid).to_owned();
+        let own = number(&own).is_some().then_some(own);
+        let numbers = (1..SLOTS_MAX).map(|n| format!("w{n}"));
+        for name in own.into_iter().chain(numbers).filter(|name| !avoid.contains(name)) {
+            if let Some(slot) = self.take_named(queue, me, &name)? {
+                return Ok(slot);
+            }
+        }
+        Err(Error::new(Exit::Environment, "no slot is left in the pool of worktrees")
+            .at(&self.root)
+            .hint("coord worktree ls"))
+    }
+
+    /// Takes this slot for an attempt, if it is free or its owner is over.
+    pub fn take_named(&self, queue: &Queue, me: &Proc, name: &str) -> Result<Option<Slot>> {
+        self.take_if(queue, me, name, |before| {
+            before.state != State::Retired
+                && (before.clone == self.clone || !RealFs.exists(&self.top(name)))
+        })
+    }
+
+    /// Takes this slot also if it is retired, or of another kind: to look at it, or to remove it.
+    pub fn take_any(&self, queue: &Queue, me: &Proc, name: &str) -> Result<Option<Slot>> {
+        self.take_if(queue, me, name, |_| true)
+    }
+
+    fn take_if(
+        &self,
+        queue: &Queue,
+        me: &Proc,
+        name: &str,
+        suits: impl Fn(&Record) -> bool,
+    ) -> Result<Option<Slot>> {
+        let what = "look who has a worktree";
+        self.make()?;
+        loop {
+            let newest = self.chains.newest(name).cannot(what, &self.root)?;
+            let (seen, before) = newest.unwrap_or_default();
+            let held = before.state == State::Held && !is_over(queue, &before);
+            if held || !suits(&before) {
+                return Ok(None);
+            }
+            let kind = if RealFs.exists(&self.top(name)) { before.clone } else { self.clone };
+            let own = self.record(queue, me, name);
+            let record = Record { assigned: before.assigned, clone: kind, ..own };
+            let made =
+                self.chains.publish(name, seen, &record).cannot("take a worktree", &self.root)?;
+            if let Some(version) = made {
+                let top = self.top(name);
+                return Ok(Some(Slot {
+                    name: name.to_owned(),
+                    top,
+                    version,
+                    record,
+                    locked: false,
+                }));
+            }
+        }
+    }
+
+    fn record(&self, queue: &Queue, me: &Proc, name: &str) -> Record {
+        let card = &me.card;
+        Record {
+            v: 1,
+            slot: name.to_owned(),
+            state: State::Held,
+            owner: me.wid.clone(),
+            queue: queue.layout.root().to_owned(),
+            host_id: card.host_id.clone(),
+            host: card.host.clone(),
+            boot: card.boot.clone(),
+            pidns: card.pidns,
+            pid: card.pid,
+            start: card.start,
+            clone: self.clone,
+            ..Record::default()
+        }
+    }
+
+    /// Whether the slot is still ours: nobody made a step since.
+    pub fn is_ours(&self, slot: &Slot) -> Result<bool> {
+        let newest =
+            self.chains.newest(&slot.name).cannot("look who has a worktree", &self.root)?;
+        Ok(newest.is_some_and(|(version, _)| version == slot.version))
+    }
+
+    /// Makes a step as the owner. False: the slot is no longer ours.
+    pub fn step(&self, slot: &mut Slot, change: impl FnOnce(&mut Record)) -> Result<bool> {
+        let mut record = slot.record.clone();
+        change(&mut record);
+        let made = self.chains.publish(&slot.name, slot.version, &record);
+        let Some(version) = made.cannot("note who has a worktree", &self.root)? else {
+            return Ok(false);
+        };
+        (slot.version, slot.record) = (version, record);
+        Ok(true)
+    }
+
+    /// Goes on under another identity: this process was declared dead and has registered anew.
+    pub fn reown(&self, queue: &Queue, me: &Proc, slot: &mut Slot) -> Result<bool> {
+        let new = self.record(queue, me, &slot.name);
+        slot.locked = false;
+        self.step(slot, |record| *record = Record { assigned: record.assigned.clone(), ..new })
+    }
+
+    /// Gives the slot back. Somebody may have it in the next instant.
+    pub fn free(&self, mut slot: Slot, why: &str) -> Result<()> {
+        self.step(&mut slot, |record| {
+            record.state = State::Free;
+            why.clone_into(&mut record.why);
+        })
+        .map(drop)
+    }
+
+    /// Leaves the slot to a person: it holds what cannot be saved or removed.
+    pub fn retire(&self, mut slot: Slot, why: &str) -> Result<()> {
+        tracing::warn!(slot = %slot.name, "worktree retired: {why}");
+        self.step(&mut slot, |record| {
+            record.state = State::Retired;
+            why.clone_into(&mut record.why);
+        })
+        .map(drop)
+    }
+
+    /// All slots with their newest versions.
+    pub fn all(&self) -> Result<Vec<Record>> {
+        let what = "list the worktrees";
+        let mut all = Vec::new();
+        for name in self.chains.slots().cannot(what, &self.root)? {
+            all.extend(self.chains.newest(&name).cannot(what, &self.root)?.map(|(_, r)| r));
+        }
+        Ok(all)
+    }
+}
+
+/// Whether the owner of a slot can do nothing more in it: it left its queue, or it was declared dead
+/// and what it had started was ended before; or the queue itself is gone, and so is the process.
+pub fn is_over(queue: &Queue, record: &Record) -> bool {
+    let own = record.queue == queue.layout.root();
+    let theirs = crate::queue::layout::Layout::new(record.queue.clone());
+    let gone = |path: &Path| matches!(RealFs.stat(path), Err(e) if is_absent(&e));
+    if own || !gone(&theirs.layout_record()) {
+        let dir = theirs.proc(&record.owner);
+        return gone(&dir) || RealFs.stat(&dir.join("end")).is_ok();
+    }
+    let here = machine::place();
+    if record.host_id != here.host_id {
+        return false;
+    }
+    let same = record.boot == here.boot && record.pidns == here.pidns;
+    record.boot != here.boot || (same && !alive::is_alive(record.pid, record.start))
+}

@@ -1,0 +1,83 @@
+//! What attempts left whose worker died: saved by the next attempt of the task, before its brief is
+//! written, so that the brief can name it.
+
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::queue::claim::Lease;
+use crate::queue::procs::Proc;
+use crate::sys::wake::nap;
+
+use super::pool::chain::{Record, State};
+use super::pool::{Pool, is_over};
+use super::site::Site;
+use super::slot::Workshop;
+
+/// How long a worker waits for another one that is just saving the same.
+const PATIENCE_MS: u64 = 30_000;
+/// Between two looks at that.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Saves what earlier attempts of the task left in slots of dead workers. A slot whose worker lives
+/// (it was declared dead from afar, or another one saves it right now) is waited for a while; its
+/// directory is named in the brief in any case.
+pub fn earlier(site: &Site, me: &Proc, lease: &Lease, beat: &dyn Fn()) -> Result<()> {
+    let Some(pool) = Pool::of(site).filter(|_| lease.key.n > 1) else { return Ok(()) };
+    let shop = Workshop { site, pool: &pool, me, beat };
+    let deadline_ms = site.queue.clock.mono_ms() + PATIENCE_MS;
+    let mut beaten_ms = site.queue.clock.mono_ms();
+    loop {
+        let mut waiting = false;
+        for record in pool.all()?.iter().filter(|record| is_of(site, lease, record)) {
+            waiting |= !save(&shop, record)?;
+        }
+        let now_ms = site.queue.clock.mono_ms();
+        if !waiting || now_ms >= deadline_ms {
+            return Ok(());
+        }
+        if now_ms >= beaten_ms + 500 {
+            beat();
+            beaten_ms = now_ms;
+        }
+        nap(LOOK);
+    }
+}
+
+/// Whether a slot still holds what an earlier attempt of this task left.
+fn is_of(site: &Site, lease: &Lease, record: &Record) -> bool {
+    record.assigned.as_ref().is_some_and(|of| {
+        record.state != State::Retired
+            && of.task == lease.key.task
+            && of.n < lease.key.n
+            && of.queue == site.queue.layout.root()
+    })
+}
+
+/// Saves what is in one slot and gives it back. False: its worker lives.
+fn save(shop: &Workshop<'_>, record: &Record) -> Result<bool> {
+    let queue = &shop.site.queue;
+    if record.state == State::Held && !is_over(queue, record) {
+        return Ok(false);
+    }
+    let Some(mut slot) = shop.pool.take_named(queue, shop.me, &record.slot)? else {
+        return Ok(false);
+    };
+    match shop.rescue(&mut slot, "") {
+        Ok(saved) => match saved.unsaved.first() {
+            Some(first) => {
+                let why = format!("it holds {first}, of {}", of(record));
+                shop.pool.retire(slot, &why)?;
+            }
+            None => shop.pool.free(slot, "")?,
+        },
+        Err(e) => {
+            let why = format!("cannot save what {} left: {}", of(record), e.one_line());
+            shop.pool.retire(slot, &why)?;
+        }
+    }
+    Ok(true)
+}
+
+fn of(record: &Record) -> String {
+    record.assigned.as_ref().map(|a| format!("attempt {}.{}", a.task, a.n)).unwrap_or_default()
+}

@@ -1,0 +1,334 @@
+//! From a slot that was taken to a worktree that an attempt may start in.
+//!
+//! In this order, and each step only when the one before is certain: what the attempt before left is
+//! saved; no process is in it; it is brought to the base; it is looked at. A slot that is not as it
+//! must be then is never cleaned by force: it is retired with the reason, and another one is used.
+
+use std::path::Path;
+
+use crate::config::CommitBy;
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::git::repository::{branch, wip_ref};
+use crate::git::wip::{self, Saved, Wanted};
+use crate::git::{Git, worktrees};
+use crate::queue::ids::{Key, short};
+use crate::queue::procs::Proc;
+use crate::sys::alive;
+use crate::sys::fs::{Fs, RealFs};
+
+use super::environment::identity;
+use super::pool::chain::Assigned;
+use super::pool::{Pool, Slot};
+use super::site::Site;
+
+/// What came of making a slot ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ready {
+    /// It is at its base, and clean.
+    Yes,
+    /// Somebody is in it: it can be used later.
+    Busy(String),
+    /// It holds what cannot be saved or removed.
+    Unfit(String),
+}
+
+/// What is in the place of a slot.
+enum There {
+    /// Its worktree, made just now.
+    Made,
+    /// Its worktree.
+    Before,
+    /// Something that is not ours.
+    Other,
+}
+
+/// Everything that working in a slot needs.
+pub struct Workshop<'a> {
+    /// The site.
+    pub site: &'a Site,
+    /// The pool.
+    pub pool: &'a Pool,
+    /// Who works.
+    pub me: &'a Proc,
+    /// Called while git takes its time.
+    pub beat: &'a dyn Fn(),
+}
+
+impl<'a> Workshop<'a> {
+    /// git in the shared repository.
+    pub fn main(&self) -> Git<'a> {
+        Git::new(self.pool.repo.home(), self.beat)
+    }
+
+    /// git at the top of a slot's worktree, as the worker of this name.
+    pub fn within(&self, slot: &Slot, worker: &str) -> Git<'a> {
+        let (name, email) = identity(self.site, worker);
+        let git = Git::new(&slot.top, self.beat).identity(&name, &email);
+        // What is in a clone belongs to its attempts: no hook of theirs runs for us.
+        if slot.record.clone { git.with("core.hooksPath=/dev/null") } else { git }
+    }
+
+    /// Paths in a worktree that are no attempt's work.
+    pub fn foreign(&self) -> Vec<String> {
+        foreign(self.site, self.pool)
+    }
+
+    /// Why the worktree is locked, for people and for `git worktree prune`.
+    pub fn reason(&self) -> String {
+        let card = &self.me.card;
+        format!("coord {} pid {} on {}", self.me.wid, card.pid, card.host)
+    }
+
+    /// Makes a slot ready for an attempt at `base`.
+    pub fn ready(&self, slot: &mut Slot, base: &str) -> Result<Ready> {
+        let fresh = match self.exists(slot, base)? {
+            There::Made => true,
+            There::Before => false,
+            There::Other => {
+                let top = slot.top.display();
+                let why = format!("{top} is in the way: it is no worktree of this repository");
+                return Ok(Ready::Unfit(why));
+            }
+        };
+        let saved = self.rescue(slot, base)?;
+        if let Some(first) = saved.unsaved.first() {
+            return Ok(Ready::Unfit(format!("it holds {first}")));
+        }
+        if let Some((pid, name)) = alive::inside(&slot.top).first() {
+            return Ok(Ready::Busy(format!("process {pid} ({name}) is in it")));
+        }
+        let git = self.within(slot, short(&self.me.wid));
+        if slot.record.clone && git.commit(base)?.is_none() {
+            let source = self.pool.repo.home().to_string_lossy().into_owned();
+            git.must(
+                "fetch the base into a clone",
+                &["fetch", "--quiet", "--no-tags", &source, base],
+            )?;
+        }
+        let keep = paths(self.pool, &self.site.config.worktree.keep);
+        worktrees::abandon(&git)?;
+        worktrees::reset(&git, base, true, &keep)?;
+        let may = self.foreign();
+        match worktrees::fault(&git, base, &may)? {
+            None => Ok(Ready::Yes),
+            // Then every other one would be so too.
+            Some(why) if fresh => {
+                Err(Error::new(Exit::Environment, format!("a new worktree is not clean: {why}"))
+                    .at(&slot.top)
+                    .hint("a hook, a filter or line endings change files at checkout: git worktree add shows it"))
+            }
+            Some(why) => Ok(Ready::Unfit(why)),
+        }
+    }
+
+    /// Makes the worktree where there is none.
+    fn exists(&self, slot: &mut Slot, base: &str) -> Result<There> {
+        let main = self.main();
+        if RealFs.exists(&slot.top) {
+            if slot.record.clone {
+                let is_one = RealFs.exists(&slot.top.join(".git"));
+                return Ok(if is_one { There::Before } else { There::Other });
+            }
+            if worktrees::is_worktree_of(&main, &slot.top, &self.pool.repo.common)? {
+                if !slot.locked {
+                    worktrees::relock(&main, &slot.top, &self.reason())?;
+                    slot.locked = true;
+                }
+                return Ok(There::Before);
+            }
+            let empty = RealFs.list(&slot.top).is_ok_and(|names| names.is_empty());
+            if !empty {
+                return Ok(There::Other);
+            }
+        }
+        if slot.record.clone {
+            return self.clone(slot).map(|()| There::Made);
+        }
+        // Known to git, but its directory is gone: somebody removed it by hand, or died while
+        // removing or making it.
+        if worktrees::list(&main)?.iter().any(|known| known.path == slot.top)
+            && let Some(why) = worktrees::remove(&main, &slot.top, &self.reason())?
+        {
+            return Err(Error::new(Exit::Environment, why).at(&slot.top).hint("git worktree list"));
+        }
+        worktrees::add(&main, &slot.top, base, &self.reason())?;
+        slot.locked = true;
+        Ok(There::Made)
+    }
+
+    fn clone(&self, slot: &Slot) -> Result<()> {
+        let (from, to) = (self.pool.repo.home().to_string_lossy(), slot.top.to_string_lossy());
+        let args = ["clone", "--quiet", "--local", "--no-checkout", "--no-tags", &from, &to];
+        self.main().must("make a clone", &args).map(drop)
+    }
+
+    /// Saves what is in a slot and in no ref, and notes that it is saved. What was assigned stays
+    /// assigned if something cannot be saved. `kept` is a commit that is in some ref.
+    pub fn rescue(&self, slot: &mut Slot, kept: &str) -> Result<Saved> {
+        let assigned = slot.record.assigned.clone().unwrap_or_default();
+        let name = if assigned.task.is_empty() {
+            // Left by a person, or by somebody who died between saving and cleaning.
+            format!("refs/coord/wip/slot-{}", slot.name)
+        } else {
+            wip_ref(&assigned.task, assigned.n)
+        };
+        let saved = self.save(slot, &assigned, name, kept)?;
+        if saved.unsaved.is_empty()
+            && slot.record.assigned.is_some()
+            && !self.pool.step(slot, |record| record.assigned = None)?
+        {
+            return Err(lost(slot));
+        }
+        Ok(saved)
+    }
+
+    /// Saves what an attempt left under this ref, in the name of the worker that had it.
+    pub fn save(&self, slot: &Slot, of: &Assigned, name: String, kept: &str) -> Result<Saved> {
+        let holder = if of.holder.is_empty() { &self.me.wid } else { &of.holder };
+        let git = self.within(slot, short(holder));
+        let what = if of.task.is_empty() {
+            format!("left in {}", slot.name)
+        } else {
+            let key = Key::new(&of.task, of.n);
+            format!("{}: left by attempt {}\n\n{}", of.task, of.n, trailers(&key, holder))
+        };
+        let wanted = Wanted {
+            name,
+            branch: of.branch.clone(),
+            base: of.base.clone(),
+            kept: kept.to_owned(),
+            message: what,
+            except: self.foreign(),
+        };
+        let mut saved = wip::save(&git, &wanted)?;
+        if slot.record.clone {
+            self.fetch_clone(slot, of, &saved.name).unwrap_or_else(|e| {
+                saved.unsaved.push(format!("commits that cannot be fetched: {}", e.one_line()))
+            });
+        }
+        Ok(saved)
+    }
+
+    /// Brings the branch of a clone and what was saved of it into the shared repository, under the
+    /// same names and never over anything.
+    fn fetch_clone(&self, slot: &Slot, of: &Assigned, wip: &str) -> Result<()> {
+        let git = self.within(slot, "");
+        let mut refs = Vec::new();
+        if !of.branch.is_empty() && git.commit(&format!("refs/heads/{}", of.branch))?.is_some() {
+            refs.push(format!("refs/heads/{0}:refs/heads/{0}", of.branch));
+        }
+        if !wip.is_empty() {
+            refs.push(format!("{wip}:{wip}"));
+        }
+        if refs.is_empty() {
+            return Ok(());
+        }
+        let from = slot.top.to_string_lossy().into_owned();
+        let mut args = vec!["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", &from];
+        args.extend(refs.iter().map(String::as_str));
+        let output = self.main().again(&args)?;
+        if output.ok() { Ok(()) } else { Err(self.main().failed("fetch from the clone", &output)) }
+    }
+
+    /// Gives the slot to an attempt: notes it, and makes its branch.
+    pub fn assign(&self, slot: &mut Slot, key: &Key, base: &str, dir: &Path) -> Result<String> {
+        let mut name = branch(&key.task, key.n);
+        let plain = name.clone();
+        let git = self.within(slot, short(&self.me.wid));
+        loop {
+            let taken = self.main().resolve(&format!("refs/heads/{name}"))?.is_some();
+            let assigned = Assigned {
+                task: key.task.clone(),
+                n: key.n,
+                branch: name.clone(),
+                base: base.to_owned(),
+                dir: dir.to_owned(),
+                queue: self.site.queue.layout.root().to_owned(),
+                holder: self.me.wid.clone(),
+            };
+            if !taken {
+                if !self.pool.step(slot, |record| record.assigned = Some(assigned))? {
+                    return Err(lost(slot));
+                }
+                if worktrees::begin(&git, &name)? {
+                    return Ok(name);
+                }
+            }
+            // Of a former queue in this repository: it is not ours to remove.
+            let suffix = crate::queue::ids::random_part(self.site.queue.clock.random());
+            name = format!("{plain}-{}", &suffix[..4]);
+        }
+    }
+
+    /// Commits what a done attempt left, on its branch, in its worker's name. False: it cannot be,
+    /// because of conflicts, a HEAD elsewhere, or a hook that refuses.
+    pub fn commit(&self, slot: &Slot, of: &Assigned, title: &str) -> Result<bool> {
+        if self.site.config.git.commit != CommitBy::Worker {
+            return Ok(false);
+        }
+        let git = self.within(slot, short(&self.me.wid));
+        let on = git.ask(&["symbolic-ref", "--quiet", "HEAD"])?;
+        let conflicts =
+            !git.must("look for conflicts", &["ls-files", "-z", "--unmerged"])?.stdout.is_empty();
+        if conflicts || on.as_deref() != Some(format!("refs/heads/{}", of.branch).as_str()) {
+            return Ok(false);
+        }
+        let excludes: Vec<String> =
+            self.foreign().iter().map(|path| format!(":(top,exclude,literal){path}")).collect();
+        let mut args = vec!["add", "--all", "--sparse", "--", "."];
+        args.extend(excludes.iter().map(String::as_str));
+        if !git.again(&args)?.ok() {
+            return Ok(false);
+        }
+        if git.run(&["diff", "--cached", "--quiet"])?.ok() {
+            return Ok(true);
+        }
+        let key = Key::new(&of.task, of.n);
+        let message = format!("{}: {title}\n\n{}", of.task, trailers(&key, &self.me.wid));
+        let args = ["commit", "--quiet", "--no-gpg-sign", "--cleanup=verbatim", "-F", "-"];
+        let output = git.feed(&args, message.into_bytes())?;
+        if !output.ok() {
+            tracing::warn!("{}", git.failed("commit what an attempt left", &output).one_line());
+        }
+        Ok(output.ok())
+    }
+
+    /// Empties `TMPDIR` of a slot.
+    pub fn fresh_tmp(&self, slot: &Slot) -> Result<std::path::PathBuf> {
+        let dir = self.pool.tmp(&slot.name);
+        self.drop_tmp(slot);
+        crate::sys::fs::mkdir_all(&RealFs, &dir).cannot("make TMPDIR", &dir)?;
+        Ok(dir)
+    }
+
+    /// Removes `TMPDIR` of a slot.
+    pub fn drop_tmp(&self, slot: &Slot) {
+        // What cannot be removed now is, perhaps, before the next attempt.
+        drop(crate::sys::fs::remove_tree(&self.pool.tmp(&slot.name)));
+    }
+}
+
+/// Paths from the top of a worktree for paths of coord.toml, which count from the project.
+pub fn paths(pool: &Pool, of: &[String]) -> Vec<String> {
+    of.iter().map(|path| pool.repo.below.join(path).to_string_lossy().into_owned()).collect()
+}
+
+/// Paths in a worktree that are no attempt's work: copied or linked there, or caches.
+pub fn foreign(site: &Site, pool: &Pool) -> Vec<String> {
+    let config = &site.config.worktree;
+    [&config.copy, &config.link, &config.keep].into_iter().flat_map(|of| paths(pool, of)).collect()
+}
+
+/// The lines by which commits of ours can be told: of which task, attempt and worker.
+pub fn trailers(key: &Key, wid: &str) -> String {
+    format!("Coord-Task: {}\nCoord-Attempt: {}\nCoord-Worker: {wid}\n", key.task, key.n)
+}
+
+/// Somebody took the slot over, because this process was declared dead.
+pub fn lost(slot: &Slot) -> Error {
+    Error::new(
+        Exit::Conflict,
+        format!("the worktree {} was taken over by another worker", slot.name),
+    )
+    .at(&slot.top)
+}
