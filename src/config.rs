@@ -30,8 +30,7 @@ pub const TEMPLATE: &str = include_str!("config/template.toml");
 pub const POOL: &str = "../{repo}.coord";
 
 /// Tables of later versions, for which "unknown" would be the wrong word.
-const LATER: [&str; 9] =
-    ["budget", "merge", "roles", "gates", "scopes", "hooks", "notify", "log", "web"];
+const LATER: [&str; 7] = ["budget", "roles", "gates", "hooks", "notify", "log", "web"];
 
 /// What a worker that is told to stop does with its running attempt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -154,6 +153,58 @@ pub struct Worktree {
     pub setup: String,
 }
 
+/// How finished work is put onto the target branch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MergeBy {
+    /// A merge commit for each task; a batch is one merge commit on the branch.
+    #[default]
+    Merge,
+    /// Its commits, one after the other.
+    Rebase,
+    /// One commit.
+    Squash,
+}
+
+/// `[merge]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merge {
+    /// Whether tasks that say nothing want to be merged.
+    pub enabled: bool,
+    /// The target branch; empty = what the main worktree has checked out.
+    pub into: String,
+    /// How.
+    pub strategy: MergeBy,
+    /// A line for sh that must succeed on what would be merged; empty = none.
+    pub check: String,
+    /// The longest that it may run.
+    pub check_timeout_ms: Option<u64>,
+    /// Tasks that are tried together at most.
+    pub batch: u32,
+    /// How often a task comes back before a person is asked.
+    pub max_bounces: u32,
+    /// The remote that is kept up to date; empty = none.
+    pub push: String,
+}
+
+/// What happens to an attempt that changed what lies outside of its scope.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Outside {
+    /// It fails.
+    #[default]
+    Fail,
+    /// It is told, and stays done.
+    Warn,
+}
+
+/// `[scopes]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scopes {
+    /// Changes outside of a task's scope.
+    pub outside: Outside,
+    /// Paths that any task may change, and only one of a batch that is merged.
+    pub shared: Vec<String>,
+}
+
 /// `[agents.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
@@ -178,6 +229,10 @@ pub struct Config {
     pub git: Git,
     /// `[worktree]`.
     pub worktree: Worktree,
+    /// `[merge]`.
+    pub merge: Merge,
+    /// `[scopes]`.
+    pub scopes: Scopes,
     /// `[agents.NAME]`, the built-in `shell` included.
     pub agents: BTreeMap<String, Agent>,
     /// `[env]`: what every attempt finds in its environment.
@@ -213,6 +268,17 @@ impl Default for Config {
                 link: Vec::new(),
                 setup: String::new(),
             },
+            merge: Merge {
+                enabled: false,
+                into: String::new(),
+                strategy: MergeBy::Merge,
+                check: String::new(),
+                check_timeout_ms: None,
+                batch: 4,
+                max_bounces: 5,
+                push: String::new(),
+            },
+            scopes: Scopes::default(),
             agents: BTreeMap::from([("shell".to_owned(), Agent { command: shell })]),
             env: BTreeMap::new(),
         }

@@ -60,7 +60,7 @@ const EDGES: &[Edge] = &[
     ("git", "sys", &[], "the layers, downwards"),
     ("plan", "queue", &["record", "ids", "events"], "types of records and names: values, no I/O"),
     ("plan", "sys", &["clock::parse_rfc3339"], "a pure function over text"),
-    ("config", "plan", &["suggest", "units", "validate"], "pure functions over words"),
+    ("config", "plan", &["suggest", "units", "validate", "scope"], "pure functions over words"),
     ("config", "queue", &["record", "ids"], "types of records and names: values, no I/O"),
     ("config", "queue", &["durable::Durability"], "the modes by name: a value, no I/O"),
 ];

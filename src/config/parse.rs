@@ -25,6 +25,8 @@ impl Config {
         config.limits.read(&top.table("limits", "[limits]"));
         config.git.read(&source, &top.table("git", "[git]"));
         config.worktree.read(&source, &top.table("worktree", "[worktree]"));
+        config.merge.read(&source, &top.table("merge", "[merge]"));
+        config.scopes.read(&source, &top.table("scopes", "[scopes]"));
         config.read_agents(&source, &top);
         config.read_env(&source, &top.table("env", "[env]"));
         source.first_problem().map_or(Ok(config), Err)
@@ -89,9 +91,9 @@ impl Config {
 }
 
 fn version(source: &Source<'_>, top: &Table<'_>) {
-    const TABLES: [&str; 10] = [
-        "version", "queue", "workers", "lease", "retry", "limits", "git", "worktree", "agents",
-        "env",
+    const TABLES: [&str; 12] = [
+        "version", "queue", "workers", "lease", "retry", "limits", "git", "worktree", "merge",
+        "scopes", "agents", "env",
     ];
     for (key, span, _) in top.entries() {
         if LATER.contains(&key) {
@@ -248,6 +250,67 @@ impl Worktree {
             }
             self.setup = setup.to_owned();
         }
+    }
+}
+
+impl Merge {
+    fn read(&mut self, source: &Source<'_>, table: &Table<'_>) {
+        let known = [
+            "enabled",
+            "into",
+            "strategy",
+            "check",
+            "check_timeout",
+            "batch",
+            "max_bounces",
+            "push",
+        ];
+        let meant = [
+            ("target", "into"),
+            ("branch", "into"),
+            ("method", "strategy"),
+            ("command", "check"),
+            ("test", "check"),
+            ("timeout", "check_timeout"),
+            ("bounces", "max_bounces"),
+            ("remote", "push"),
+        ];
+        table.only(&known, &meant);
+        set(&mut self.enabled, table.boolean("enabled"));
+        let choices =
+            [("merge", MergeBy::Merge), ("rebase", MergeBy::Rebase), ("squash", MergeBy::Squash)];
+        set(&mut self.strategy, table.choice("strategy", &choices));
+        for (key, field, example) in [
+            ("into", &mut self.into, "main"),
+            ("check", &mut self.check, "cargo test"),
+            ("push", &mut self.push, "origin"),
+        ] {
+            let Some((text, span)) = table.string(key, example) else { continue };
+            if text.contains('\0') || (key != "check" && text.starts_with('-')) {
+                let what = format!("`{key}` in [merge] cannot be `{}`", text.escape_debug());
+                source.complain(span, what, format!("write something like \"{example}\""));
+            }
+            text.clone_into(field);
+        }
+        self.check_timeout_ms = table.duration("check_timeout", 1);
+        set(&mut self.batch, table.number("batch", 1..=1000));
+        set(&mut self.max_bounces, table.number("max_bounces", 0..=1000));
+    }
+}
+
+impl Scopes {
+    fn read(&mut self, source: &Source<'_>, table: &Table<'_>) {
+        let meant = [("on_outside", "outside"), ("common", "shared")];
+        table.only(&["outside", "shared"], &meant);
+        let choices = [("fail", Outside::Fail), ("warn", Outside::Warn)];
+        set(&mut self.outside, table.choice("outside", &choices));
+        let Some(paths) = table.strings("shared", "Cargo.lock") else { return };
+        for (path, span) in &paths {
+            if let Err(what) = crate::plan::scope::normal(path) {
+                source.complain(span.clone(), what, "name a file or a directory");
+            }
+        }
+        self.shared = paths.into_iter().map(|(path, _)| path.to_owned()).collect();
     }
 }
 

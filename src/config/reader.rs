@@ -211,6 +211,18 @@ impl<'a> Table<'a> {
         size_bytes(text).map_err(|why| self.two_parts(span, &why)).ok()
     }
 
+    /// true or false.
+    pub(super) fn boolean(&self, key: &str) -> Option<bool> {
+        let value = self.value(key)?;
+        match value.get_ref().as_bool() {
+            Some(value) => Some(value),
+            None => {
+                self.wrong_type(key, value, "write true or false");
+                None
+            }
+        }
+    }
+
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let (text, span) = self.string(key, choices.first().map_or("", |(word, _)| word))?;

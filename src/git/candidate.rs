@@ -245,6 +245,23 @@ impl Site<'_> {
     }
 }
 
+/// A merge commit on `onto` with the tree of `tip`, which was built on it: what is between them stands
+/// beside the first parents.
+pub fn wrap(git: &Git, onto: &str, tip: &str, title: &str, committer: &Person) -> Result<String> {
+    let git = git.identity(&committer.name, &committer.email);
+    let tree = git.resolve(&format!("{tip}^{{tree}}"))?.unwrap_or_default();
+    let committer = object::committer(&git)?;
+    let commit = Commit {
+        tree,
+        parents: vec![onto.to_owned(), tip.to_owned()],
+        author: committer.clone(),
+        committer,
+        further: Vec::new(),
+        message: format!("{}\n", object::one_line(title)).into_bytes(),
+    };
+    commit.write(&git)
+}
+
 /// Commits that the message of a squashed one lists.
 const SUBJECTS_MAX: usize = 100;
 

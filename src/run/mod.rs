@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod context;
 pub mod environment;
 pub mod gc;
+pub mod merge;
 pub mod outcome;
 pub mod pool;
 pub mod rescue;

@@ -4,7 +4,10 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 /// Between two calls of what goes on meanwhile.
 const MEANWHILE_EVERY: Duration = Duration::from_millis(500);
@@ -18,6 +21,8 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Standard error.
     pub stderr: String,
+    /// Whether it was ended because its time was over.
+    pub late: bool,
 }
 
 impl Output {
@@ -41,6 +46,7 @@ pub struct Tool {
     removed: Vec<&'static str>,
     input: Vec<u8>,
     own_group: bool,
+    limit: Option<Duration>,
 }
 
 impl Tool {
@@ -79,6 +85,13 @@ impl Tool {
         self
     }
 
+    /// At most so long; then it is killed, with all of its process group.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Tool {
+        self.limit = Some(limit);
+        self.own_group()
+    }
+
     /// Runs it to its end. `meanwhile` is called every half second, so that a worker goes on beating.
     ///
     /// # Errors
@@ -103,6 +116,9 @@ impl Tool {
             // A program that does not read to the end says so by its exit code.
             std::thread::spawn(move || drop(stdin.write_all(&input)))
         });
+        let pid = i32::try_from(child.id()).unwrap_or(0);
+        let deadline = self.limit.map(|limit| Instant::now() + limit);
+        let mut late = false;
         let (done, ended) = std::sync::mpsc::channel();
         std::thread::Builder::new().name("tool".into()).spawn(move || {
             // Nobody waits any more if the caller is gone.
@@ -111,7 +127,14 @@ impl Tool {
         let output = loop {
             match ended.recv_timeout(MEANWHILE_EVERY) {
                 Ok(output) => break output?,
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => meanwhile(),
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                    meanwhile();
+                    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                        late = true;
+                        // Gone already, at worst.
+                        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+                    }
+                }
                 Err(e) => return Err(io::Error::other(e)),
             }
         };
@@ -123,6 +146,7 @@ impl Tool {
             code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             stdout: output.stdout,
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            late,
         })
     }
 }

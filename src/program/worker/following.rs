@@ -134,6 +134,8 @@ impl Worker {
                 ));
             }
             Err(e) => {
+                // What a step behind the register left staged is cleared up before the next claim.
+                self.stumble.note(&self.site.queue);
                 let text = format!(
                     "cannot record the end of {key} ({verdict:?}): {e}{}; will try again",
                     e.cause.as_ref().map(|c| format!(": {c}")).unwrap_or_default()

@@ -1,0 +1,354 @@
+//! One turn of a merge lane: what is done and waits is put onto the target branch, in order, checked.
+//!
+//! Two things must agree: git, where the branch moves, and the registers, which say that a task is
+//! merged or came back. Git decides, the register follows, and between the two any process may die:
+//!
+//! 1. `fence::begin_turn`: from here on an earlier turn, also one that was only stopped, can neither
+//!    move the branch nor return anything;
+//! 2. what earlier turns had moved or returned, and not told, is told (`journal`);
+//! 3. the branch's tip is read; a candidate is built on it, without a worktree, and checked in one;
+//! 4. the landing is noted in the turn's `n.out/landing.json`;
+//! 5. `fence::land`, one transaction of git: **if the branch is still where it was, it moves**; if not,
+//!    back to 3;
+//! 6. `n.merge` of each task says so.
+//!
+//! A task that cannot be merged, or whose check is red, is returned the same way: noted, decided by
+//! `fence::settle_bounce`, told by `n.merge`. A crash after any step leaves either nothing, or a note
+//! and what git says about it; step 2 of the next turn tells the rest.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::MergeBy;
+use crate::error::{Error, Exit, Result};
+use crate::git::Git;
+use crate::git::candidate::{Person, Strategy};
+use crate::git::fence::{self, Landed, Turn};
+use crate::git::repository::ref_component;
+use crate::queue::events::{self, Event};
+use crate::queue::ids::{Key, lane_name, short};
+use crate::queue::lane::{self, Entry};
+use crate::queue::procs::Proc;
+use crate::queue::record::{Stage, StageVerdict};
+
+use super::environment::identity;
+use super::pool::{Pool, Slot};
+use super::site::Site;
+
+mod batch;
+mod check;
+mod follow;
+mod journal;
+pub mod preview;
+mod target;
+
+pub use target::Target;
+
+use batch::Part;
+use check::Checked;
+
+/// What a turn came to: `n.out/turn.json`, from which the worker makes the turn's end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Summary {
+    /// Tasks that were merged.
+    pub merged: Vec<String>,
+    /// Tasks that came back.
+    pub returned: Vec<String>,
+    /// Why something waits all the same: what a person has to know.
+    pub waits: String,
+}
+
+impl Summary {
+    /// In a few words.
+    pub fn words(&self) -> String {
+        let mut words = Vec::new();
+        if !self.merged.is_empty() {
+            words.push(format!("merged {}", self.merged.join(" ")));
+        }
+        if !self.returned.is_empty() {
+            words.push(format!("returned {}", self.returned.join(" ")));
+        }
+        if !self.waits.is_empty() {
+            words.push(self.waits.clone());
+        }
+        if words.is_empty() { "nothing to merge".to_owned() } else { words.join("; ") }
+    }
+}
+
+/// The file name of the summary.
+pub const SUMMARY: &str = "turn.json";
+
+/// A turn that is being taken.
+struct Merger<'a> {
+    site: &'a Site,
+    me: &'a mut Proc,
+    /// The turn, as an attempt of its lane.
+    key: Key,
+    git: Git<'a>,
+    pool: Pool,
+    target: Target,
+    turn: Turn,
+    /// Where notes and logs of this turn go.
+    out: PathBuf,
+    slot: Option<Slot>,
+    /// A commit that is known to pass the check.
+    green: String,
+    /// How many are tried together now.
+    limit: usize,
+    /// The number of the next check's log.
+    checks: u32,
+    /// Only these, if any are named.
+    only: Vec<String>,
+    told: Summary,
+}
+
+/// What became of a batch.
+enum Went {
+    /// Something was decided.
+    On,
+    /// The branch moved, or the batch was made smaller: look again.
+    Again,
+    /// A person is needed.
+    Stuck(String),
+}
+
+/// Takes turn `key` of a lane. The process was started for it by the worker that claimed the turn.
+///
+/// # Errors
+/// What keeps everything from being merged: no repository, no such branch, git's own errors.
+pub fn take_turn(site: &Site, me: &mut Proc, key: &Key) -> Result<Summary> {
+    let Some(pool) = Pool::of(site) else {
+        return Err(Error::new(Exit::Environment, "nothing can be merged without worktrees")
+            .at(&site.root)
+            .hint("[worktree] isolation in coord.toml, and a git repository"));
+    };
+    let nothing = &crate::sys::tool::nothing;
+    let git = Git::new(pool.repo.home(), nothing);
+    let lane = lane_name(&key.task).unwrap_or_default().to_owned();
+    let target = Target::of(site, &git, &key.task)?;
+    // Unique for ever: the turn's number, its process, and the queue.
+    let words = format!("{key} by {} of {}", me.wid, site.queue.layout.root().display());
+    let turn = fence::begin_turn(&git, &lane, &words)?;
+    let only = std::env::var("COORD_MERGE_ONLY").unwrap_or_default();
+    let limit = site.config.merge.batch.max(1) as usize;
+    let mut merger = Merger {
+        site,
+        me,
+        key: key.clone(),
+        out: site.queue.layout.out(key),
+        git,
+        pool,
+        target,
+        turn,
+        slot: None,
+        green: String::new(),
+        limit,
+        checks: 0,
+        only: only.split_whitespace().map(str::to_owned).collect(),
+        told: Summary::default(),
+    };
+    let went = merger.run();
+    if let Some(slot) = merger.slot.take()
+        && let Err(e) = merger.pool.free(slot, "")
+    {
+        // Free all the same when this process is gone.
+        tracing::warn!("{}", e.one_line());
+    }
+    went.map(|()| merger.told)
+}
+
+impl Merger<'_> {
+    fn run(&mut self) -> Result<()> {
+        journal::serve(self)?;
+        self.catch_up()?;
+        loop {
+            if self.is_over() || lane::is_paused(&self.site.queue) {
+                return Ok(());
+            }
+            if let Some(why) = self.follow_remote()? {
+                self.told.waits = why;
+                return Ok(());
+            }
+            let tip = self.target.tip(&self.git)?;
+            let mut waiting = lane::entries(&self.site.queue, &self.key.task)?;
+            waiting.retain(|e| e.blockers.is_empty());
+            waiting.retain(|e| self.only.is_empty() || self.only.contains(&e.key.task));
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            let went = match self.decided_before(&waiting)? {
+                true => Went::On,
+                false => self.try_batch(&tip, &waiting)?,
+            };
+            match went {
+                Went::On | Went::Again => {}
+                Went::Stuck(why) => {
+                    self.notice(&why);
+                    self.told.waits = why;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Whether this turn was ended by somebody else: then nothing of it counts any more.
+    fn is_over(&self) -> bool {
+        let end = self.site.queue.layout.task(&self.key.task).join(format!("{}.end", self.key.n));
+        self.site.queue.fs.exists(&end)
+    }
+
+    /// Tells of what an earlier turn had returned in git and not in the register.
+    fn decided_before(&mut self, waiting: &[Entry]) -> Result<bool> {
+        let mut any = false;
+        for entry in waiting {
+            if fence::is_returned(&self.git, &ref_key(&entry.key))? {
+                let stage = journal::returned(self, &entry.key)?;
+                self.tell_returned(&entry.key, stage)?;
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// One candidate: built, checked, landed.
+    fn try_batch(&mut self, tip: &str, waiting: &[Entry]) -> Result<Went> {
+        let few = &waiting[..waiting.len().min(self.limit)];
+        let built = self.build(tip, few)?;
+        let mut decided = false;
+        for (entry, why) in built.empty {
+            let stage = Stage { commit: tip.to_owned(), ..Stage::new(StageVerdict::Pass, &why) };
+            lane::decide(&self.site.queue, self.me, &entry, stage)?;
+            self.told.merged.push(entry.task.clone());
+            decided = true;
+        }
+        for (entry, why, context) in built.bad {
+            if !self.return_task(&entry, &why, context)? {
+                return Ok(Went::Again);
+            }
+            decided = true;
+        }
+        if built.parts.is_empty() {
+            let stuck = "what waits to be merged cannot be put in any order";
+            return Ok(if decided { Went::On } else { Went::Stuck(stuck.to_owned()) });
+        }
+        match self.check(&built.tip)? {
+            Checked::Green => self.land(tip, &built.tip, &built.parts),
+            Checked::Red(text) => self.red(tip, waiting, &built.parts, text),
+        }
+    }
+
+    /// A red batch is halved; a red task comes back, if the branch itself is green.
+    fn red(&mut self, tip: &str, waiting: &[Entry], parts: &[Part], text: String) -> Result<Went> {
+        if parts.len() > 1 {
+            self.limit = (parts.len() / 2).max(1);
+            return Ok(Went::Again);
+        }
+        if self.green != tip {
+            match self.check(tip)? {
+                Checked::Green => tip.clone_into(&mut self.green),
+                Checked::Red(_) => {
+                    let branch = &self.target.branch;
+                    return Ok(Went::Stuck(format!(
+                        "{branch} itself fails the check at {}: nothing is merged until that is mended",
+                        &tip[..tip.len().min(10)]
+                    )));
+                }
+            }
+        }
+        let Some(part) = parts.first() else { return Ok(Went::Again) };
+        let entry = waiting.iter().find(|e| e.key == part.key).cloned();
+        let Some(entry) = entry else { return Ok(Went::Again) };
+        let why = format!("the check fails on {}: {}", self.target.branch, self.site.config.merge.check);
+        self.return_task(&entry, &why, text)?;
+        Ok(Went::On)
+    }
+
+    fn land(&mut self, old: &str, new: &str, parts: &[Part]) -> Result<Went> {
+        journal::note_landing(self, old, new, parts)?;
+        let keys: Vec<String> = parts.iter().map(|part| ref_key(&part.key)).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let landed = fence::land(&self.git, &self.turn, &self.target.name, new, old, &keys)?;
+        match landed {
+            Landed::Moved => {}
+            // Somebody else's push: look again, never over it. Or an earlier turn had returned one.
+            Landed::Elsewhere(_) | Landed::Returned(_) => return Ok(Went::Again),
+            Landed::Fenced => return Err(fenced(&self.key)),
+        }
+        new.clone_into(&mut self.green);
+        for part in parts {
+            self.tell_merged(part)?;
+        }
+        self.limit = (self.limit * 2).min(self.site.config.merge.batch.max(1) as usize);
+        self.bring_along(old, new)?;
+        match self.push(new)? {
+            None => Ok(Went::On),
+            Some(why) => Ok(Went::Stuck(why)),
+        }
+    }
+
+    fn tell_merged(&mut self, part: &Part) -> Result<()> {
+        let why = format!("merged into {}", self.target.branch);
+        let stage = Stage { commit: part.commit.clone(), ..Stage::new(StageVerdict::Pass, &why) };
+        lane::decide(&self.site.queue, self.me, &part.key, stage)?;
+        self.told.merged.push(part.key.task.clone());
+        println(&format!("{} merged as {}", part.key, part.commit));
+        Ok(())
+    }
+
+    /// Sends an attempt back to its task. False: it was merged or returned by others meanwhile.
+    fn return_task(&mut self, entry: &Entry, why: &str, context: String) -> Result<bool> {
+        let retry = entry.bounces < self.site.config.merge.max_bounces;
+        let stage = Stage { retry, context, ..Stage::new(StageVerdict::Bounce, why) };
+        journal::note_return(self, &entry.key, &stage)?;
+        if !fence::settle_bounce(&self.git, &self.turn, &ref_key(&entry.key))? {
+            return Err(fenced(&self.key));
+        }
+        self.tell_returned(&entry.key, stage)?;
+        Ok(true)
+    }
+
+    fn tell_returned(&mut self, key: &Key, stage: Stage) -> Result<()> {
+        println(&format!("{key} returned: {}", stage.why));
+        lane::decide(&self.site.queue, self.me, key, stage)?;
+        fence::forget_returned(&self.git, &ref_key(key))?;
+        self.told.returned.push(key.task.clone());
+        Ok(())
+    }
+
+    fn notice(&mut self, text: &str) {
+        println(text);
+        let event = Event { k: "notice".to_owned(), ..Event::default() };
+        events::append(&self.site.queue, self.me, event.why(text));
+    }
+
+    fn committer(&self) -> Person {
+        let (name, email) = identity(self.site, short(&self.me.wid));
+        Person { name, email }
+    }
+
+    fn strategy(&self) -> Strategy {
+        match self.site.config.merge.strategy {
+            MergeBy::Merge => Strategy::Merge,
+            MergeBy::Rebase => Strategy::Rebase,
+            MergeBy::Squash => Strategy::Squash,
+        }
+    }
+}
+
+/// The part of a ref's name that an attempt is.
+fn ref_key(key: &Key) -> String {
+    format!("{}.{}", ref_component(&key.task), key.n)
+}
+
+fn fenced(key: &Key) -> Error {
+    Error::new(Exit::Conflict, format!("{key} was taken over by another turn"))
+}
+
+/// A line of the turn's log.
+fn println(text: &str) {
+    use std::io::Write;
+    // The log is for people; that it cannot be written keeps nothing from being merged.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

@@ -1,0 +1,113 @@
+//! The check: a line for sh in the lane's own worktree, at the candidate.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::git::MISLEADING;
+use crate::queue::ids::lane_name;
+use crate::sys::fs::{Fs, RealFs};
+use crate::sys::tool::{self, Tool};
+
+use super::super::pool::Slot;
+use super::super::slot::{Ready, Workshop};
+use super::{Merger, println};
+
+/// Lines of a red check's output that the next attempt is told.
+const LINES: usize = 200;
+/// And bytes.
+const BYTES: usize = 64 << 10;
+
+/// What the check said.
+pub(super) enum Checked {
+    Green,
+    /// The end of its output.
+    Red(String),
+}
+
+impl Merger<'_> {
+    /// Runs the check at a commit; once more where it is red, since it may be one that now and then is.
+    pub(super) fn check(&mut self, commit: &str) -> Result<Checked> {
+        if self.site.config.merge.check.is_empty() || self.green == commit {
+            return Ok(Checked::Green);
+        }
+        let first = self.check_once(commit)?;
+        let Checked::Red(_) = first else { return Ok(first) };
+        let second = self.check_once(commit)?;
+        if matches!(second, Checked::Green) {
+            let short = &commit[..commit.len().min(10)];
+            self.notice(&format!("the check was red and then green on the same commit {short}"));
+        }
+        Ok(second)
+    }
+
+    fn check_once(&mut self, commit: &str) -> Result<Checked> {
+        let slot = self.place(commit)?;
+        let config = &self.site.config;
+        self.checks += 1;
+        let dir = slot.top.join(&self.pool.repo.below);
+        println(&format!("checking {commit}: {}", config.merge.check));
+        // Both streams in the order in which they were written.
+        let line = format!("exec 2>&1\n{}", config.merge.check);
+        let tmp = self.pool.tmp(&slot.name);
+        crate::sys::fs::mkdir_all(&RealFs, &tmp).cannot("make a directory for the check", &tmp)?;
+        let mut sh = Tool::new(Path::new("sh"), &dir)
+            .args(["-c", &line])
+            .without(&MISLEADING)
+            .env("TMPDIR", tmp.as_os_str())
+            .env("COORD_WORKTREE", dir.as_os_str())
+            .env("COORD_COMMIT", commit);
+        for (name, value) in &config.env {
+            sh = sh.env(name, value);
+        }
+        if let Some(ms) = config.merge.check_timeout_ms {
+            sh = sh.limit(Duration::from_millis(ms));
+        }
+        let output = sh.run(&tool::nothing).cannot("run the check", &dir)?;
+        let log = self.out.join(format!("check-{}.log", self.checks));
+        RealFs.create(&log, &output.stdout, 0o644).cannot("write the check's log", &log)?;
+        if output.ok() {
+            println("the check is green");
+            return Ok(Checked::Green);
+        }
+        let how = if output.late { "its time is over".to_owned() } else { format!("exit {}", output.code) };
+        println(&format!("the check is red: {how}, {}", log.display()));
+        Ok(Checked::Red(format!("{}\n(the check: {how})", tail(&output.text()))))
+    }
+
+    /// The lane's worktree, clean and at the commit.
+    fn place(&mut self, commit: &str) -> Result<Slot> {
+        let own = format!("merge.{}", lane_name(&self.key.task).unwrap_or_default());
+        for name in [own.clone(), format!("{own}.2"), format!("{own}.3")] {
+            let taken = match self.slot.take() {
+                Some(slot) if slot.name == name && self.pool.is_ours(&slot)? => Some(slot),
+                _ => self.pool.take_named(&self.site.queue, self.me, &name)?,
+            };
+            let Some(mut slot) = taken else { continue };
+            let shop =
+                Workshop { site: self.site, pool: &self.pool, me: self.me, beat: &tool::nothing };
+            match shop.ready(&mut slot, commit)? {
+                Ready::Yes => {
+                    self.slot = Some(slot.clone());
+                    return Ok(slot);
+                }
+                Ready::Busy(why) => self.pool.free(slot, &why)?,
+                Ready::Unfit(why) => self.pool.retire(slot, &why)?,
+            }
+        }
+        Err(Error::new(Exit::Environment, "no worktree of the lane can be used")
+            .at(&self.pool.root)
+            .hint("coord worktree ls"))
+    }
+}
+
+/// The last lines of a text.
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut kept = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    while kept.len() > BYTES {
+        let cut = kept.find('\n').map_or(kept.len(), |at| at + 1);
+        kept.drain(..cut);
+    }
+    kept
+}

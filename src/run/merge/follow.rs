@@ -1,0 +1,165 @@
+//! What follows a landing: a worktree that has the branch checked out, and the remote.
+
+use crate::error::{Cannot, Result};
+use crate::git::candidate::{self, Put, Strategy};
+use crate::git::checkout::{Along, bring_along, checked_out_at};
+use crate::git::fence::{self, Landed};
+use crate::git::remote::{self, Pushed};
+use crate::queue::record;
+use crate::sys::fs::is_absent;
+
+use super::check::Checked;
+use super::{Merger, fenced};
+
+/// Times that a push is tried when others push, too.
+const TRIES: u32 = 20;
+/// Paths that a notice names.
+const NAMED: usize = 5;
+
+impl Merger<'_> {
+    fn behind(&self) -> std::path::PathBuf {
+        self.site.queue.layout.task(&self.key.task).join("behind.json")
+    }
+
+    /// Where the index of a worktree still stands that could not be brought along.
+    fn left_at(&self) -> Result<Option<String>> {
+        let path = self.behind();
+        match self.site.queue.fs.read(&path, 0, record::RECORD_MAX) {
+            Ok(bytes) => Ok(record::parse::<String>(&bytes).ok()),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(e).cannot("read where a worktree stands", &path),
+        }
+    }
+
+    /// A worktree that was left behind may be clean by now.
+    pub(super) fn catch_up(&mut self) -> Result<()> {
+        match self.left_at()? {
+            None => Ok(()),
+            Some(at) => {
+                let tip = self.target.tip(&self.git)?;
+                self.bring_along(&at, &tip)
+            }
+        }
+    }
+
+    /// Brings the worktree along that has the branch checked out. What is not committed there stays as
+    /// it is; then the worktree is left behind, with a word.
+    pub(super) fn bring_along(&mut self, from: &str, to: &str) -> Result<()> {
+        let Some(worktree) = checked_out_at(&self.git, &self.target.name)? else { return Ok(()) };
+        let from = self.left_at()?.unwrap_or_else(|| from.to_owned());
+        let along = bring_along(&self.git, &worktree, &self.target.name, &from, to)?;
+        let why = match along {
+            Along::Done | Along::NotThere => return self.site.queue.discard(&self.behind()),
+            Along::Dirty(paths) => {
+                let named: Vec<&str> = paths.iter().take(NAMED).map(String::as_str).collect();
+                format!("its own changes are in the way: {}", named.join(", "))
+            }
+            Along::Busy(why) => why,
+        };
+        self.site.queue.replace(&self.behind(), &record::to_bytes(&from))?;
+        let (branch, place) = (&self.target.branch, worktree.display());
+        let text = format!(
+            "{branch} has moved on, {place} was left behind ({why}): \
+             commit or stash there, then `coord merge`; do not commit what `git status` shows as undone"
+        );
+        self.notice(&text);
+        Ok(())
+    }
+
+    /// Takes in what others have pushed to the remote. `Some`: why nothing can be merged.
+    pub(super) fn follow_remote(&mut self) -> Result<Option<String>> {
+        let remote = self.site.config.merge.push.clone();
+        if remote.is_empty() {
+            return Ok(None);
+        }
+        let Some(theirs) = remote::fetch(&self.git, &remote, &self.target.branch)? else {
+            return Ok(None);
+        };
+        let ours = self.target.tip(&self.git)?;
+        if self.git.is_ancestor(&theirs, &ours)? {
+            return match self.git.is_ancestor(&ours, &theirs)? {
+                true => Ok(None),
+                // Merged here and never pushed: a turn died in between.
+                false => self.push(&ours),
+            };
+        }
+        if self.git.is_ancestor(&ours, &theirs)? {
+            return match self.move_to(&theirs, &ours)? {
+                true => Ok(None),
+                false => self.follow_remote(),
+            };
+        }
+        self.join(&ours, &theirs)
+    }
+
+    /// Moves the branch, fenced as a landing is. False: it has moved meanwhile.
+    fn move_to(&mut self, new: &str, old: &str) -> Result<bool> {
+        match fence::land(&self.git, &self.turn, &self.target.name, new, old, &[])? {
+            Landed::Moved => self.bring_along(old, new).map(|()| true),
+            Landed::Fenced => Err(fenced(&self.key)),
+            _ => Ok(false),
+        }
+    }
+
+    /// Both sides have what the other has not: one merge commit, checked, has both.
+    fn join(&mut self, ours: &str, theirs: &str) -> Result<Option<String>> {
+        let remote = self.site.config.merge.push.clone();
+        let branch = self.target.branch.clone();
+        let change = candidate::Change {
+            id: format!("{remote}/{branch}"),
+            n: 0,
+            title: "what was pushed meanwhile".to_owned(),
+            base: String::new(),
+            commit: theirs.to_owned(),
+            worker: String::new(),
+        };
+        let put = candidate::put(&self.git, Strategy::Merge, ours, &change, &self.committer())?;
+        let joined = match put {
+            Put::Made { commit, .. } => commit,
+            Put::Nothing => candidate::wrap(
+                &self.git,
+                ours,
+                theirs,
+                &format!("Merge {remote}/{branch}"),
+                &self.committer(),
+            )?,
+            Put::Conflict { paths, .. } => {
+                let paths = paths.join(", ");
+                return Ok(Some(format!(
+                    "{branch} here and {remote}/{branch} have both moved and conflict in {paths}: \
+                     merge them by hand, then push"
+                )));
+            }
+        };
+        if let Checked::Red(_) = self.check(&joined)? {
+            return Ok(Some(format!(
+                "{branch} together with what was pushed to {remote} fails the check"
+            )));
+        }
+        if !self.move_to(&joined, ours)? {
+            return self.follow_remote();
+        }
+        joined.clone_into(&mut self.green);
+        self.push(&joined)
+    }
+
+    /// Pushes what was merged, forwards only. `Some`: why it could not.
+    pub(super) fn push(&mut self, commit: &str) -> Result<Option<String>> {
+        let remote = self.site.config.merge.push.clone();
+        if remote.is_empty() {
+            return Ok(None);
+        }
+        for _ in 0..TRIES {
+            match remote::push(&self.git, &remote, commit, &self.target.branch)? {
+                Pushed::Done => return Ok(None),
+                // Somebody else was faster: their commits first, then ours once more.
+                Pushed::Behind => return self.follow_remote(),
+                Pushed::Refused(why) if why.is_empty() => {}
+                Pushed::Refused(why) => {
+                    return Ok(Some(format!("{remote} does not take what was merged: {why}")));
+                }
+            }
+        }
+        Ok(Some(format!("{remote} does not take what was merged")))
+    }
+}
