@@ -96,7 +96,16 @@ RUST_BACKTRACE = "1"
     assert_eq!(config.limits.disk_free_bytes, Some(1_610_612_736));
     assert_eq!(config.limits.memory_free_bytes, 0);
     assert_eq!((config.git.identity_name.as_str(), config.git.commit), ("x", CommitBy::None));
-    assert_eq!(config.worktree.isolation, Isolation::None);
+    let Worktree { isolation, keep, copy, link, setup, .. } = &config.worktree;
+    assert_eq!((*isolation, setup.as_str()), (Isolation::Clone, "pnpm i"));
+    assert_eq!(
+        (&keep[..], &copy[..], &link[..]),
+        (
+            &["target".to_owned(), "a/b".to_owned()][..],
+            &[".env".to_owned()][..],
+            &["node_modules".to_owned()][..]
+        )
+    );
     assert_eq!(config.agents.keys().collect::<Vec<_>>(), ["mine", "shell"]);
     assert_eq!(config.agents["mine"].command.len(), 4);
     assert_eq!(config.env["RUST_BACKTRACE"], "1");

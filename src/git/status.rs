@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn every_kind_of_record_is_read() {
         let bytes = b"# branch.oid x\x001 .M N... 100644 100644 100644 a b with space\x00\
-            2 R. N... 100644 100644 100644 a b R100 new\x00old\x00\
+            2 R. N... 100644 100644 100644 a b R100 new\x00? old\x00\
             u UU N... 100644 100644 100644 100644 a b c both\x00\
             1 .M SC.U 160000 160000 160000 a b libs/sub\x00? nested/\x00? d/y\x00! target/\x00";
         let found = parse(bytes);

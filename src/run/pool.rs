@@ -271,3 +271,97 @@ pub fn is_over(queue: &Queue, record: &Record) -> bool {
     let same = record.boot == here.boot && record.pidns == here.pidns;
     record.boot != here.boot || (same && !alive::is_alive(record.pid, record.start))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::chain::Assigned;
+    use super::*;
+    use crate::queue::procs::Identity;
+    use crate::queue::record::CardKind;
+    use crate::sys::host::Platform;
+
+    fn repo(top: &Path, below: &str) -> Repository {
+        let (common, top) = (top.join(".git"), top.to_owned());
+        Repository { common, top: Some(top.clone()), here: top, below: PathBuf::from(below) }
+    }
+
+    fn proc(queue: &Queue, name: &str) -> Proc {
+        Proc::register(queue, &Identity::plain(name, CardKind::Worker)).unwrap()
+    }
+
+    #[test]
+    fn pools_of_one_repository_do_not_meet() {
+        let root_of = |template: &str, below: &str| {
+            root(template, &repo(Path::new("/a/r"), below)).to_string_lossy().into_owned()
+        };
+        for (below, place) in [
+            ("", "/a/r.coord"),
+            ("libs/x", "/a/r.coord/libs-x"),
+            ("w1", "/a/r.coord/sub-w1"),
+            ("w01", "/a/r.coord/w01"),
+            ("shell-T.a1", "/a/r.coord/sub-shell-T.a1"),
+            (".slots", "/a/r.coord/sub-.slots"),
+        ] {
+            assert_eq!(root_of(config::POOL, below), place);
+        }
+        assert_eq!(root_of("/pool/{repo}", "libs/x"), "/pool/r", "who names a place gets it");
+    }
+
+    #[test]
+    fn a_slot_has_one_owner_until_that_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = crate::queue::init::init(&dir.path().join(".coord"), Platform::real()).unwrap();
+        let pool = Pool {
+            root: dir.path().join("pool"),
+            repo: repo(dir.path(), ""),
+            chains: Chains::new(&dir.path().join("pool")),
+            clone: false,
+        };
+        let none = BTreeSet::new();
+        let (mut a, mut b, c) = (proc(&queue, "solo"), proc(&queue, "w1"), proc(&queue, "w7"));
+        let take = |me: &Proc| pool.take(&queue, me, &none).unwrap();
+        let mut first = take(&a);
+        assert_eq!((first.name.as_str(), first.index()), ("w1", 0));
+        let second = take(&b);
+        assert_eq!(second.name, "w2", "its own name is taken");
+        assert_eq!(take(&c).name, "w7");
+        assert!(pool.take_named(&queue, &c, "w1").unwrap().is_none());
+        let of = Assigned { task: "T".to_owned(), n: 1, ..Assigned::default() };
+        assert!(pool.step(&mut first, |record| record.assigned = Some(of.clone())).unwrap());
+        // It dies: whoever takes the slot finds what it was for.
+        a.leave(&queue);
+        let after = pool.take_named(&queue, &c, "w1").unwrap().unwrap();
+        assert_eq!(after.record.assigned, Some(of));
+        assert!(!pool.is_ours(&first).unwrap(), "the former owner is told");
+        assert!(!pool.step(&mut first, |record| record.assigned = None).unwrap());
+        pool.retire(second, "it holds something").unwrap();
+        b.leave(&queue);
+        assert!(pool.take_named(&queue, &c, "w2").unwrap().is_none(), "retired is not free");
+        assert!(pool.take_any(&queue, &c, "w2").unwrap().is_some());
+        pool.free(after, "").unwrap();
+        assert!(pool.take_named(&queue, &c, "w1").unwrap().is_some());
+    }
+
+    #[test]
+    fn with_its_queue_gone_an_owner_is_judged_by_its_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = crate::queue::init::init(&dir.path().join(".coord"), Platform::real()).unwrap();
+        let me = proc(&queue, "solo").card;
+        let mut record = Record {
+            queue: dir.path().join("gone"),
+            host_id: me.host_id,
+            boot: me.boot,
+            pidns: me.pidns,
+            pid: me.pid,
+            start: me.start,
+            ..Record::default()
+        };
+        assert!(!is_over(&queue, &record), "this process lives");
+        record.start += 1;
+        assert!(is_over(&queue, &record), "another one had its number");
+        record.boot.push('x');
+        assert!(is_over(&queue, &record));
+        record.host_id.push('x');
+        assert!(!is_over(&queue, &record), "of another machine nobody knows");
+    }
+}

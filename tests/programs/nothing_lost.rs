@@ -126,19 +126,22 @@ fn the_work_of_a_killed_worker_is_saved_before_the_brief_also_by_a_worker_elsewh
     s.add(&["--id", "T"], &line);
     let mut victim = s.background(&["work"]);
     until("it runs", || s.root.join("up").exists());
+    // Another one has a slot of its own, and goes on in that.
+    s.add(
+        &["--id", "H"],
+        "touch $COORD_ROOT/there; until [ -e $COORD_ROOT/go ]; do sleep 0.01; done",
+    );
+    let other = s.background(&["work", "--until-empty"]);
+    until("the other is at work", || s.root.join("there").exists());
     kill(worker_of(&s, "T"));
     victim.wait().unwrap();
-    // Somebody looks at what it left, so that the slot cannot be used.
-    let slot = s.beside("project.coord/w1");
-    let mut shell =
-        s.command("sh").current_dir(&slot).args(["-c", "exec sleep 1000"]).spawn().unwrap();
-    s.work().ok();
-    kill(i32::try_from(shell.id()).unwrap());
-    shell.wait().unwrap();
+    s.sh("touch go");
+    s.collect(other).ok();
     let out = |name: &str| s.text(format!(".coord/tasks/T/2.out/{name}"));
     assert_eq!(out("pwd").trim(), s.beside("project.coord/w2").display().to_string());
     assert!(out("failure").contains("is saved in refs/coord/wip/T.a1"), "{}", out("failure"));
     is_saved(&s, "refs/coord/wip/T.a1");
+    let slot = s.beside("project.coord/w1");
     assert_eq!(s.text(slot.join("d/new")), "new\n", "and it is still there to be looked at");
 }
 
