@@ -5,9 +5,10 @@ use std::fs;
 use serde_json::json;
 
 use crate::byhand::{play, sandbox};
-use crate::checks::{self, Faults, Scene, patches_in};
+use crate::checks::{self, Check, Faults, patches_in};
 use crate::ground::Repo;
 use crate::orphans::{not_collected, orphans};
+use crate::scene::Scene;
 use crate::support::Sandbox;
 use crate::tasks::{FIFTEEN, Kind, Plan, Task};
 
@@ -42,7 +43,6 @@ fn merge_of(scene: &Scene, id: &str) -> String {
     pass[0].merge["commit"].as_str().unwrap().to_owned()
 }
 
-type Check = fn(&Scene) -> Faults;
 type Spoil = fn(&mut Scene);
 
 /// What is done to the history, the check that must find it, and its words.

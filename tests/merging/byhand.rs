@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::checks::{Attempt, Fate, Scene, Strategy, faults};
+use crate::checks::faults;
 use crate::ground::{self, Repo};
 use crate::orphans::orphans;
+use crate::scene::{Attempt, Fate, Scene, Strategy};
 use crate::support::Sandbox;
 use crate::tasks::{Kind, Plan, SIXTY, Task};
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use coord::chaos::dice::Dice;
 
-use crate::checks::Strategy;
 use crate::is_full;
 use crate::person::Person;
+use crate::scene::Strategy;
 use crate::stage::{Stage, WORKERS, Wish};
-use crate::support::{Sandbox, kill, patiently_for};
+use crate::support::{Sandbox, kill, patiently_for, until};
 use crate::tasks::{Plan, SIXTY, TWENTY_FOUR};
 
 /// What can be killed.
@@ -173,4 +173,18 @@ fn victims_are_known_by_their_command_lines() {
     assert_eq!(kind("/x/coord mergeq ls"), None);
     assert_eq!(kind("git mergeq turn"), None);
     assert_eq!(kind(""), None);
+}
+
+#[test]
+fn the_programs_of_a_fleet_are_found() {
+    let sandbox = Sandbox::new();
+    sandbox.start(2);
+    let all = [Victim::Worker, Victim::Worker, Victim::Coordinator, Victim::Monitor];
+    until("the fleet is there", || {
+        let mut kinds: Vec<Victim> = victims(&sandbox).into_iter().map(|(k, _)| k).collect();
+        kinds.sort_unstable();
+        kinds == all
+    });
+    sandbox.coord(&["stop"]).ok();
+    until("it is gone", || victims(&sandbox).is_empty());
 }

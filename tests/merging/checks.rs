@@ -2,94 +2,19 @@
 //! wrong, in words; [`crate::broken`] shows each of them a history in which something is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-
-use serde_json::Value;
 
 use crate::ground::Repo;
+use crate::scene::{Attempt, Scene, Strategy};
 use crate::tasks::{Kind, Task};
 
 /// What is wrong.
 pub type Faults = Vec<String>;
 
-/// How changes get onto the branch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strategy {
-    /// As merges: the commits are those of the attempt.
-    Merge,
-    /// As copies of the commits.
-    Rebase,
-    /// As one commit.
-    Squash,
-}
-
-impl Strategy {
-    /// Its name in coord.toml.
-    pub fn name(self) -> &'static str {
-        match self {
-            Strategy::Merge => "merge",
-            Strategy::Rebase => "rebase",
-            Strategy::Squash => "squash",
-        }
-    }
-}
-
-/// What the queue says of an attempt.
-#[derive(Debug, Clone, Default)]
-pub struct Attempt {
-    /// Its number.
-    pub n: u64,
-    /// The register `n.end`; null where there is none.
-    pub end: Value,
-    /// The register `n.merge`; null where there is none.
-    pub merge: Value,
-}
-
-/// What the queue says of a task.
-#[derive(Debug, Clone, Default)]
-pub struct Fate {
-    /// Its state.
-    pub state: String,
-    /// What `coord show` prints.
-    pub shown: String,
-    /// Its attempts, oldest first.
-    pub attempts: Vec<Attempt>,
-}
-
-impl Fate {
-    /// Attempts with this verdict of the merge queue.
-    pub fn judged(&self, verdict: &str) -> Vec<&Attempt> {
-        self.attempts.iter().filter(|a| a.merge["verdict"] == verdict).collect()
-    }
-}
-
-/// All that is looked at.
-#[derive(Clone)]
-pub struct Scene<'a> {
-    /// The repository.
-    pub repo: Repo<'a>,
-    /// A directory for clones.
-    pub beside: &'a Path,
-    /// The branch's commit before the first task.
-    pub base: String,
-    /// The tasks.
-    pub tasks: Vec<Task>,
-    /// What became of them.
-    pub fates: BTreeMap<String, Fate>,
-    /// How they got there.
-    pub strategy: Strategy,
-    /// The line of shell that tests the code.
-    pub check: String,
-    /// Rivals that must have been sent back.
-    pub least_bounces: usize,
-    /// How often a task may be sent back.
-    pub max_bounces: usize,
-    /// Patch-ids of what other people pushed.
-    pub others: Vec<String>,
-}
+/// A check.
+pub type Check = fn(&Scene) -> Faults;
 
 /// All checks of the history, by name.
-pub const CHECKS: &[(&str, fn(&Scene) -> Faults)] = &[
+pub const CHECKS: &[(&str, Check)] = &[
     ("states", states),
     ("tokens", tokens),
     ("trailers", trailers),
@@ -102,21 +27,10 @@ pub const CHECKS: &[(&str, fn(&Scene) -> Faults)] = &[
 
 /// What is wrong, by those checks whose names are wanted.
 pub fn faults(scene: &Scene, is_wanted: fn(&str) -> bool) -> Faults {
-    let named = |(name, check): &(&str, fn(&Scene) -> Faults)| {
+    let named = |(name, check): &(&str, Check)| {
         check(scene).into_iter().map(|fault| format!("{name}: {fault}")).collect::<Vec<_>>()
     };
     CHECKS.iter().filter(|(name, _)| is_wanted(name)).flat_map(named).collect()
-}
-
-impl Scene<'_> {
-    fn good(&self) -> impl Iterator<Item = (&Task, &Fate)> {
-        self.tasks.iter().filter(|t| t.is_good()).map(|t| (t, &self.fates[&t.id]))
-    }
-
-    /// `base..main`.
-    fn range(&self) -> String {
-        format!("{}..main", self.base)
-    }
 }
 
 /// The patch-ids of what a git command prints, in its order.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`ground`] | the code base: a published crate with its own tests, and places for changes |
 //! | [`tasks`] | the changes: scripts of shell that edit and commit |
+//! | [`scene`] | what is looked at in the end |
 //! | [`checks`] | what must be true of the history in the end |
 //! | [`orphans`] | what nobody may leave behind |
 //! | [`byhand`] | a merge queue of git commands, to try the tasks and the checks without the product |
@@ -33,6 +34,7 @@ mod many;
 mod orphans;
 mod person;
 mod remote;
+mod scene;
 mod stage;
 mod tasks;
 

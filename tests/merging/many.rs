@@ -1,8 +1,8 @@
 //! Sixty tasks at once: what fits is merged once, rivals make way for each other, and what breaks the
 //! tests never arrives.
 
-use crate::checks::Strategy;
 use crate::is_full;
+use crate::scene::Strategy;
 use crate::stage::{Stage, WORKERS, Wish};
 use crate::tasks::SIXTY;
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::checks::patches_in;
 use crate::ground::Repo;
+use crate::stage::compare;
 use crate::support::{PATIENCE, Sandbox, patiently_for};
 
 /// The file that nobody else touches.
@@ -64,4 +65,38 @@ impl<'a> Person<'a> {
         assert!(pushed, "push {number} was refused for too long: {said}");
         self.patches.extend(patches_in(&self.clone, "HEAD^..HEAD"));
     }
+}
+
+#[test]
+fn two_who_push_at_once_lose_nothing() {
+    let sandbox = Sandbox::bare();
+    let dir = sandbox.root.clone();
+    let ours = Repo::at(&sandbox, &dir);
+    sandbox.sh("git init -q -b main . && echo one >file && git add . && git commit -qm one");
+    let bare = sandbox.beside("origin.git");
+    ours.git(&["clone", "--quiet", "--bare", ".", &bare.to_string_lossy()]);
+    ours.git(&["remote", "add", "origin", &bare.to_string_lossy()]);
+    let person = Person::join(&sandbox, &bare);
+    let person = std::thread::scope(|scope| {
+        let pushing = scope.spawn(|| person.push_often(4));
+        // By hand what a merger does: on top of what is there, again and again.
+        for number in 0..8 {
+            ours.git(&["commit", "--quiet", "--allow-empty", "-m", &format!("Ours {number}")]);
+            let line = "git pull --quiet --rebase origin main && git push --quiet origin main";
+            assert!(patiently_for(PATIENCE, || ours.sh(line).0), "never pushed");
+        }
+        pushing.join().unwrap()
+    });
+    let remote = Repo::at(&sandbox, &bare);
+    assert_eq!(person.patches.len(), 4);
+    ours.git(&["pull", "--quiet", "--rebase", "origin", "main"]);
+    assert_eq!(compare(&ours, &remote, &person.patches), Vec::<String>::new());
+    // The comparison can fail, both ways.
+    ours.git(&["reset", "--quiet", "--hard", "HEAD^"]);
+    let found = compare(&ours, &remote, &person.patches);
+    assert!(found[0].contains("in the remote") && found.len() == 1, "{found:?}");
+    let root = ours.git(&["rev-list", "--max-parents=0", "main"]);
+    ours.git(&["push", "--quiet", "--force", "origin", &format!("{root}:main")]);
+    let found = compare(&ours, &remote, &person.patches);
+    assert!(found.iter().any(|f| f.contains("is 0 times in the remote")), "{found:?}");
 }

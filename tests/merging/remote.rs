@@ -1,7 +1,7 @@
 //! The branch is pushed to a bare repository, where somebody else pushes too.
 
-use crate::checks::Strategy;
 use crate::person::Person;
+use crate::scene::Strategy;
 use crate::stage::{Stage, WORKERS, Wish};
 use crate::tasks::TWENTY_FOUR;
 

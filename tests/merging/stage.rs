@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::checks::{Attempt, Fate, Scene, Strategy, faults, patches_in};
+use crate::checks::{faults, patches_in};
 use crate::ground::{self, Repo};
 use crate::orphans::{not_collected, orphans};
 use crate::person::Person;
+use crate::scene::{Attempt, Fate, Scene, Strategy};
 use crate::support::{Sandbox, until};
 use crate::tasks::{Plan, Task};
 
