@@ -165,7 +165,7 @@ fn the_sixty_tasks_do_by_hand_what_they_are_for() {
 
 #[test]
 fn a_seed_repeats_its_tasks_and_another_has_others() {
-    let lines = |seed| SIXTY.tasks(seed).iter().map(Task::line).collect::<String>();
-    assert_eq!(lines(7), lines(7));
-    assert_ne!(lines(7), lines(8));
+    let scripts = |seed| SIXTY.tasks(seed).into_iter().map(|t| t.sh).collect::<Vec<_>>();
+    assert_eq!(scripts(7), scripts(7));
+    assert_ne!(scripts(7), scripts(8));
 }

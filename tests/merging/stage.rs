@@ -55,7 +55,9 @@ impl Stage {
     /// another branch than `main` checked out, so that people can push to `main`.
     pub fn set(wish: Wish) -> Stage {
         let mut sandbox = Sandbox::bare();
-        for (name, variable) in [("meeting", "MEETING_OF_TEST"), ("tmp", "TMPDIR")] {
+        let directories =
+            [("meeting", "MEETING_OF_TEST"), ("scripts", "SCRIPTS_OF_TEST"), ("tmp", "TMPDIR")];
+        for (name, variable) in directories {
             let dir = sandbox.beside(name);
             fs::create_dir(&dir).unwrap();
             sandbox.set(variable, &dir.to_string_lossy());
@@ -101,6 +103,9 @@ impl Stage {
     /// Adds these tasks.
     pub fn add(&self, tasks: &[Task]) {
         let file = self.sandbox.beside("tasks.jsonl");
+        for task in tasks {
+            fs::write(self.sandbox.beside("scripts").join(&task.id), &task.sh).unwrap();
+        }
         let lines: String = tasks.iter().map(Task::line).collect();
         fs::write(&file, lines).unwrap();
         self.sandbox.coord(&["import", &file.to_string_lossy()]).ok();

@@ -103,10 +103,12 @@ impl Task {
         !matches!(self.kind, Kind::Breaking(_))
     }
 
-    /// The line for `coord import`.
+    /// The line for `coord import`. The script itself is in a file: `coord show` prints the command,
+    /// and what is expected of the tests' output must not be found in there.
     pub fn line(&self) -> String {
+        let sh = format!(". \"$SCRIPTS_OF_TEST/{}\"", self.id);
         let line = json!({
-            "id": self.id, "title": format!("Change {}", self.id), "sh": self.sh, "merge": true,
+            "id": self.id, "title": format!("Change {}", self.id), "sh": sh, "merge": true,
             "max_attempts": ATTEMPTS_MAX,
             "backoff": {"base_s": 0.05, "factor": 1.0, "max_s": 0.1},
         });
