@@ -61,7 +61,13 @@ fn victims(sandbox: &Sandbox) -> Vec<(Victim, i32)> {
     pids.iter().filter_map(|pid| Some((kind(pid)?, *pid))).collect()
 }
 
-/// Kills at random, and counts.
+/// Whether a process has started something that still runs.
+fn has_children(pid: i32) -> bool {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    children.is_ok_and(|list| !list.trim().is_empty())
+}
+
+/// Kills at random, those first who have something in hand, and counts.
 struct Killer<'a> {
     stage: &'a Stage,
     dice: Dice,
@@ -97,6 +103,8 @@ impl Killer<'_> {
                 self.revive(wanted);
                 return false;
             }
+            let busy: Vec<i32> = here.iter().copied().filter(|pid| has_children(*pid)).collect();
+            let here = if busy.is_empty() { here } else { busy };
             let chosen = usize::try_from(roll % here.len() as u64).unwrap_or(0);
             kill(here[chosen]);
             *self.kills.entry(wanted).or_default() += 1;
@@ -133,19 +141,22 @@ fn run(plan: Plan, kills: usize, pushes: usize, seed: u64) {
         Killer { stage: &stage, dice: Dice::new(seed), deck: Vec::new(), kills: BTreeMap::new() };
     let person = std::thread::scope(|scope| {
         let pushing = scope.spawn(|| person.push_often(pushes));
-        // A few tasks before each kill, so that the work is never over before the kills are.
-        let portion = stage.tasks.len().div_ceil(kills);
-        let mut portions = stage.tasks.chunks(portion.max(2));
+        // A third at once, the others little by little before each kill: so there is always something
+        // to do, and the work is never over before the kills are.
+        let (now, later) = stage.tasks.split_at(stage.tasks.len() / 3);
+        stage.add(now);
+        let mut added = 0;
         // A kill that finds nobody is no kill; so many in vain, and something is wrong.
         for _ in 0..kills * 2 {
-            if let Some(tasks) = portions.next() {
-                stage.add(tasks);
+            if killer.count() == kills {
+                break;
             }
-            if killer.count() < kills {
-                killer.act();
-            }
+            let due = later.len() * (killer.count() + 1) / kills;
+            stage.add(&later[added..due]);
+            added = due;
+            killer.act();
         }
-        portions.for_each(|tasks| stage.add(tasks));
+        stage.add(&later[added..]);
         stage.wait(1);
         pushing.join().unwrap()
     });

@@ -102,6 +102,9 @@ impl Stage {
 
     /// Adds these tasks.
     pub fn add(&self, tasks: &[Task]) {
+        if tasks.is_empty() {
+            return;
+        }
         let file = self.sandbox.beside("tasks.jsonl");
         for task in tasks {
             fs::write(self.sandbox.beside("scripts").join(&task.id), &task.sh).unwrap();
