@@ -8,7 +8,7 @@ use crate::byhand::{play, sandbox};
 use crate::checks::{self, Check, Faults, patches_in};
 use crate::ground::Repo;
 use crate::orphans::{not_collected, orphans};
-use crate::scene::Scene;
+use crate::scene::{Scene, Strategy};
 use crate::support::Sandbox;
 use crate::tasks::{FIFTEEN, Kind, Plan, Task};
 
@@ -186,7 +186,7 @@ fn each_check_of_the_history_finds_its_fault() {
     let sandbox = sandbox(&FIFTEEN);
     let beside = sandbox.beside("clones");
     fs::create_dir(&beside).unwrap();
-    let good = play(&sandbox, &beside, &FIFTEEN, 2);
+    let good = play(&sandbox, &beside, &FIFTEEN, Strategy::Merge);
     assert_eq!(checks::faults(&good, |_| true), Faults::new());
     for (number, (what, check, says, spoil)) in SPOILT.iter().enumerate() {
         let mut scene = copy(&good, &sandbox, &format!("spoilt-{number}"));
@@ -201,11 +201,35 @@ fn each_check_of_the_history_finds_its_fault() {
 }
 
 #[test]
+fn histories_of_copies_and_of_single_commits_are_judged_too() {
+    for strategy in [Strategy::Rebase, Strategy::Squash] {
+        let plan = Plan { alone: 4, pairs: 1, breaking: 1 };
+        let sandbox = sandbox(&plan);
+        let beside = sandbox.beside("clones");
+        fs::create_dir(&beside).unwrap();
+        let scene = play(&sandbox, &beside, &plan, strategy);
+        assert_eq!(checks::faults(&scene, |_| true), Faults::new());
+        // Taken for the other one, it is not what it should be.
+        let other = match strategy {
+            Strategy::Rebase => Strategy::Squash,
+            Strategy::Merge | Strategy::Squash => Strategy::Rebase,
+        };
+        let mistaken = Scene { strategy: other, ..scene.clone() };
+        expect("another strategy", &checks::trailers(&mistaken), "commits with trailers, not");
+        expect("another strategy", &checks::patches(&mistaken), "is 0 times on main");
+        scene.repo.git(&["reset", "--quiet", "--hard", "HEAD^"]);
+        expect("the last is lost", &checks::trailers(&scene), "commits with trailers, not");
+        expect("the last is lost", &checks::patches(&scene), "is 0 times on main");
+        expect("the last is lost", &checks::states(&scene), "which is not on main");
+    }
+}
+
+#[test]
 fn each_orphan_is_found() {
     let plan = Plan { alone: 2, pairs: 1, breaking: 0 };
     let sandbox = sandbox(&plan);
     let beside = sandbox.beside("clones");
-    let good = play(&sandbox, &beside, &plan, 3);
+    let good = play(&sandbox, &beside, &plan, Strategy::Merge);
     assert_eq!(orphans(&good.repo, &[]), Faults::new());
     assert_eq!(not_collected(&good.repo), Faults::new());
     let other = sandbox.beside("other");
@@ -220,7 +244,10 @@ fn each_orphan_is_found() {
         (": >.git/refs/heads/main.lock", "a lock is left"),
         ("git worktree add --quiet \"$OTHER\" && : >.git/worktrees/other/index.lock", "a lock"),
         ("git update-ref refs/coord/returned/T.1 HEAD", "refs/coord/returned/T.1"),
-        ("rm -f \"$(find .git/objects -path '*/??/*' | head -n 1)\"", "git fsck: exit"),
+        (
+            "t=$(git rev-parse 'HEAD^{tree}') && rm -f .git/objects/${t%\"${t#??}\"}/${t#??}",
+            "git fsck: exit",
+        ),
     ];
     for (number, (line, says)) in spoilt.iter().enumerate() {
         let scene = copy(&good, &sandbox, &format!("spoilt-{number}"));

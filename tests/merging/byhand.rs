@@ -35,6 +35,7 @@ pub fn sandbox(plan: &Plan) -> Sandbox {
 struct ByHand<'a> {
     sandbox: &'a Sandbox,
     repo: Repo<'a>,
+    strategy: Strategy,
     check: String,
     queue: PathBuf,
 }
@@ -65,23 +66,33 @@ impl ByHand<'_> {
         (base, commit)
     }
 
-    /// Tries to merge: the commit, or why not.
-    fn merge(&self, task: &Task, n: usize, commit: &str) -> Result<String, String> {
-        let trailers = format!("Coord-Task: {}\nCoord-Attempt: {n}\nCoord-Worker: hand", task.id);
-        let title = format!("Merge {}", task.id);
-        let args = ["merge", "--quiet", "--no-ff", "-m", &title, "-m", &trailers, commit];
-        let (code, out, err) = self.repo.try_git(&args);
-        if code != 0 {
-            self.repo.git(&["merge", "--abort"]);
-            return Err(format!("{out}{err}"));
-        }
+    /// Tries to merge what an attempt made: the commit, or why not.
+    fn merge(&self, task: &Task, n: usize, base: &str, commit: &str) -> Result<String, String> {
+        let before = self.repo.git(&["rev-parse", "HEAD"]);
+        let id = &task.id;
+        let trailers = format!("--trailer Coord-Task:{id} --trailer Coord-Attempt:{n}");
+        let line = match self.strategy {
+            Strategy::Merge => format!(
+                "git merge --quiet --no-ff --no-commit {commit} && \
+                 git commit --quiet -m 'Merge {id}' {trailers}"
+            ),
+            Strategy::Squash => format!(
+                "git merge --quiet --squash {commit} && git commit --quiet -m {id} {trailers}"
+            ),
+            Strategy::Rebase => format!(
+                "for c in $(git rev-list --reverse {base}..{commit}); do \
+                 git cherry-pick --no-commit $c && git commit --quiet -C $c {trailers} || exit 1; \
+                 done"
+            ),
+        };
+        let mut result = self.repo.sh(&line);
         // The others are checked in the end.
-        if !task.is_good() {
-            let (ok, said) = self.repo.sh(&self.check);
-            if !ok {
-                self.repo.git(&["reset", "--quiet", "--hard", "HEAD^"]);
-                return Err(said);
-            }
+        if result.0 && !task.is_good() {
+            result = self.repo.sh(&self.check);
+        }
+        if !result.0 {
+            self.repo.git(&["reset", "--quiet", "--hard", &before]);
+            return Err(result.1);
         }
         Ok(self.repo.git(&["rev-parse", "HEAD"]))
     }
@@ -103,19 +114,24 @@ impl ByHand<'_> {
 }
 
 /// Makes all tasks of a plan, all at first from the same commit, and merges them in their order.
-pub fn play<'a>(sandbox: &'a Sandbox, beside: &'a Path, plan: &Plan, seed: u64) -> Scene<'a> {
+pub fn play<'a>(
+    sandbox: &'a Sandbox,
+    beside: &'a Path,
+    plan: &Plan,
+    strategy: Strategy,
+) -> Scene<'a> {
     let repo = ground::make(sandbox, &sandbox.root.join("repo"), plan);
     let queue = sandbox.beside("queue");
-    let hand = ByHand { sandbox, repo, check: ground::check(), queue };
+    let hand = ByHand { sandbox, repo, strategy, check: ground::check(), queue };
     let base = hand.repo.git(&["rev-parse", "main"]);
-    let tasks = plan.tasks(seed);
+    let tasks = plan.tasks(1);
     let mut waiting: Vec<(&Task, usize, (String, String))> =
         tasks.iter().map(|t| (t, 1, hand.attempt(t, 1))).collect();
     let mut fates: BTreeMap<String, Fate> = BTreeMap::new();
     while !waiting.is_empty() {
         let mut next = Vec::new();
         for (task, n, (base, commit)) in waiting {
-            let result = hand.merge(task, n, &commit);
+            let result = hand.merge(task, n, &base, &commit);
             let merge = hand.judge(task, n, &result);
             let fate = fates.entry(task.id.clone()).or_default();
             let end = json!({"result": {"base": base, "commit": commit}});
@@ -136,7 +152,7 @@ pub fn play<'a>(sandbox: &'a Sandbox, beside: &'a Path, plan: &Plan, seed: u64) 
         base,
         tasks,
         fates,
-        strategy: Strategy::Merge,
+        strategy,
         check: hand.check,
         least_bounces: plan.pairs,
         max_bounces: MAX_BOUNCES,
@@ -149,7 +165,7 @@ fn the_sixty_tasks_do_by_hand_what_they_are_for() {
     let sandbox = sandbox(&SIXTY);
     let beside = sandbox.beside("clones");
     fs::create_dir(&beside).unwrap();
-    let scene = play(&sandbox, &beside, &SIXTY, 1);
+    let scene = play(&sandbox, &beside, &SIXTY, Strategy::Merge);
     let kinds = |kind: fn(&Kind) -> bool| scene.tasks.iter().filter(|t| kind(&t.kind)).count();
     assert_eq!(scene.tasks.len(), 60);
     assert_eq!(kinds(|k| *k == Kind::Alone), 24);
