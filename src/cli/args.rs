@@ -91,6 +91,11 @@ pub enum Verb {
     Checkout(Attempt),
     /// A shell in an attempt's worktree
     Shell(Attempt),
+    /// Merge what is done and waits for it, here and now; workers do it by themselves
+    Merge(Merge),
+    /// What waits to be merged, in its order
+    #[command(subcommand)]
+    Mergeq(Mergeq),
     /// Check every invariant of the queue
     Fsck(Fsck),
     /// Check this machine
@@ -145,6 +150,21 @@ pub struct Add {
     /// Path that no other running task may change: a file, or a directory with all below (repeatable)
     #[arg(long, value_name = "PATH")]
     pub scope: Vec<String>,
+    /// Merge it when it is done (the default with [merge] enabled)
+    #[arg(long, overrides_with = "no_merge")]
+    pub merge: bool,
+    /// Do not merge it
+    #[arg(long, overrides_with = "merge")]
+    pub no_merge: bool,
+    /// The branch that it is merged into [default: into in coord.toml]
+    #[arg(long, value_name = "BRANCH")]
+    pub into: Option<String>,
+    /// Merge it only after these are merged (ID, repeatable)
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
+    pub merge_after: Vec<String>,
+    /// It changes what all depend on (a lock file): merge it last of its wave
+    #[arg(long)]
+    pub adds_deps: bool,
     /// Text for the agent; @FILE reads a file, - standard input
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
@@ -439,6 +459,38 @@ pub struct Diff {
     /// Only how much of which file
     #[arg(long)]
     pub stat: bool,
+}
+
+/// `coord merge`.
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// Only these tasks [default: all that wait]
+    pub select: Vec<String>,
+    /// Only say what would become of each
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `coord mergeq`.
+#[derive(Debug, Subcommand)]
+pub enum Mergeq {
+    /// What waits, in the order in which it is merged, and the conflicts to be expected
+    Ls,
+    /// Merge nothing more, after what is being merged now
+    Pause,
+    /// Go on merging
+    Resume,
+    /// Try a task again: its merge at once, or one more attempt if it has failed
+    Retry {
+        /// The task
+        id: String,
+    },
+    /// Take a turn (what a worker starts)
+    #[command(hide = true)]
+    Turn {
+        /// The lane
+        lane: String,
+    },
 }
 
 /// `coord fsck`.

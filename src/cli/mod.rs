@@ -9,6 +9,7 @@ pub mod follow;
 pub mod fsck;
 pub mod inside;
 pub mod look;
+pub mod merge;
 pub mod output;
 pub mod place;
 pub mod put;
@@ -84,6 +85,8 @@ fn dispatch(cli: &Cli) -> Answer {
         Verb::Diff(a) => compare::diff(cli, a),
         Verb::Checkout(a) => compare::checkout(cli, a),
         Verb::Shell(a) => compare::shell(cli, a),
+        Verb::Merge(a) => merge::merge(cli, a),
+        Verb::Mergeq(a) => merge::mergeq(cli, a),
         Verb::Fsck(a) => fsck::fsck(cli, a),
         Verb::Doctor => doctor::doctor(cli),
         Verb::Chaos(a) => chaos::chaos(cli, a),

@@ -165,6 +165,11 @@ fn spec_of(queue: &Queue, config: &config::Config, args: &Add) -> Result<Spec> {
     spec.needs.clone_from(&args.needs);
     let root = queue.layout.root().parent().unwrap_or(queue.layout.root());
     spec.scope = super::scope::resolve(root, &args.scope)?;
+    spec.merge_after.clone_from(&args.merge_after);
+    spec.adds_deps = args.adds_deps;
+    spec.into = args.into.clone().unwrap_or_default();
+    let asked = args.merge || args.into.is_some() || args.adds_deps || !spec.merge_after.is_empty();
+    spec.merge = !args.no_merge && (asked || config.merge.enabled && !args.manual);
     spec.manual = args.manual;
     spec.hold = args.hold;
     spec.argv.clone_from(&args.argv);

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::plan::units::duration_ms;
-use crate::program::start::{ensure_marked, sibling, work as run_worker};
+use crate::program::start::{ensure_marked, work as run_worker};
+use crate::sys::tool::sibling;
 use crate::program::worker::{Left, Options, exit_of};
 use crate::program::{coordinator, fleet};
 use crate::queue::control::{self, Wanted};

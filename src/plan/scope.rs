@@ -39,6 +39,9 @@ pub fn normal(scope: &str) -> Result<String, String> {
 /// Whether `scope` covers `path`.
 pub fn covers(scope: &str, path: &str) -> bool {
     let mut path = parts(path);
+    if path.clone().next() == Some("..") {
+        return false;
+    }
     parts(scope).all(|part| path.next() == Some(part))
 }
 

@@ -17,7 +17,8 @@ use crate::sys::wake::{Waiter, Wake, Watch};
 use crate::sys::{alive, child, machine};
 
 use super::fleet;
-use super::start::{WORK_SIGNALS, sibling, warn_if_blind};
+use super::start::{WORK_SIGNALS, warn_if_blind};
+use crate::sys::tool::sibling;
 use super::worker::{self, Next, Worker};
 
 /// A program that lives this long was not in a crash loop.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Parser;
 use nix::libc;
 
-use crate::error::{Cannot, Error, Exit, Result};
+use crate::error::{Cannot, Result};
 use crate::queue::sweep;
 use crate::run::site::Site;
 use crate::sys::clock::{Clock, RealClock};
@@ -57,22 +57,6 @@ pub fn ensure_marked() {
     let error = child::exec_marked(&mark);
     // Without a mark, orphans of a killed worker cannot be found; all else works.
     tracing::warn!(error = %error, "cannot mark this process");
-}
-
-/// One of our programs: beside this one, or in ../libexec/coord; never through PATH.
-pub fn sibling(name: &str) -> Result<PathBuf> {
-    let me =
-        std::env::current_exe().cannot("find this program", &PathBuf::from("/proc/self/exe"))?;
-    // After an upgrade the link names the old file with " (deleted)" behind it.
-    let dir = me.parent().map(PathBuf::from).unwrap_or_default();
-    let fs = crate::sys::fs::RealFs;
-    let places = [dir.join(name), dir.join("../libexec/coord").join(name)];
-    let found = places.iter().find(|p| crate::sys::fs::Fs::exists(&fs, p));
-    found.cloned().ok_or_else(|| {
-        Error::new(Exit::Environment, format!("there is no {name} beside {}", me.display()))
-            .at(&places[0])
-            .hint("install all five programs into one directory")
-    })
 }
 
 /// Says once that wake-ups come late here.

@@ -17,7 +17,7 @@ use crate::queue::ids::short;
 use crate::queue::procs::{self, Identity, Proc};
 use crate::queue::ready::Finder;
 use crate::queue::record::{CardKind, End};
-use crate::queue::{control, durable, events, sweep};
+use crate::queue::{control, durable, events, lane, sweep};
 use crate::run::attempt::Attempt;
 use crate::run::pool::Slot;
 use crate::run::site::Site;
@@ -138,7 +138,7 @@ impl Worker {
         } else {
             0
         };
-        let finder = Finder::new(&options.roles, u64::from(site.config.queue.ageing), phase);
+        let finder = Finder::new(&roles(&options), u64::from(site.config.queue.ageing), phase);
         let now_ms = site.queue.clock.mono_ms();
         let mut worker = Worker {
             site: site.clone(),
@@ -178,7 +178,7 @@ impl Worker {
         if self.options.roles.is_empty() {
             bells.push(layout.ready_bell());
         }
-        for role in &self.options.roles {
+        for role in &roles(&self.options) {
             let bell = layout.role_bell(role);
             // Nobody has published for this role yet.
             self.site.queue.ring(&bell);
@@ -272,7 +272,7 @@ impl Worker {
             let layout = &self.site.queue.layout;
             let mut stale = vec![layout.ready_bell(), layout.scopes_bell(), layout.control()];
             stale.push(self.me.dir().join("bell"));
-            stale.extend(self.options.roles.iter().map(|role| layout.role_bell(role)));
+            stale.extend(roles(&self.options).iter().map(|role| layout.role_bell(role)));
             stale.iter().for_each(|bell| waiter.unwatch(bell));
             sweep::restore(&self.site.queue, &mut self.me)?;
             self.watch(waiter);
@@ -350,6 +350,15 @@ impl Worker {
             events::append(&self.site.queue, &mut self.me, event.why(text));
         }
     }
+}
+
+/// The roles whose tasks it looks for; all where empty. Whoever works also merges.
+fn roles(options: &Options) -> Vec<String> {
+    let mut roles = options.roles.clone();
+    if !roles.is_empty() && !roles.iter().any(|role| role == lane::ROLE) {
+        roles.push(lane::ROLE.to_owned());
+    }
+    roles
 }
 
 fn identity(site: &Site, options: &Options) -> Identity {

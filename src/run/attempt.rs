@@ -18,6 +18,7 @@ use super::outcome::{self, Stopped};
 use super::pool::Slot;
 use super::rescue;
 use super::site::Site;
+use super::turn;
 use super::worktree::{self, Workplace};
 
 /// A running attempt.
@@ -39,6 +40,9 @@ pub struct Attempt {
 
 /// The command of a task; `None` if it has none and no agent is configured.
 pub fn command(site: &Site, spec: &Spec) -> Option<Vec<String>> {
+    if turn::is_lane(spec) {
+        return turn::command(site, spec);
+    }
     if !spec.argv.is_empty() {
         return Some(spec.argv.clone());
     }
@@ -117,7 +121,8 @@ pub fn as_ms(time: Duration) -> u64 {
 }
 
 fn limit(site: &Site, spec: &Spec) -> Option<Duration> {
-    duration(spec.time_limit_s).or(site.config.limits.timeout_ms.map(Duration::from_millis))
+    let usual = site.config.limits.timeout_ms.map(Duration::from_millis);
+    turn::limit(spec, duration(spec.time_limit_s).or(usual))
 }
 
 type Prepared = (Vec<String>, BTreeMap<String, String>, Workplace);
@@ -134,6 +139,12 @@ fn prepare(
         Error::new(Exit::Usage, "the task has no command and coord.toml names no agent")
     })?;
     let beat = || drop(me.beat(&site.queue));
+    if turn::is_lane(&lease.spec) {
+        let place = Workplace { dir: site.root.clone(), ..Workplace::default() };
+        let files = Files { out: out.to_owned(), ..Files::default() };
+        let env = environment::build(site, me, lease, &place, &files, None);
+        return Ok((template, env, place));
+    }
     rescue::earlier(site, me, lease, &beat)?;
     let place = worktree::prepare(site, me, lease, slot, &beat)?;
     let write = |name: &str, bytes: &[u8]| -> Result<PathBuf> {

@@ -1,6 +1,7 @@
 //! One attempt inside one worker: where it runs, with what environment, and what it left.
 
 pub mod attempt;
+pub mod base;
 pub mod context;
 pub mod environment;
 pub mod gc;
@@ -8,6 +9,8 @@ pub mod merge;
 pub mod outcome;
 pub mod pool;
 pub mod rescue;
+pub mod scope;
 pub mod site;
 pub mod slot;
+pub mod turn;
 pub mod worktree;

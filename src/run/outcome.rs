@@ -11,6 +11,7 @@ use crate::sys::clock::rfc3339;
 
 use super::context::{out_file, tail};
 use super::site::Site;
+use super::turn;
 
 /// "Try again later, not my fault" (EX_TEMPFAIL).
 const TEMPORARY: i32 = 75;
@@ -44,6 +45,9 @@ pub struct JobVerdict {
 
 /// The verdict of an attempt whose command has ended and whose tree is gone.
 pub fn judge(site: &Site, lease: &Lease, exit: Exit, stopped: Option<Stopped>) -> End {
+    if turn::is_lane(&lease.spec) {
+        return turn::judge(site, lease, exit, stopped);
+    }
     let key = &lease.key;
     let said: JobVerdict =
         serde_json::from_str(&out_file(&site.queue, key, "verdict.json", 1 << 16))

@@ -96,7 +96,7 @@ pub fn prepare(
         return Ok(Workplace { dir: site.root.clone(), index, ..Workplace::default() });
     };
     let shop = Workshop { site, pool: &pool, me, beat };
-    let base = base_commit(site, &pool, beat)?;
+    let base = super::base::of(site, &Git::new(pool.repo.home(), beat), &lease.spec)?;
     let mut own = take_ready(&shop, slot, &base)?;
     // Joining an empty path would put a `/` behind it.
     let dir: PathBuf = own.top.join(&pool.repo.below).components().collect();
@@ -142,15 +142,6 @@ fn take_ready(shop: &Workshop<'_>, slot: &mut Option<Slot>, base: &str) -> Resul
     Err(Error::new(Exit::Environment, format!("no worktree can be used; of the last: {why}"))
         .at(&shop.pool.root)
         .hint("coord worktree ls"))
-}
-
-fn base_commit(site: &Site, pool: &Pool, beat: &dyn Fn()) -> Result<String> {
-    let base = if site.config.git.base.is_empty() { "HEAD" } else { &site.config.git.base };
-    Git::new(&pool.repo.here, beat).commit(base)?.ok_or_else(|| {
-        Error::new(Exit::Environment, format!("there is no commit {base} to start from"))
-            .at(&pool.repo.here)
-            .hint("make a first commit, or set [git] base in coord.toml")
-    })
 }
 
 /// Copies and links what coord.toml names from the project to the attempt's directory. What the

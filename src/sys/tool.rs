@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::error::{Cannot, Error, Exit, Result};
+
+use super::fs::{Fs, RealFs};
+
 /// Between two calls of what goes on meanwhile.
 const MEANWHILE_EVERY: Duration = Duration::from_millis(500);
 
@@ -153,3 +157,19 @@ impl Tool {
 
 /// A meanwhile that does nothing, for what is short.
 pub fn nothing() {}
+
+/// One of our programs: beside this one, or where an installation puts it (`bin/coord`, the others in
+/// `libexec/coord/`); never through PATH.
+pub fn sibling(name: &str) -> Result<PathBuf> {
+    let me = std::env::current_exe().cannot("find this program", Path::new("/proc/self/exe"))?;
+    // After an upgrade the link names the old file with " (deleted)" behind it.
+    let dir = me.parent().map(PathBuf::from).unwrap_or_default();
+    let places =
+        [dir.join(name), dir.join("../libexec/coord").join(name), dir.join("../../bin").join(name)];
+    let found = places.iter().find(|path| RealFs.exists(path));
+    found.cloned().ok_or_else(|| {
+        Error::new(Exit::Environment, format!("there is no {name} beside {}", me.display()))
+            .at(&places[0])
+            .hint("install all five programs into one directory")
+    })
+}

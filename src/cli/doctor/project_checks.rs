@@ -3,7 +3,7 @@
 use crate::config::{Config, Isolation};
 use crate::git::Git;
 use crate::git::repository::Found;
-use crate::program::start::sibling;
+use crate::sys::tool::sibling;
 use crate::run::pool;
 use crate::run::pool::chain::{Chains, Record, State};
 use crate::run::site::{read_config, repository_of};

@@ -3,12 +3,12 @@
 use crate::error::Result;
 use crate::queue::end::{self, Ended};
 use crate::queue::events;
-use crate::queue::ids::{Key, short};
+use crate::queue::ids::{Key, lane_name, short};
 use crate::queue::record::{End, Outcome, Verdict};
 use crate::run::attempt::Attempt;
 use crate::run::context::tail;
 use crate::run::outcome::{self, Stopped};
-use crate::run::worktree;
+use crate::run::{scope, worktree};
 use crate::sys::child;
 use crate::sys::wake::{Wake, Watch};
 
@@ -87,7 +87,14 @@ impl Worker {
         let beat = || drop(self.me.beat(&self.site.queue));
         let slot = &mut self.slot;
         let left = worktree::conclude(&self.site, &self.me, &lease, &place, slot, done, &beat);
-        if let (true, Some(fault)) = (done, &left.fault) {
+        let outside = scope::fault(&self.site, &lease, &left.work);
+        if let Some(text) = outside.as_deref().filter(|_| scope::only_warns(&self.site)) {
+            let event = events::Event::of("notice", &lease.key);
+            let text = format!("{} {text}", lease.key);
+            events::append(&self.site.queue, &mut self.me, event.why(&text));
+        }
+        let outside = outside.filter(|_| !scope::only_warns(&self.site));
+        if let (true, Some(fault)) = (done, left.fault.as_ref().or(outside.as_ref())) {
             let failed = outcome::failed(&self.site, &lease, false, fault);
             end = End { exit: end.exit, context: tail(&self.site.queue, &lease.key), ..failed };
         }
@@ -113,8 +120,9 @@ impl Worker {
         match published {
             Ok(ended) => {
                 self.job = Job::Idle;
-                self.attempts += 1;
-                self.last_succeeded = verdict == Verdict::Done && ended == Ended::Recorded;
+                // A turn of a lane is nobody's task.
+                self.attempts += u64::from(lane_name(&key.task).is_none());
+                self.last_succeeded = lane_name(&key.task).is_some() || verdict == Verdict::Done && ended == Ended::Recorded;
                 self.report(&key, verdict, &why, &ended);
             }
             Err(_) if !self.site.queue.fs.exists(&self.site.queue.layout.task(&key.task)) => {

@@ -1,0 +1,192 @@
+//! `coord merge` and `coord mergeq`: what waits to be merged, and merging it.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::program::start::{ensure_marked, work as run_worker};
+use crate::program::worker::{Left, Options};
+use crate::queue::ids::{Key, lane_name, short};
+use crate::queue::procs::Proc;
+use crate::queue::record::{CardKind, Note};
+use crate::queue::settle::settle;
+use crate::queue::tasks::{self, Phase};
+use crate::queue::{Queue, control, decide, end, lane};
+use crate::run::merge::preview::{Outlook, preview};
+use crate::run::merge::{SUMMARY, take_turn};
+use crate::run::site::Site;
+use crate::sys::fs::{Fs, RealFs};
+
+use super::Answer;
+use super::args::{Cli, Merge, Mergeq};
+use super::{output, place};
+
+/// `coord merge`.
+pub fn merge(cli: &Cli, args: &Merge) -> Answer {
+    ensure_marked();
+    let mut site = place::site(cli)?;
+    site.must_work()?;
+    if args.dry_run {
+        return list(cli, &site);
+    }
+    if !args.select.is_empty() {
+        let mut config = (*site.config).clone();
+        config.env.insert("COORD_MERGE_ONLY".to_owned(), args.select.join(" "));
+        site.config = Arc::new(config);
+    }
+    // What waits after a turn that could not do its work is tried at once.
+    place::with_proc(&site.queue, |me| lane::ids(&site.queue)?.iter().try_for_each(|lane| hurry(&site.queue, me, lane)))?;
+    if let Some(holder) = holder(&site.queue)? {
+        output::note(&format!("{holder} is merging already: coord logs -f merge:default"));
+        return Ok(None);
+    }
+    let options = Options {
+        name: "merge".to_owned(),
+        roles: vec![lane::ROLE.to_owned()],
+        once: true,
+        tell: (!cli.quiet).then_some(output::note as fn(&str)),
+        ..Options::default()
+    };
+    match run_worker(&site, options)? {
+        Left::Nothing => {
+            output::note("nothing is left to merge now");
+            Ok(None)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Who takes a turn now.
+fn holder(queue: &Queue) -> Result<Option<String>> {
+    for id in lane::ids(queue)? {
+        let Some(task) = tasks::look(queue, &id)? else { continue };
+        if let Phase::Claimed(n) = task.phase {
+            let card = tasks::claimer(queue, &task, n)?;
+            return Ok(Some(card.map_or("somebody".to_owned(), |c| short(&c.wid).to_owned())));
+        }
+    }
+    Ok(None)
+}
+
+/// `coord mergeq`.
+pub fn mergeq(cli: &Cli, args: &Mergeq) -> Answer {
+    match args {
+        Mergeq::Ls => list(cli, &place::site(cli)?),
+        Mergeq::Pause => {
+            control::ask(&place::open(cli)?, lane::PAUSE)?;
+            output::note("nothing more is merged: coord mergeq resume");
+            Ok(None)
+        }
+        Mergeq::Resume => {
+            let queue = place::open(cli)?;
+            control::withdraw(&queue, lane::PAUSE)?;
+            place::with_proc(&queue, |me| {
+                lane::ids(&queue)?.iter().try_for_each(|lane| hurry(&queue, me, lane))
+            })?;
+            Ok(None)
+        }
+        Mergeq::Retry { id } => {
+            let queue = place::open(cli)?;
+            place::with_proc(&queue, |me| match tasks::existing(&queue, id)?.phase {
+                Phase::Stage(..) => lane::ids(&queue)?.iter().try_for_each(|l| hurry(&queue, me, l)),
+                _ => decide::retry(&queue, me, id, "its merge is tried again"),
+            })?;
+            Ok(None)
+        }
+        Mergeq::Turn { lane } => turn(cli, lane),
+    }
+}
+
+/// Lets the next turn of a lane begin now, whatever pause the last one asked for.
+fn hurry(queue: &Queue, me: &mut Proc, lane: &str) -> Result<()> {
+    let Some(task) = tasks::look(queue, lane)? else { return Ok(()) };
+    if let Phase::Pending(n) = task.phase
+        && n > 1
+        && task.last_end.as_ref().is_some_and(|end| end.not_before.is_some())
+    {
+        let note = Note::new(&me.wid, queue.now(), "somebody asked for it");
+        return end::reopen(queue, me, &task, n - 1, &note).map(drop);
+    }
+    let intent = me.settle_intent(queue, lane)?;
+    settle(queue, me, lane)?;
+    queue.discard(&intent)
+}
+
+fn list(cli: &Cli, site: &Site) -> Answer {
+    let mut rows = Vec::new();
+    let mut documents = Vec::new();
+    let mut targets = Vec::new();
+    for id in lane::ids(&site.queue)? {
+        let (target, seen) = preview(site, &id)?;
+        for (entry, outlook) in seen {
+            let (word, what) = match &outlook {
+                Outlook::Clean => ("clean", String::new()),
+                Outlook::Nothing => ("empty", "changes nothing".to_owned()),
+                Outlook::Waits(on) => ("waits", format!("for {}", on.join(", "))),
+                Outlook::Conflict(paths) => ("conflict", paths.join(", ")),
+            };
+            documents.push(json!({
+                "id": entry.key.task, "attempt": entry.key.n, "into": target.branch,
+                "outlook": word, "what": what, "bounces": entry.bounces,
+                "branch": entry.end.result.branch, "commit": entry.end.result.commit,
+            }));
+            let what = if what.is_empty() { word.to_owned() } else { format!("{word}: {what}") };
+            let back = if entry.bounces > 0 { format!("came back {}×", entry.bounces) } else { String::new() };
+            rows.push(vec![
+                (rows.len() + 1).to_string(),
+                entry.key.to_string(),
+                output::cut(&entry.spec.title, 40),
+                what,
+                back,
+            ]);
+        }
+        targets.push(target.branch);
+    }
+    let paused = lane::is_paused(&site.queue);
+    if cli.json {
+        output::document(&json!({
+            "schema": "coord.mergeq/1", "paused": paused, "waiting": documents,
+            "merging": holder(&site.queue)?,
+        }));
+        return Ok(None);
+    }
+    if cli.quiet {
+        documents.iter().filter_map(|d| d["id"].as_str()).for_each(output::line);
+        return Ok(None);
+    }
+    output::columns(&rows);
+    let into = targets.join(", ");
+    let state = match (paused, holder(&site.queue)?) {
+        (true, _) => "paused: coord mergeq resume".to_owned(),
+        (_, Some(who)) => format!("{who} is merging"),
+        _ if rows.is_empty() => "nothing waits to be merged".to_owned(),
+        _ => format!("{} to be merged into {into}", rows.len()),
+    };
+    output::note(&state);
+    Ok(None)
+}
+
+/// One turn, for the worker that has claimed it.
+fn turn(cli: &Cli, lane: &str) -> Answer {
+    let site = place::site(cli)?;
+    let wrong = || Error::usage("a turn is taken by a worker: coord merge");
+    let attempt = std::env::var("COORD_ATTEMPT").ok().and_then(|n| n.parse().ok());
+    let token = std::env::var("COORD_TOKEN").unwrap_or_default();
+    let (Some(n), Some(_)) = (attempt, lane_name(lane)) else { return Err(wrong()) };
+    let key = Key::new(lane, n);
+    let task = tasks::existing(&site.queue, lane)?;
+    let claimer = tasks::claimer(&site.queue, &task, n)?;
+    let ours = claimer.is_some_and(|card| {
+        card.kind == CardKind::Worker && token == format!("{key}@{}", card.wid)
+    });
+    if !ours || task.names.ends.contains(&n) {
+        return Err(Error::new(Exit::Conflict, format!("{key} is not this process's turn")));
+    }
+    let summary = place::with_proc(&site.queue, |me| take_turn(&site, me, &key))?;
+    let path = site.queue.layout.out(&key).join(SUMMARY);
+    let bytes = serde_json::to_vec_pretty(&summary).unwrap_or_default();
+    RealFs.create(&path, &bytes, 0o644).cannot("write what the turn came to", &path)?;
+    output::line(&summary.words());
+    Ok(None)
+}
