@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod merging;
+
+pub use merging::{Merge, Mergeq};
+
 /// Many cooperating processes on one pile of work, where the pile is a directory.
 #[derive(Debug, Parser)]
 #[command(name = "coord", version, max_term_width = 100)]
@@ -459,38 +463,6 @@ pub struct Diff {
     /// Only how much of which file
     #[arg(long)]
     pub stat: bool,
-}
-
-/// `coord merge`.
-#[derive(Debug, Args)]
-pub struct Merge {
-    /// Only these tasks [default: all that wait]
-    pub select: Vec<String>,
-    /// Only say what would become of each
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// `coord mergeq`.
-#[derive(Debug, Subcommand)]
-pub enum Mergeq {
-    /// What waits, in the order in which it is merged, and the conflicts to be expected
-    Ls,
-    /// Merge nothing more, after what is being merged now
-    Pause,
-    /// Go on merging
-    Resume,
-    /// Try a task again: its merge at once, or one more attempt if it has failed
-    Retry {
-        /// The task
-        id: String,
-    },
-    /// Take a turn (what a worker starts)
-    #[command(hide = true)]
-    Turn {
-        /// The lane
-        lane: String,
-    },
 }
 
 /// `coord fsck`.

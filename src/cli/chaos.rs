@@ -15,10 +15,10 @@ use crate::chaos::pile::Mix;
 use crate::chaos::trial::{self, Outcome, Plan};
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::program::start::STOP_SIGNALS;
-use crate::sys::tool::sibling;
 use crate::queue::ids::random_part;
 use crate::sys::clock::{Clock, RealClock};
 use crate::sys::fs::{Fs, RealFs, remove_tree};
+use crate::sys::tool::sibling;
 use crate::sys::wake::Waiter;
 
 use super::Answer;

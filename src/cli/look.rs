@@ -11,7 +11,7 @@ use crate::plan::suggest;
 use crate::plan::units::human_duration;
 use crate::program::fleet;
 use crate::queue::ids::{Key, short};
-use crate::queue::record::CardKind;
+use crate::queue::record::{CardKind, StageVerdict};
 use crate::queue::state::{self, Listed};
 use crate::queue::status::{Status as Summary, current};
 use crate::queue::tasks::{self, Task};
@@ -211,6 +211,7 @@ fn task_json(queue: &Queue, task: &Task, state: &str) -> Result<Value> {
                 "attempt": n,
                 "claim": tasks::claimer(queue, task, n)?,
                 "end": end,
+                "merge": tasks::merge_of(queue, task, n)?,
                 "late": task.names.lates.contains(&n),
             }))
         })
@@ -251,6 +252,16 @@ pub fn show(cli: &Cli, args: &One) -> Answer {
     field("command", command);
     field("prompt", cut(&spec.prompt, 200));
     field("after", spec.after.join(", "));
+    field("scope", spec.scope.join(", "));
+    if spec.merge {
+        let into = if spec.into.is_empty() { "the target branch" } else { &spec.into };
+        let rest = match (spec.merge_after.is_empty(), spec.adds_deps) {
+            (false, _) => format!(", after {}", spec.merge_after.join(", ")),
+            (true, true) => ", last of its wave".to_owned(),
+            (true, false) => String::new(),
+        };
+        field("merge", format!("into {into}{rest}"));
+    }
     field("role", spec.role.clone());
     field("labels", spec.labels.join(", "));
     field("priority", spec.priority.to_string());
@@ -293,6 +304,17 @@ fn show_attempt(queue: &Queue, site: Option<&Site>, task: &Task, n: u32) -> Resu
             line(&format!("  what could not be saved is in its worktree {worktree}"));
         }
         for text in end.context.trim_end().lines().rev().take(5).collect::<Vec<_>>().iter().rev() {
+            line(&format!("    | {}", cut(text, 110)));
+        }
+    }
+    if let Some(stage) = tasks::merge_of(queue, task, n)? {
+        let (word, commit) = match stage.verdict {
+            StageVerdict::Pass => ("merged", format!(" as {}", stage.commit)),
+            StageVerdict::Bounce => ("came back", String::new()),
+        };
+        line(&format!("  {word}{commit}: {}  {}", stage.why, stage.at));
+        let lines: Vec<&str> = stage.context.trim_end().lines().collect();
+        for text in &lines[lines.len().saturating_sub(20)..] {
             line(&format!("    | {}", cut(text, 110)));
         }
     }

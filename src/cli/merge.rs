@@ -36,7 +36,9 @@ pub fn merge(cli: &Cli, args: &Merge) -> Answer {
         site.config = Arc::new(config);
     }
     // What waits after a turn that could not do its work is tried at once.
-    place::with_proc(&site.queue, |me| lane::ids(&site.queue)?.iter().try_for_each(|lane| hurry(&site.queue, me, lane)))?;
+    place::with_proc(&site.queue, |me| {
+        lane::ids(&site.queue)?.iter().try_for_each(|lane| hurry(&site.queue, me, lane))
+    })?;
     if let Some(holder) = holder(&site.queue)? {
         output::note(&format!("{holder} is merging already: coord logs -f merge:default"));
         return Ok(None);
@@ -89,7 +91,9 @@ pub fn mergeq(cli: &Cli, args: &Mergeq) -> Answer {
         Mergeq::Retry { id } => {
             let queue = place::open(cli)?;
             place::with_proc(&queue, |me| match tasks::existing(&queue, id)?.phase {
-                Phase::Stage(..) => lane::ids(&queue)?.iter().try_for_each(|l| hurry(&queue, me, l)),
+                Phase::Stage(..) => {
+                    lane::ids(&queue)?.iter().try_for_each(|l| hurry(&queue, me, l))
+                }
                 _ => decide::retry(&queue, me, id, "its merge is tried again"),
             })?;
             Ok(None)
@@ -132,7 +136,11 @@ fn list(cli: &Cli, site: &Site) -> Answer {
                 "branch": entry.end.result.branch, "commit": entry.end.result.commit,
             }));
             let what = if what.is_empty() { word.to_owned() } else { format!("{word}: {what}") };
-            let back = if entry.bounces > 0 { format!("came back {}×", entry.bounces) } else { String::new() };
+            let back = if entry.bounces > 0 {
+                format!("came back {}×", entry.bounces)
+            } else {
+                String::new()
+            };
             rows.push(vec![
                 (rows.len() + 1).to_string(),
                 entry.key.to_string(),

@@ -7,7 +7,6 @@ use serde_json::json;
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::plan::units::duration_ms;
 use crate::program::start::{ensure_marked, work as run_worker};
-use crate::sys::tool::sibling;
 use crate::program::worker::{Left, Options, exit_of};
 use crate::program::{coordinator, fleet};
 use crate::queue::control::{self, Wanted};
@@ -15,6 +14,7 @@ use crate::queue::ids::is_role;
 use crate::queue::record::CardKind;
 use crate::queue::{Queue, procs, sweep};
 use crate::run::site::Site;
+use crate::sys::tool::sibling;
 use crate::sys::wake::{Waiter, Watch};
 use crate::sys::{alive, child};
 

@@ -10,9 +10,10 @@ use crate::queue::evaluate::{Because, Blocker, Readiness, readiness};
 use crate::queue::ids::{Key, short};
 use crate::queue::record::{CardKind, Spec};
 use crate::queue::scopes::{self, Entry};
-use crate::queue::tasks::{self, Phase, Task};
-use crate::queue::{Queue, control, state};
+use crate::queue::tasks::{self, Phase, StageKind, Task};
+use crate::queue::{Queue, control, lane, state};
 use crate::run::attempt;
+use crate::run::merge::preview::{Outlook, preview};
 use crate::run::site::Site;
 
 use super::Answer;
@@ -69,13 +70,17 @@ fn answer(site: &Site, task: &Task) -> Result<Answered> {
             "restore it, or add it anew under another id",
         ),
         Phase::Claimed(n) => claimed(queue, task, *n)?,
+        Phase::Stage(n, StageKind::Merge) => merging(site, task, *n)?,
         Phase::Stage(_, kind) => {
             one("stage", format!("waits for {kind:?}"), "whoever does that stage")
         }
         Phase::Done(n) => one("end", format!("attempt {n} succeeded"), "nothing: it is over"),
         Phase::Failed(n) => {
-            let end = tasks::end_of(queue, task, *n)?;
-            let text = format!("attempt {n} was the last: {}", end.why);
+            let why = match tasks::merge_of(queue, task, *n)? {
+                Some(stage) => format!("it came back from its merge too often: {}", stage.why),
+                None => tasks::end_of(queue, task, *n)?.why,
+            };
+            let text = format!("attempt {n} was the last: {why}");
             one("end", text, &format!("coord retry {} --note \"…\"", task.id))
         }
         Phase::Cancelled(n) => {
@@ -201,6 +206,58 @@ fn ready(site: &Site, task: &Task, n: u32) -> Result<Answered> {
         next = format!("the next free worker takes it when {} is through", other.task);
     }
     reasons.push(("attempt".to_owned(), format!("{key}, priority {}", spec.priority)));
+    Ok(Answered { reasons, next })
+}
+
+/// A task that waits for its merge: for whom, and what speaks against it.
+fn merging(site: &Site, task: &Task, n: u32) -> Result<Answered> {
+    let queue = &site.queue;
+    let mut reasons = Vec::new();
+    let lane = task.spec.as_ref().map(lane::of).unwrap_or_default();
+    let mut next = "it is merged with the next turn".to_owned();
+    let entries = lane::entries(queue, &lane)?;
+    let place = entries.iter().position(|e| e.key.task == task.id).unwrap_or(0);
+    let text =
+        format!("attempt {n} is done, and number {} of {} to be merged", place + 1, entries.len());
+    reasons.push(("merge".to_owned(), text));
+    for on in entries.get(place).map(|e| e.blockers.clone()).unwrap_or_default() {
+        reasons.push(("merge after".to_owned(), format!("{on} is not merged yet")));
+        next = format!("it is merged when {on} is");
+    }
+    let turn = tasks::look(queue, &lane)?;
+    match turn.as_ref().map(|turn| &turn.phase) {
+        Some(Phase::Claimed(k)) => {
+            let who = turn.as_ref().and_then(|t| tasks::claimer(queue, t, *k).ok().flatten());
+            let who = who.map_or("somebody".to_owned(), |card| short(&card.wid).to_owned());
+            reasons.push(("turn".to_owned(), format!("{who} is merging (coord logs {lane})")));
+        }
+        Some(Phase::Pending(_)) => {
+            let last = turn.as_ref().and_then(|turn| turn.last_end.as_ref());
+            if let Some(end) = last.filter(|end| end.not_before.is_some()) {
+                reasons.push(("last turn".to_owned(), end.why.clone()));
+                "the merge is tried again by itself; at once: coord merge".clone_into(&mut next);
+            }
+        }
+        _ => {}
+    }
+    if lane::is_paused(queue) {
+        reasons.push(("control".to_owned(), "nothing is merged now".to_owned()));
+        "coord mergeq resume".clone_into(&mut next);
+    } else if fleet::workers(queue).is_empty()
+        && !matches!(turn.map(|t| t.phase), Some(Phase::Claimed(_)))
+    {
+        reasons.push(("workers".to_owned(), "nobody works here".to_owned()));
+        "coord merge, or coord start".clone_into(&mut next);
+    }
+    if let Ok((target, seen)) = preview(site, &lane) {
+        for (entry, outlook) in seen {
+            if let (true, Outlook::Conflict(paths)) = (entry.key.task == task.id, outlook) {
+                let text = format!("with {} in {}", target.branch, paths.join(", "));
+                reasons.push(("conflict".to_owned(), text));
+                "it comes back to be done anew on the branch as it is then".clone_into(&mut next);
+            }
+        }
+    }
     Ok(Answered { reasons, next })
 }
 

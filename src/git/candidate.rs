@@ -162,6 +162,10 @@ struct Site<'a> {
 impl Site<'_> {
     fn trailers(&self) -> Trailers {
         let Change { id, n, worker, .. } = self.change;
+        if *n == 0 {
+            // No attempt of a task: what others have pushed.
+            return Trailers::new(&[]);
+        }
         Trailers::new(&[
             ("Coord-Task", id),
             ("Coord-Attempt", &n.to_string()),

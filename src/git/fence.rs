@@ -16,8 +16,8 @@
 //! turn cannot begin between the comparison and the move; it waits for the lock, and what was
 //! decided before it began is visible to it. A transaction of an earlier turn that comes later finds
 //! another value. And as one ref is moved by one rename, a crash leaves it moved or not moved, and
-//! never a half; what it can leave is lock files, which git never removes, and neither do we: that
-//! nobody is at work is for a person to say.
+//! never a half. What it can leave is lock files, which git never removes; one that stays and that no
+//! git on this machine can be at work on is removed (`transaction::clear`), any other is named.
 //!
 //! **Lost replies.** git may die after it has moved the ref, and before it said so. Therefore no
 //! failure is believed: what became of a transaction is read from the refs.

@@ -18,8 +18,8 @@ use crate::sys::{alive, child, machine};
 
 use super::fleet;
 use super::start::{WORK_SIGNALS, warn_if_blind};
-use crate::sys::tool::sibling;
 use super::worker::{self, Next, Worker};
+use crate::sys::tool::sibling;
 
 /// A program that lives this long was not in a crash loop.
 const HEALTHY: Duration = Duration::from_secs(5);

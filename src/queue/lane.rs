@@ -27,7 +27,7 @@ use crate::error::{Cannot, Result};
 use crate::plan::merging::{Waiting, order};
 use crate::step;
 use crate::sys::clock::parse_rfc3339;
-use crate::sys::fs::{is_absent, mkdir_all};
+use crate::sys::fs::mkdir_all;
 
 use super::Queue;
 use super::durable;
@@ -42,6 +42,9 @@ use super::tasks::{self, Phase, StageKind, Task};
 
 /// The role of those who merge. Every worker has it, besides its own ones.
 pub const ROLE: &str = "merger";
+
+/// The field of a turn's end that says: a person has to do something before anything can be merged.
+pub const PERSON: &str = "person";
 
 /// The control file that keeps lanes from their turns.
 pub const PAUSE: &str = "merge.pause";
@@ -213,8 +216,7 @@ pub fn entries(queue: &Queue, lane: &str) -> Result<Vec<Entry>> {
         match entry(queue, &key)? {
             Some(entry) if of(&entry.spec) == lane => found.push(entry),
             _ => {
-                step!("merging.unlink");
-                queue.discard(&dir.join(&hint.name))?;
+                drop_hint(queue, lane, &key)?;
             }
         }
     }
@@ -227,6 +229,11 @@ pub fn entries(queue: &Queue, lane: &str) -> Result<Vec<Entry>> {
     let ordered = order(waiting.collect(), queue.clock.wall_ms());
     found.sort_by_key(|e| ordered.iter().position(|id| *id == e.key.task));
     Ok(found)
+}
+
+fn drop_hint(queue: &Queue, lane: &str, key: &Key) -> Result<()> {
+    step!("merging.unlink");
+    queue.discard(&queue.layout.merging_in(lane).join(key.to_string()))
 }
 
 /// The attempt, if it waits for its merge.
@@ -273,6 +280,13 @@ pub fn readiness(queue: &Queue, lane: &str) -> Result<Option<Readiness>> {
     Ok(nothing)
 }
 
+/// Whether a lane waits for a person, although it looks again by itself now and then.
+pub fn waits_for_person(queue: &Queue, lane: &str) -> Result<bool> {
+    let Some(task) = tasks::look(queue, lane)? else { return Ok(false) };
+    let asked = |end: &End| end.more.get(PERSON).is_some_and(|person| person == true);
+    Ok(lane_name(lane).is_some() && task.last_end.as_ref().is_some_and(asked))
+}
+
 /// Whether people want nothing to be merged now.
 pub fn is_paused(queue: &Queue) -> bool {
     queue.fs.stat(&queue.layout.control().join(PAUSE)).is_ok()
@@ -309,11 +323,10 @@ pub fn decide(queue: &Queue, me: &mut Proc, key: &Key, mut stage: Stage) -> Resu
     queue.discard(&staged)?;
     if let Some(task) = tasks::look(queue, &key.task)? {
         tell(queue, me, &task, key)?;
-        let hint = task.spec.map(|spec| queue.layout.merging_in(&of(&spec)).join(key.to_string()));
+        let lane = task.spec.as_ref().map(of).ok();
         settle(queue, me, &key.task)?;
-        if let Ok(hint) = hint {
-            step!("merging.unlink");
-            queue.discard(&hint)?;
+        if let Some(lane) = lane {
+            drop_hint(queue, &lane, key)?;
         }
     }
     queue.discard(&intent)?;
@@ -322,23 +335,11 @@ pub fn decide(queue: &Queue, me: &mut Proc, key: &Key, mut stage: Stage) -> Resu
 
 /// Tells of the register that decided a merge.
 pub fn tell(queue: &Queue, me: &mut Proc, task: &Task, key: &Key) -> Result<()> {
-    let stage = tasks::read::<Stage>(queue, &task.dir, &format!("{}.merge", key.n))?;
-    // One that cannot be read is a bounce with a retry, to everyone.
-    let (verdict, retry, why) =
-        stage.map_or((StageVerdict::Bounce, true, String::new()), |s| (s.verdict, s.retry, s.why));
-    let mut event = Event::of("merge", key).why(&why);
-    event.verdict = if verdict == StageVerdict::Pass { "pass" } else { "bounce" }.to_owned();
-    event.retry = Some(retry && verdict == StageVerdict::Bounce);
+    let Some(stage) = tasks::merge_of(queue, task, key.n)? else { return Ok(()) };
+    let mut event = Event::of("merge", key).why(&stage.why);
+    let passed = stage.verdict == StageVerdict::Pass;
+    event.verdict = if passed { "pass" } else { "bounce" }.to_owned();
+    event.retry = Some(stage.retry && !passed);
     events::append(queue, me, event);
     Ok(())
-}
-
-/// Whether a lane's directory is there at all: without one nobody has ever wanted a merge.
-pub fn exists(queue: &Queue, lane: &str) -> Result<bool> {
-    let path = queue.layout.task(lane);
-    match queue.fs.stat(&path) {
-        Ok(_) => Ok(true),
-        Err(e) if is_absent(&e) => Ok(false),
-        Err(e) => Err(e).cannot("look at a lane", &path),
-    }
 }

@@ -14,6 +14,7 @@ use crate::sys::fs::Kind;
 use super::Queue;
 use super::evaluate::{Readiness, readiness};
 use super::ids::Key;
+use super::lane;
 use super::procs::{self, Proc};
 use super::record::Card;
 use super::settle::{self, settle};
@@ -162,7 +163,9 @@ pub fn is_anything_delayed(queue: &Queue, me: &mut Proc) -> Result<bool> {
         for entry in queue.list(&dir)? {
             let Some(key) = Key::parse(&entry.name) else { continue };
             let waits = |r: &Readiness| matches!(r, Readiness::Delayed(_));
-            if keep_if(queue, me, &key, &dir.join(&entry.name), waits)? {
+            if keep_if(queue, me, &key, &dir.join(&entry.name), waits)?
+                && !lane::waits_for_person(queue, &key.task)?
+            {
                 return Ok(true);
             }
         }

@@ -314,6 +314,17 @@ fn stages(queue: &Queue, task: &Task, spec: &Spec, n: u32) -> Result<Phase> {
     Ok(Phase::Done(n))
 }
 
+/// How the merge of attempt n ended, if it has. One that cannot be read is a bounce with a retry.
+pub fn merge_of(queue: &Queue, task: &Task, n: u32) -> Result<Option<Stage>> {
+    if !task.names.merges.contains(&n) {
+        return Ok(None);
+    }
+    let stage = read::<Stage>(queue, &task.dir, &format!("{n}.merge"))?;
+    let lost =
+        || Stage { retry: true, ..Stage::new(StageVerdict::Bounce, "the register cannot be read") };
+    Ok(Some(stage.unwrap_or_else(|_| lost())))
+}
+
 /// Whether any attempt of the task succeeded, stages or not: what `D@pass` waits for.
 pub fn passed(queue: &Queue, task: &Task) -> Result<bool> {
     Ok(ends(queue, task)?.values().any(|end| end.verdict == Verdict::Done))

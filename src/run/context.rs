@@ -10,7 +10,7 @@ use crate::git::wip;
 use crate::queue::Queue;
 use crate::queue::evaluate::dependency;
 use crate::queue::ids::Key;
-use crate::queue::record::{End, Spec, Verdict};
+use crate::queue::record::{End, Spec, Stage, StageVerdict, Verdict};
 use crate::queue::tasks::{self, Task};
 
 use super::pool::Pool;
@@ -69,6 +69,9 @@ pub struct Previous {
     pub worktree: String,
     /// The result that it reported after it had been given up.
     pub late: Option<End>,
+    /// Why it came back from its merge, and what to know for the next try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub returned: Option<Stage>,
 }
 
 /// The whole brief.
@@ -154,6 +157,8 @@ pub fn build(site: &Site, task: &Task, n: u32) -> Result<Context> {
             branch: if end.result.branch.is_empty() { place.branch } else { end.result.branch },
             wip,
             worktree,
+            returned: tasks::merge_of(queue, task, k)?
+                .filter(|stage| stage.verdict == StageVerdict::Bounce),
             late: if late {
                 tasks::read(queue, &task.dir, &format!("{k}.late"))?.ok()
             } else {
@@ -272,6 +277,13 @@ pub fn to_text(context: &Context) -> String {
         }
         if !p.context.trim().is_empty() {
             line(format!("  the last it printed:\n{}", indent(p.context.trim_end())));
+        }
+        if let Some(back) = &p.returned {
+            line(format!("  it was done and came back from its merge: {}", back.why));
+            line("  this attempt starts from the branch as it is now".to_owned());
+            if !back.context.trim().is_empty() {
+                line(format!("  what was found:\n{}", indent(back.context.trim_end())));
+            }
         }
         if let Some(late) = &p.late {
             let (verdict, branch) = (late.verdict.word(), &late.result.branch);

@@ -29,6 +29,12 @@ const REMOVED: &[&str] = &[
     "COORD_STEP_TRACE",
 ];
 
+/// What tests tell our own programs; a job must not see it.
+pub fn of_tests() -> impl Iterator<Item = (String, String)> {
+    let names = ["COORD_STEP", "COORD_STEP_TRACE"].into_iter();
+    names.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+}
+
 /// Files of an attempt that its environment names.
 #[derive(Debug, Clone, Default)]
 pub struct Files {

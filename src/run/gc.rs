@@ -107,11 +107,11 @@ fn would_stay(shop: &Workshop<'_>, record: &Record) -> Result<Option<String>> {
         return Ok(None);
     }
     let git = Git::new(&top, &tool::nothing);
-    unsaved_of(shop, &git, record.clone)
+    unsaved_of(shop, &git, record)
 }
 
 /// What in a worktree is in no ref; `None`: it may go.
-fn unsaved_of(shop: &Workshop<'_>, git: &Git<'_>, is_clone: bool) -> Result<Option<String>> {
+fn unsaved_of(shop: &Workshop<'_>, git: &Git<'_>, record: &Record) -> Result<Option<String>> {
     let foreign = shop.foreign();
     let changes = status(git, false)?;
     let ours: Vec<_> = changes.iter().filter(|c| !c.is_below(&foreign)).collect();
@@ -122,7 +122,7 @@ fn unsaved_of(shop: &Workshop<'_>, git: &Git<'_>, is_clone: bool) -> Result<Opti
     if let Some(first) = ours.first() {
         return Ok(Some(format!("{} is not committed ({} in all)", first.path, ours.len())));
     }
-    if is_clone {
+    if record.clone {
         let heads = git.must(
             "list refs",
             &["for-each-ref", "--format=%(objectname)", "refs/heads", "refs/stash"],
@@ -134,10 +134,18 @@ fn unsaved_of(shop: &Workshop<'_>, git: &Git<'_>, is_clone: bool) -> Result<Opti
         }
         return Ok(None);
     }
-    let Some(head) = git.commit("HEAD")? else { return Ok(None) };
+    // A lane checks out what it has built, and nobody works there.
+    let Some(head) = git.commit("HEAD")?.filter(|_| !is_of_lane(&record.slot)) else {
+        return Ok(None);
+    };
     let args = ["for-each-ref", "--count=1", "--contains", &head, "--format=%(refname)"];
     let kept = !git.must("look for a ref", &args)?.stdout.is_empty();
     Ok((!kept).then(|| format!("no branch has its commit {head}")))
+}
+
+/// Whether a slot is the one in which a lane checks what it merges.
+fn is_of_lane(slot: &str) -> bool {
+    slot.starts_with("merge.")
 }
 
 /// Removes a slot's worktree that this process has taken; or why it stays.
@@ -174,7 +182,7 @@ fn remove(shop: &Workshop<'_>, mut slot: Slot, before: &Record) -> Result<Option
         worktrees::abandon(&git)?;
         worktrees::reset(&git, &of.base, false, &[])?;
     }
-    if let Some(why) = unsaved_of(shop, &git, slot.record.clone)? {
+    if let Some(why) = unsaved_of(shop, &git, &slot.record)? {
         return keep(slot, why);
     }
     shop.drop_tmp(&slot);

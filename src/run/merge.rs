@@ -260,7 +260,8 @@ impl Merger<'_> {
         let Some(part) = parts.first() else { return Ok(Went::Again) };
         let entry = waiting.iter().find(|e| e.key == part.key).cloned();
         let Some(entry) = entry else { return Ok(Went::Again) };
-        let why = format!("the check fails on {}: {}", self.target.branch, self.site.config.merge.check);
+        let why =
+            format!("the check fails on {}: {}", self.target.branch, self.site.config.merge.check);
         self.return_task(&entry, &why, text)?;
         Ok(Went::On)
     }

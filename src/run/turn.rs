@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::queue::claim::Lease;
 use crate::queue::ids::lane_name;
+use crate::queue::lane;
 use crate::queue::record::{Backoff, End, Spec, Verdict};
 use crate::sys::child::Exit;
 use crate::sys::clock::rfc3339;
@@ -66,6 +67,9 @@ pub fn judge(site: &Site, lease: &Lease, exit: Exit, stopped: Option<Stopped>) -
             site.queue.clock.random(),
         );
         end.more.insert(FAILURES.to_owned(), failures.into());
+        if exit == Exit::Code(0) {
+            end.more.insert(lane::PERSON.to_owned(), true.into());
+        }
         end.not_before = Some(rfc3339(site.queue.clock.wall_ms() + pause_ms));
         end.context = tail(&site.queue, &lease.key);
     }

@@ -256,11 +256,16 @@ fn crash_at(step: &str) -> BTreeSet<String> {
     reached
 }
 
-/// Steps that need a situation of their own: each is crashed at in zombies.rs or scopes.rs.
+/// Steps that need a situation of their own: each is crashed at in zombies.rs, scopes.rs or merges.rs.
 const APART: &[&str] = &[
     "cancel.link",
     "delayed.unlink",
     "scope.want",
+    "lane.link",
+    "merge.link",
+    "merging.link",
+    "merging.unlink",
+    "merging.wait",
     "fsck.unhint",
     "recover.served",
     "sync.staged",

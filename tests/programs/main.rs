@@ -14,6 +14,7 @@ mod crash;
 mod fleet;
 mod inside;
 mod life;
+mod merges;
 mod nothing_lost;
 mod peers;
 mod repositories;

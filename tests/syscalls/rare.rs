@@ -24,6 +24,17 @@ pub const RARE: &[Situation] = &[
         ..PLAIN
     },
     Situation {
+        name: "tasks that want to be merged, where nobody can",
+        prepare: |c| {
+            queue(c);
+            c.add("a", &["--merge-after", "b"], "");
+            c.add("b", &["--merge"], "");
+        },
+        acts: WORKERS,
+        tasks: &[merging("a"), merging("b")],
+        ..PLAIN
+    },
+    Situation {
         name: "many tasks with one scope",
         prepare: |c| {
             queue(c);

@@ -166,6 +166,9 @@ fn acts(situation: &Situation, program: &str) -> Option<&'static [&'static str]>
     situation.acts.iter().find(|act| act[0] == program).copied()
 }
 
+/// Steps that only a merger takes, in a repository: tests/programs/merges.rs crashes it there.
+const OF_MERGERS: [&str; 2] = ["merge.link", "merging.unlink"];
+
 #[test]
 fn every_step_in_every_program_with_a_crash_and_an_error() {
     let place = Place::fast();
@@ -180,6 +183,8 @@ fn every_step_in_every_program_with_a_crash_and_an_error() {
     let in_list: BTreeSet<&str> = list.iter().map(|line| line.step.as_str()).collect();
     let missing: Vec<String> =
         names_in_sources().into_iter().filter(|n| !in_list.contains(n.as_str())).collect();
+    let missing: Vec<&String> =
+        missing.iter().filter(|n| !OF_MERGERS.contains(&n.as_str())).collect();
     assert!(missing.is_empty(), "no line of steps.txt has {missing:?}");
     let pairs: BTreeSet<(&str, &str)> =
         list.iter().map(|l| (l.step.as_str(), l.program.as_str())).collect();

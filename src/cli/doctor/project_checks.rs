@@ -3,11 +3,11 @@
 use crate::config::{Config, Isolation};
 use crate::git::Git;
 use crate::git::repository::Found;
-use crate::sys::tool::sibling;
 use crate::run::pool;
 use crate::run::pool::chain::{Chains, Record, State};
 use crate::run::site::{read_config, repository_of};
 use crate::sys::fs::{Fs, RealFs};
+use crate::sys::tool::sibling;
 use crate::sys::{child, machine, tool};
 
 use super::{Check, Place};

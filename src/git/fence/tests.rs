@@ -194,12 +194,32 @@ fn locks(ground: &Ground) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
+fn locks_of_a_killed_git_are_cleared_when_no_git_is_at_work() {
+    let (ground, root) = kinds().remove(0);
+    let git = ground.git();
+    let turn = begin_turn(&git, "main", "turn 1").unwrap();
+    let new = commit_on(&git, &root, "new");
+    killer(&ground, "prepared");
+    assert_eq!(land(&git, &turn, MAIN, &new, &root, &["K"]).unwrap(), Landed::Moved);
+    assert!(ground.path("killed").exists());
+    assert_eq!(locks(&ground), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
 fn git_killed_before_it_moves_the_branch_leaves_it_and_names_its_lock() {
     let (ground, root) = kinds().remove(0);
     let git = ground.git();
     let turn = begin_turn(&git, "main", "turn 1").unwrap();
     let new = commit_on(&git, &root, "new");
     killer(&ground, "prepared");
+    // Somebody's git is at work here, as far as anyone can tell.
+    let mut other = std::process::Command::new("git")
+        .args(["cat-file", "--batch"])
+        .current_dir(git.dir())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
     let error = land(&git, &turn, MAIN, &new, &root, &["K"]).unwrap_err();
     assert_eq!(position(&git), root);
     let lock = error.at.clone().unwrap();
@@ -207,6 +227,8 @@ fn git_killed_before_it_moves_the_branch_leaves_it_and_names_its_lock() {
     assert!(error.hint.as_ref().unwrap().contains(&format!("rm '{}'", lock.display())));
     let left = locks(&ground);
     assert!(left.contains(&lock), "{lock:?} is not one of {left:?}");
+    drop(other.stdin.take());
+    other.wait().unwrap();
     // A person removes what is left: the locks of all refs of the transaction.
     for lock in left {
         ground::remove(&lock);

@@ -1,9 +1,13 @@
 //! One transaction of git over several refs, and waiting for the locks of others.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::error::{Error, Exit, Result};
+use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::Git;
+use crate::sys::alive;
+use crate::sys::clock::{Clock, RealClock};
+use crate::sys::fs::{Fs, RealFs, is_absent};
 use crate::sys::tool::Output;
 
 /// How long somebody else's locks are waited for. Longer than any transaction of a living git.
@@ -49,6 +53,7 @@ impl Transaction {
 pub struct Patience {
     waited: Duration,
     next: Duration,
+    cleared: Vec<String>,
 }
 
 impl Patience {
@@ -64,7 +69,13 @@ impl Patience {
             return Err(git.failed(what, output));
         }
         if self.waited >= PATIENCE {
-            return Err(stuck(git, what, output));
+            // A killed transaction leaves a lock for each of its refs; each is cleared once.
+            let lock = named(output).unwrap_or_default().to_owned();
+            if self.cleared.contains(&lock) || !clear(git, output)? {
+                return Err(stuck(git, what, output));
+            }
+            self.cleared.push(lock);
+            return Ok(());
         }
         let nap = self.next.clamp(NAP.0, NAP.1);
         git.pause(nap);
@@ -74,9 +85,45 @@ impl Patience {
     }
 }
 
+/// The lock file that git names.
+fn named(output: &Output) -> Option<&str> {
+    output.stderr.split("Unable to create '").nth(1).and_then(|s| s.split('\'').next())
+}
+
+/// Removes a lock that a killed git has left, such as that of a merger that died in the middle. Only
+/// after waiting longer than any living git takes, if the file is older than that wait, and if no git
+/// at all is at work in the repository or in a worktree of it. False: it must stay.
+fn clear(git: &Git, output: &Output) -> Result<bool> {
+    let Some(lock) = named(output).map(|lock| git.dir().join(lock)) else { return Ok(false) };
+    let Some(name) = lock.to_str().filter(|name| name.ends_with(".lock")) else {
+        return Ok(false);
+    };
+    let Ok(stat) = RealFs.stat(&lock) else { return Ok(true) };
+    let age = RealClock.wall_ms().saturating_sub(stat.mtime_ns / 1_000_000);
+    if u128::from(age) < PATIENCE.as_millis() {
+        return Ok(false);
+    }
+    let mut places: Vec<PathBuf> =
+        super::super::worktrees::list(git)?.into_iter().map(|w| w.path).collect();
+    let args = ["rev-parse", "--path-format=absolute", "--git-common-dir"];
+    places.extend(git.ask(&args)?.map(PathBuf::from));
+    let at_work =
+        |place: &PathBuf| alive::inside(place).iter().any(|(_, name)| name.starts_with("git"));
+    if places.iter().any(at_work) {
+        return Ok(false);
+    }
+    tracing::warn!("removing {name}, which a git that was killed has left");
+    match RealFs.unlink(&lock) {
+        Err(e) if !is_absent(&e) => {
+            Err(e).cannot("remove a lock that a killed git has left", &lock)
+        }
+        _ => Ok(true),
+    }
+}
+
 fn stuck(git: &Git, what: &str, output: &Output) -> Error {
     let waited = PATIENCE.as_secs();
-    let named = output.stderr.split("Unable to create '").nth(1).and_then(|s| s.split('\'').next());
+    let named = named(output);
     // Reftables have one for all refs, which git does not name.
     let of_all = || git.ask(&["rev-parse", "--git-path", "reftable/tables.list.lock"]);
     let lock = named.map(str::to_owned).or_else(|| of_all().ok().flatten());

@@ -122,7 +122,8 @@ impl Worker {
                 self.job = Job::Idle;
                 // A turn of a lane is nobody's task.
                 self.attempts += u64::from(lane_name(&key.task).is_none());
-                self.last_succeeded = lane_name(&key.task).is_some() || verdict == Verdict::Done && ended == Ended::Recorded;
+                self.last_succeeded = lane_name(&key.task).is_some()
+                    || verdict == Verdict::Done && ended == Ended::Recorded;
                 self.report(&key, verdict, &why, &ended);
             }
             Err(_) if !self.site.queue.fs.exists(&self.site.queue.layout.task(&key.task)) => {

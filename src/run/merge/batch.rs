@@ -99,8 +99,7 @@ impl Merger<'_> {
             // Only what was checked is a first parent: the whole batch is one commit of the branch.
             let ids: Vec<&str> = built.parts.iter().map(|p| p.key.task.as_str()).collect();
             let title = format!("Merge {} tasks: {}", ids.len(), ids.join(", "));
-            built.tip =
-                candidate::wrap(&self.git, tip, &built.tip, &title, &self.committer())?;
+            built.tip = candidate::wrap(&self.git, tip, &built.tip, &title, &self.committer())?;
         }
         Ok(built)
     }
@@ -137,8 +136,12 @@ impl Merger<'_> {
             // What of theirs it has: an earlier attempt's commits, which came back, are not those.
             for (k, end) in tasks::ends(&self.site.queue, &other)? {
                 let old = &end.result.commit;
-                let stale = k != n && end.verdict == Verdict::Done && !old.is_empty() && *old != theirs;
-                if stale && self.git.is_ancestor(old, commit)? && !self.git.is_ancestor(old, &theirs)? {
+                let stale =
+                    k != n && end.verdict == Verdict::Done && !old.is_empty() && *old != theirs;
+                if stale
+                    && self.git.is_ancestor(old, commit)?
+                    && !self.git.is_ancestor(old, &theirs)?
+                {
                     let why = format!("it was built on attempt {k} of {on}, which came back");
                     return Ok(Some((why, String::new())));
                 }

@@ -70,7 +70,11 @@ impl Merger<'_> {
             println("the check is green");
             return Ok(Checked::Green);
         }
-        let how = if output.late { "its time is over".to_owned() } else { format!("exit {}", output.code) };
+        let how = if output.late {
+            "its time is over".to_owned()
+        } else {
+            format!("exit {}", output.code)
+        };
         println(&format!("the check is red: {how}, {}", log.display()));
         Ok(Checked::Red(format!("{}\n(the check: {how})", tail(&output.text()))))
     }

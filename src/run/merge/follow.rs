@@ -1,5 +1,7 @@
 //! What follows a landing: a worktree that has the branch checked out, and the remote.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Cannot, Result};
 use crate::git::candidate::{self, Put, Strategy};
 use crate::git::checkout::{Along, bring_along, checked_out_at};
@@ -16,6 +18,14 @@ const TRIES: u32 = 20;
 /// Paths that a notice names.
 const NAMED: usize = 5;
 
+/// `merge/LANE/behind.json`: a worktree could not be brought along.
+#[derive(Debug, Serialize, Deserialize)]
+struct Behind {
+    v: u32,
+    /// The commit that its index still stands at.
+    at: String,
+}
+
 impl Merger<'_> {
     fn behind(&self) -> std::path::PathBuf {
         self.site.queue.layout.task(&self.key.task).join("behind.json")
@@ -25,7 +35,7 @@ impl Merger<'_> {
     fn left_at(&self) -> Result<Option<String>> {
         let path = self.behind();
         match self.site.queue.fs.read(&path, 0, record::RECORD_MAX) {
-            Ok(bytes) => Ok(record::parse::<String>(&bytes).ok()),
+            Ok(bytes) => Ok(record::parse::<Behind>(&bytes).ok().map(|behind| behind.at)),
             Err(e) if is_absent(&e) => Ok(None),
             Err(e) => Err(e).cannot("read where a worktree stands", &path),
         }
@@ -56,7 +66,7 @@ impl Merger<'_> {
             }
             Along::Busy(why) => why,
         };
-        self.site.queue.replace(&self.behind(), &record::to_bytes(&from))?;
+        self.site.queue.replace(&self.behind(), &record::to_bytes(&Behind { v: 1, at: from }))?;
         let (branch, place) = (&self.target.branch, worktree.display());
         let text = format!(
             "{branch} has moved on, {place} was left behind ({why}): \
@@ -105,11 +115,13 @@ impl Merger<'_> {
     fn join(&mut self, ours: &str, theirs: &str) -> Result<Option<String>> {
         let remote = self.site.config.merge.push.clone();
         let branch = self.target.branch.clone();
+        // Unrelated histories are a conflict of their own.
+        let past = self.git.ask(&["merge-base", ours, theirs])?.unwrap_or_else(|| ours.to_owned());
         let change = candidate::Change {
             id: format!("{remote}/{branch}"),
             n: 0,
             title: "what was pushed meanwhile".to_owned(),
-            base: String::new(),
+            base: past,
             commit: theirs.to_owned(),
             worker: String::new(),
         };

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use coord::config::{
-    AGENT_PLACEHOLDERS, CommitBy, Config, Isolation, OnTerm, Worktree, expand, expand_word,
+    AGENT_PLACEHOLDERS, CommitBy, Config, Isolation, MergeBy, OnTerm, Outside, Worktree, expand,
+    expand_word,
 };
 use coord::plan::validate::is_env_name;
 use coord::queue::ids::is_role;
@@ -19,7 +20,8 @@ pub fn to_text(config: &Config) -> String {
     let table = |pairs: Vec<(&str, Value)>| -> Value {
         Value::Table(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     };
-    let Config { queue, workers, lease, retry, limits, git, worktree, agents, env } = config;
+    let Config { queue, workers, lease, retry, limits, git, worktree, merge, scopes, agents, env } =
+        config;
     let on_term = if workers.on_term == OnTerm::Finish { "finish" } else { "requeue" };
     let mut running = vec![
         ("count", number(workers.count)),
@@ -54,6 +56,23 @@ pub fn to_text(config: &Config) -> String {
         ("link", words(&worktree.link)),
         ("setup", word(&worktree.setup)),
     ];
+    let strategy = match merge.strategy {
+        MergeBy::Merge => "merge",
+        MergeBy::Rebase => "rebase",
+        MergeBy::Squash => "squash",
+    };
+    let mut merging = vec![
+        ("enabled", Value::Boolean(merge.enabled)),
+        ("into", word(&merge.into)),
+        ("strategy", word(strategy)),
+        ("check", word(&merge.check)),
+        ("batch", number(merge.batch)),
+        ("max_bounces", number(merge.max_bounces)),
+        ("push", word(&merge.push)),
+    ];
+    merging.extend(merge.check_timeout_ms.map(|n| ("check_timeout", ms(n))));
+    let outside = if scopes.outside == Outside::Warn { "warn" } else { "fail" };
+    let scopes = vec![("outside", word(outside)), ("shared", words(&scopes.shared))];
     let agents = agents.iter().map(|(name, agent)| {
         let command = agent.command.iter().map(|w| word(w)).collect();
         (name.as_str(), table(vec![("command", Value::Array(command))]))
@@ -84,6 +103,8 @@ pub fn to_text(config: &Config) -> String {
             ]),
         ),
         ("worktree", table(trees)),
+        ("merge", table(merging)),
+        ("scopes", table(scopes)),
         ("agents", table(agents.collect())),
         ("env", table(env.iter().map(|(name, text)| (name.as_str(), word(text))).collect())),
     ];
