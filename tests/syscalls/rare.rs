@@ -31,7 +31,7 @@ pub const RARE: &[Situation] = &[
             c.add("b", &["--merge"], "");
         },
         acts: WORKERS,
-        tasks: &[merging("a"), merging("b")],
+        tasks: &[done("a"), done("b")],
         ..PLAIN
     },
     Situation {

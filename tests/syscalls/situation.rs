@@ -71,11 +71,6 @@ pub const fn done(id: &'static str) -> Task {
     Task { id, acknowledged: "done", otherwise: &[] }
 }
 
-/// Done, and not merged.
-pub const fn merging(id: &'static str) -> Task {
-    Task { id, acknowledged: "merging", otherwise: &[] }
-}
-
 pub const fn cancelled(id: &'static str) -> Task {
     Task { id, acknowledged: "cancelled", otherwise: &[] }
 }
