@@ -198,7 +198,7 @@ fn merge_all(queue: &Queue, me: &mut Proc, returns: bool) -> coord::error::Resul
             if !entry.blockers.is_empty() {
                 continue;
             }
-            let back = returns && queue.clock.random() % 3 == 0;
+            let back = returns && queue.clock.random().is_multiple_of(3);
             let stage = match back {
                 false => Stage::new(StageVerdict::Pass, ""),
                 true => Stage {

@@ -186,6 +186,18 @@ fn killer(ground: &Ground, state: &str) {
     ground.hook("repo", "reference-transaction", &script);
 }
 
+/// A git that stays at work in the repository until its input ends.
+#[expect(clippy::disallowed_methods, reason = "tests may start processes")]
+fn another_git(git: &Git<'_>) -> std::process::Child {
+    std::process::Command::new("git")
+        .args(["cat-file", "--batch"])
+        .current_dir(git.dir())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 fn locks(ground: &Ground) -> Vec<std::path::PathBuf> {
     let git = ground.path("repo/.git");
     let files = walkdir::WalkDir::new(&git).into_iter().filter_map(|entry| entry.ok());
@@ -213,13 +225,7 @@ fn git_killed_before_it_moves_the_branch_leaves_it_and_names_its_lock() {
     let new = commit_on(&git, &root, "new");
     killer(&ground, "prepared");
     // Somebody's git is at work here, as far as anyone can tell.
-    let mut other = std::process::Command::new("git")
-        .args(["cat-file", "--batch"])
-        .current_dir(git.dir())
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut other = another_git(&git);
     let error = land(&git, &turn, MAIN, &new, &root, &["K"]).unwrap_err();
     assert_eq!(position(&git), root);
     let lock = error.at.clone().unwrap();
