@@ -154,7 +154,7 @@ pub struct Add {
     /// Path that no other running task may change: a file, or a directory with all below (repeatable)
     #[arg(long, value_name = "PATH")]
     pub scope: Vec<String>,
-    /// Merge it when it is done (the default with [merge] enabled)
+    /// Merge it when it is done (the default where coord.toml enables merging)
     #[arg(long, overrides_with = "no_merge")]
     pub merge: bool,
     /// Do not merge it

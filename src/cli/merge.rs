@@ -47,6 +47,8 @@ pub fn merge(cli: &Cli, args: &Merge) -> Answer {
         name: "merge".to_owned(),
         roles: vec![lane::ROLE.to_owned()],
         once: true,
+        // Others may wait that nobody named.
+        max_tasks: (!args.select.is_empty()).then_some(1),
         tell: (!cli.quiet).then_some(output::note as fn(&str)),
         ..Options::default()
     };

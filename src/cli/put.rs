@@ -280,7 +280,11 @@ pub fn import(cli: &Cli, args: &Import) -> Answer {
     let mut all = Vec::new();
     for file in &args.files {
         let name = file.display().to_string();
-        let wanted = read_file(&queue, file, &name)?;
+        let mut wanted = read_file(&queue, file, &name)?;
+        // A checklist says nothing of merging; JSON does.
+        for w in wanted.iter_mut().filter(|w| w.item.is_some() && !w.spec.manual) {
+            w.spec.merge = config.merge.enabled;
+        }
         // Everything is checked before anything is added.
         for w in &wanted {
             jsonl::validate(w.id.as_deref(), &w.spec)

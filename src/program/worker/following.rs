@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::queue::end::{self, Ended};
 use crate::queue::events;
 use crate::queue::ids::{Key, lane_name, short};
+use crate::queue::lane;
 use crate::queue::record::{End, Outcome, Verdict};
 use crate::run::attempt::Attempt;
 use crate::run::context::tail;
@@ -120,8 +121,9 @@ impl Worker {
         match published {
             Ok(ended) => {
                 self.job = Job::Idle;
-                // A turn of a lane is nobody's task.
-                self.attempts += u64::from(lane_name(&key.task).is_none());
+                // A turn of a lane is nobody's task, but for who does nothing else.
+                let counts = lane_name(&key.task).is_none() || self.options.roles == [lane::ROLE];
+                self.attempts += u64::from(counts);
                 self.last_succeeded = lane_name(&key.task).is_some()
                     || verdict == Verdict::Done && ended == Ended::Recorded;
                 self.report(&key, verdict, &why, &ended);
