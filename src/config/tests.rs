@@ -33,8 +33,8 @@ fn the_template_says_the_defaults() {
     assert_eq!(read(&shown), Config::default());
     // Every key that has a default is shown, so the comparison above is one of all of them.
     let keys = shown.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 1 + 2 + 5 + 2 + 4 + 1 + 3 + 6 + 1, "{shown}");
-    assert_eq!(shown.lines().filter(|line| line.starts_with('[')).count(), 9);
+    assert_eq!(keys, 1 + 2 + 5 + 2 + 4 + 1 + 3 + 6 + 7 + 2 + 1, "{shown}");
+    assert_eq!(shown.lines().filter(|line| line.starts_with('[')).count(), 11);
     // A table can be appended.
     assert_eq!(read(&format!("{TEMPLATE}[workers]\ncount = 7\n")).workers.count, 7);
 }
@@ -141,7 +141,14 @@ fn mistakes() {
         ("version = \"1\"", "`version` has a string here"),
         ("wrokers = 1", "did you mean `workers`?"),
         ("zebra = 1", "known: version, queue, workers"),
-        ("[merge]\n", "[merge] is not available in this version"),
+        ("[gates]\n", "[gates] is not available in this version"),
+        ("[merge]\nenabled = 1", "write true or false"),
+        ("[merge]\ntarget = \"main\"", "did you mean `into`?"),
+        ("[merge]\nstrategy = \"rebsae\"", "did you mean `rebase`?"),
+        ("[merge]\ninto = \"-x\"", "`into` in [merge] cannot be `-x`"),
+        ("[merge]\nbatch = 0", "1 to 1000 are possible"),
+        ("[scopes]\nshared = [\"../x\"]", "leads out of the project"),
+        ("[scopes]\noutside = \"ignore\"", "possible: fail, warn"),
         ("queue = 1", "write it as a table: [queue]"),
         ("[queue]\ndurability = \"fsync\"", "possible: process, accept, full"),
         ("[queue]\ndurability = \"proces\"", "did you mean `process`?"),
