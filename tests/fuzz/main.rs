@@ -85,7 +85,8 @@ fn the_fields_are_those_of_the_records() {
     let spec = json!({"v":1,"uid":"u","title":"t","role":"r","priority":1,"after":["a"],
         "on_dep_dead":"run","scope":["s"],"not_before":"n","max_attempts":1,
         "backoff":{"base_s":1.0,"factor":1.0,"max_s":1.0},"lease_s":1.0,"time_limit_s":1.0,
-        "manual":true,"hold":true,"review":true,"merge":true,"labels":["l"],"needs":["n"],
+        "manual":true,"hold":true,"review":true,"merge":true,"into":"i","merge_after":["m"],
+        "adds_deps":true,"labels":["l"],"needs":["n"],
         "wave":1,"argv":["a"],"sh":"s","prompt":"p","agent":"a","env":{"A":"b"},"cwd":"c","by":"b",
         "at":"a"});
     let end = json!({"v":1,"verdict":"done","boots":1,"not_before":"n","context":"c"});
@@ -98,7 +99,11 @@ fn the_fields_are_those_of_the_records() {
         (whole::<End>(end), fields::END, &[]),
         (whole::<Outcome>(result), fields::RESULT, &[]),
         (whole::<Note>(json!({"closed":true})), fields::NOTE, &[]),
-        (whole::<Stage>(json!({"v":1,"verdict":"pass"})), fields::STAGE, &[]),
+        (
+            whole::<Stage>(json!({"v":1,"verdict":"pass","context":"c","commit":"c"})),
+            fields::STAGE,
+            &[],
+        ),
         (whole::<LayoutRecord>(json!({"layout":1})), fields::LAYOUT, &[]),
         (whole::<Wanted>(json!({})), fields::WORKERS, &[]),
         (whole::<Event>(event), fields::EVENT, &["wave", "holder"]),

@@ -20,6 +20,9 @@ pub const SPEC: &[&str] = &[
     "hold",
     "review",
     "merge",
+    "into",
+    "merge_after",
+    "adds_deps",
     "labels",
     "needs",
     "wave",
@@ -65,7 +68,7 @@ pub const RESULT: &[&str] =
 pub const NOTE: &[&str] = &["v", "by", "at", "why", "closed"];
 
 /// Of a stage.
-pub const STAGE: &[&str] = &["v", "verdict", "retry", "by", "why"];
+pub const STAGE: &[&str] = &["v", "verdict", "retry", "by", "why", "context", "commit", "at"];
 
 /// Of `layout.json`.
 pub const LAYOUT: &[&str] = &["layout", "queue", "shards", "durability", "min_writer"];
