@@ -168,6 +168,7 @@ impl Merger<'_> {
                 return Ok(());
             }
             if let Some(why) = self.follow_remote()? {
+                self.notice(&why);
                 self.told.waits = why;
                 return Ok(());
             }
@@ -224,9 +225,7 @@ impl Merger<'_> {
             decided = true;
         }
         for (entry, why, context) in built.bad {
-            if !self.return_task(&entry, &why, context)? {
-                return Ok(Went::Again);
-            }
+            self.return_task(&entry, &why, context)?;
             decided = true;
         }
         if built.parts.is_empty() {
@@ -298,16 +297,15 @@ impl Merger<'_> {
         Ok(())
     }
 
-    /// Sends an attempt back to its task. False: it was merged or returned by others meanwhile.
-    fn return_task(&mut self, entry: &Entry, why: &str, context: String) -> Result<bool> {
+    /// Sends an attempt back to its task.
+    fn return_task(&mut self, entry: &Entry, why: &str, context: String) -> Result<()> {
         let retry = entry.bounces < self.site.config.merge.max_bounces;
         let stage = Stage { retry, context, ..Stage::new(StageVerdict::Bounce, why) };
         journal::note_return(self, &entry.key, &stage)?;
         if !fence::settle_bounce(&self.git, &self.turn, &ref_key(&entry.key))? {
             return Err(fenced(&self.key));
         }
-        self.tell_returned(&entry.key, stage)?;
-        Ok(true)
+        self.tell_returned(&entry.key, stage)
     }
 
     fn tell_returned(&mut self, key: &Key, stage: Stage) -> Result<()> {

@@ -13,8 +13,6 @@ use crate::sys::fs::is_absent;
 use super::check::Checked;
 use super::{Merger, fenced};
 
-/// Times that a push is tried when others push, too.
-const TRIES: u32 = 20;
 /// Paths that a notice names.
 const NAMED: usize = 5;
 
@@ -70,7 +68,7 @@ impl Merger<'_> {
         let (branch, place) = (&self.target.branch, worktree.display());
         let text = format!(
             "{branch} has moved on, {place} was left behind ({why}): \
-             commit or stash there, then `coord merge`; do not commit what `git status` shows as undone"
+             take those changes away, and the next merge brings it along; do not commit what `git status` shows as undone"
         );
         self.notice(&text);
         Ok(())
@@ -161,17 +159,13 @@ impl Merger<'_> {
         if remote.is_empty() {
             return Ok(None);
         }
-        for _ in 0..TRIES {
-            match remote::push(&self.git, &remote, commit, &self.target.branch)? {
-                Pushed::Done => return Ok(None),
-                // Somebody else was faster: their commits first, then ours once more.
-                Pushed::Behind => return self.follow_remote(),
-                Pushed::Refused(why) if why.is_empty() => {}
-                Pushed::Refused(why) => {
-                    return Ok(Some(format!("{remote} does not take what was merged: {why}")));
-                }
+        match remote::push(&self.git, &remote, commit, &self.target.branch)? {
+            Pushed::Done => Ok(None),
+            // Somebody else was faster: their commits first, then ours once more.
+            Pushed::Behind => self.follow_remote(),
+            Pushed::Refused(why) => {
+                Ok(Some(format!("{remote} does not take what was merged: {why}")))
             }
         }
-        Ok(Some(format!("{remote} does not take what was merged")))
     }
 }
