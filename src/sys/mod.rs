@@ -8,6 +8,7 @@ pub mod child;
 pub mod clock;
 pub mod fs;
 pub mod host;
+pub mod input;
 pub mod machine;
 pub mod rule;
 pub mod step;
