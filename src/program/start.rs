@@ -61,7 +61,7 @@ pub fn ensure_marked() {
 
 /// Says once that wake-ups come late here.
 pub fn warn_if_blind(waiter: &Waiter) {
-    if let Some(why) = &waiter.blind {
+    if let Some(why) = waiter.blind() {
         tracing::warn!("inotify is not available ({why}); looking at the bells every 50 ms to 2 s");
     }
 }
@@ -140,7 +140,7 @@ pub fn work(site: &Site, options: Options) -> Result<Left> {
     let mut waiter = Waiter::new(WORK_SIGNALS, root).cannot("listen for signals", root)?;
     let tell = options.tell;
     warn_if_blind(&waiter);
-    if let (Some(tell), Some(why)) = (tell, &waiter.blind) {
+    if let (Some(tell), Some(why)) = (tell, waiter.blind()) {
         tell(&format!(
             "warning: inotify is not available ({why}); looking at the bells every 50 ms to 2 s"
         ));
