@@ -91,7 +91,7 @@ impl Format {
 }
 
 /// What can be read, and asked whether reading would wait.
-pub(super) trait Feed: Read {
+pub(super) trait Feed: Read + Send {
     fn is_silent(&self) -> bool;
 }
 

@@ -36,6 +36,8 @@ pub struct Entry {
     pub name: String,
     /// What it stands for.
     pub kind: Kind,
+    /// Number of its inode: names of one file have the same one.
+    pub ino: u64,
 }
 
 /// What `stat` tells.
@@ -79,6 +81,29 @@ impl Dir {
     }
 }
 
+/// A file that is appended to again and again by one process.
+#[derive(Debug)]
+pub struct Log {
+    /// The path it was opened by.
+    pub path: PathBuf,
+    /// Its descriptor; a simulated file system finds it by its path.
+    pub file: Option<std::fs::File>,
+}
+
+/// Appends with a single `write`.
+fn write_whole(mut file: &std::fs::File, bytes: &[u8]) -> io::Result<()> {
+    let count = loop {
+        match file.write(bytes) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
+    if count < bytes.len() {
+        return Err(io::Error::from_raw_os_error(nix::libc::ENOSPC));
+    }
+    Ok(())
+}
+
 /// The operations. One call is one system call as far as other processes can tell.
 pub trait Fs: Send + Sync {
     /// Gives the file `from` the further name `to`. Fails if `to` exists: this is what decides races.
@@ -98,6 +123,15 @@ pub trait Fs: Send + Sync {
     fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()>;
     /// Appends with a single `write`; returns the file's length afterwards.
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<u64>;
+    /// Opens a file for many appends; makes it where there is none.
+    fn open_log(&self, path: &Path) -> io::Result<Log> {
+        self.append(path, b"")?;
+        Ok(Log { path: path.to_owned(), file: None })
+    }
+    /// Appends to an open file with a single `write`.
+    fn append_to(&self, log: &Log, bytes: &[u8]) -> io::Result<()> {
+        self.append(&log.path, bytes).map(drop)
+    }
     /// At most `limit` bytes of a regular file, from `offset` on.
     fn read(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>>;
     /// As `read` from the start, through an open directory.
@@ -183,7 +217,7 @@ fn list_of(dir: rustix::fs::Dir) -> io::Result<Vec<Entry>> {
             rustix::fs::FileType::Directory => Kind::Dir,
             _ => Kind::Other,
         };
-        names.push(Entry { name: name.to_owned(), kind });
+        names.push(Entry { name: name.to_owned(), kind, ino: entry.ino() });
     }
     Ok(names)
 }
@@ -246,17 +280,24 @@ impl Fs for RealFs {
         fault()?;
         let mut options = std::fs::OpenOptions::new();
         options.append(true).create(true).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW);
-        let mut file = options.open(path)?;
-        let count = loop {
-            match file.write(bytes) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                other => break other?,
-            }
-        };
-        if count < bytes.len() {
-            return Err(io::Error::from_raw_os_error(nix::libc::ENOSPC));
-        }
+        let file = options.open(path)?;
+        write_whole(&file, bytes)?;
         Ok(file.metadata()?.len())
+    }
+
+    fn open_log(&self, path: &Path) -> io::Result<Log> {
+        fault()?;
+        let mut options = std::fs::OpenOptions::new();
+        options.append(true).create(true).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW);
+        Ok(Log { path: path.to_owned(), file: Some(options.open(path)?) })
+    }
+
+    fn append_to(&self, log: &Log, bytes: &[u8]) -> io::Result<()> {
+        fault()?;
+        match &log.file {
+            Some(file) => write_whole(file, bytes),
+            None => Err(io::Error::from_raw_os_error(nix::libc::EBADF)),
+        }
     }
 
     fn read(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>> {

@@ -11,6 +11,7 @@ pub mod host;
 pub mod input;
 pub mod machine;
 pub mod rule;
+pub mod spawn;
 pub mod step;
 pub mod tool;
 pub mod tree;

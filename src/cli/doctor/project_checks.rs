@@ -8,7 +8,8 @@ use crate::run::pool::chain::{Chains, Record, State};
 use crate::run::site::{read_config, repository_of};
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::tool::sibling;
-use crate::sys::{child, machine, tool};
+use crate::sys::spawn::find_program;
+use crate::sys::{machine, tool};
 
 use super::{Check, Place};
 
@@ -119,7 +120,7 @@ fn agents(place: &Place, config: &Config) -> Check {
     let path = std::env::var("PATH").unwrap_or_default();
     let program = |name: &str| config.agents.get(name).and_then(|agent| agent.command.first());
     let found = |program: &str| {
-        child::find_program(program, &path, &place.root).is_ok_and(|path| RealFs.exists(&path))
+        find_program(program, &path, &place.root).is_ok_and(|path| RealFs.exists(&path))
     };
     let missing = |name: &&String| program(name).is_some_and(|program| !found(program));
     let absent: Vec<&String> = config.agents.keys().filter(missing).collect();
