@@ -13,6 +13,7 @@ use crate::step;
 use crate::sys::fs::is_absent;
 
 use super::Queue;
+use super::array;
 use super::durable;
 use super::end::{self, Ended};
 use super::evaluate::{Readiness, readiness};
@@ -77,6 +78,14 @@ pub fn recover(queue: &Queue, me: &mut Proc, wid: &str, death: Death) -> Result<
     for key in attempts(&names) {
         if claim_of_dead(queue, me, wid, &key, death)? {
             back.push(key);
+        }
+    }
+    for (id, start) in names.iter().filter_map(|name| array::job::parse_intent(name)) {
+        let how = array::retake::As::Expired(death.word());
+        back.extend(array::retake::chunk_of(queue, me, wid, id, start, how)?);
+        if death.is_certain() {
+            step!("recover.leave");
+            queue.discard(&run.join(array::job::intent_name(id, start)))?;
         }
     }
     if !rule!("R3") {
@@ -156,6 +165,9 @@ fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()
         } else if let Some(uid) = name.strip_prefix("_in.") {
             step!("recover.incoming");
             incoming::resume(queue, me, &path, uid)?;
+        } else if array::job::parse_intent(name).is_some() {
+            // Of one's own house: the claims have ended. Of a dead one's it has gone already.
+            queue.discard(&path)?;
         } else if let Some(id) = task_after("_settle.", name) {
             step!("recover.settle");
             settle(queue, me, id)?;
@@ -195,6 +207,10 @@ pub fn own_intents(queue: &Queue, me: &mut Proc) -> Result<()> {
             end::record(queue, me, &lease, End { why, ..End::new(Verdict::Release, true) })?;
         }
         claim_of_dead(queue, me, &wid, &key, Death::Left)?;
+    }
+    let wid = me.wid.clone();
+    for (id, start) in names.iter().filter_map(|name| array::job::parse_intent(name)) {
+        array::retake::chunk_of(queue, me, &wid, id, start, array::retake::As::HandedBack)?;
     }
     redo(queue, me, &run, &names)
 }
