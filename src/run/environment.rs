@@ -137,6 +137,30 @@ pub fn build(
     env
 }
 
+/// What all jobs of an array have in common; what is of one job is set when it starts.
+pub fn of_array(site: &Site, me: &Proc, lease: &Lease) -> BTreeMap<String, String> {
+    let (key, spec) = (&lease.key, &lease.spec);
+    let mut env = of_person(site, spec);
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let worker = short(&me.wid).to_owned();
+    let cwd = spec.array.as_ref().map(|array| site.root.join(&array.cwd)).unwrap_or_default();
+    env.extend(
+        [
+            ("COORD_DIR", text(site.queue.layout.root())),
+            ("COORD_ROOT", text(&site.root)),
+            ("COORD_FORMAT", "1".to_owned()),
+            ("COORD_TASK_ID", key.task.clone()),
+            ("COORD_TASK_FILE", text(&site.queue.layout.task(&key.task).join("spec.json"))),
+            ("COORD_TITLE", spec.title.clone()),
+            ("COORD_WORKER", worker),
+            ("COORD_ROLE", spec.role().to_owned()),
+            ("PWD", text(&cwd)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
+    env
+}
+
 /// The fencing token of an attempt: `T.n@W`.
 pub fn token(me: &Proc, lease: &Lease) -> String {
     format!("{}@{}", lease.key, me.wid)
