@@ -10,7 +10,7 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::plan::retry;
 use crate::rule;
 use crate::step;
-use crate::sys::fs::is_absent;
+use crate::sys::fs::{Fs, is_absent};
 
 use super::Queue;
 use super::array;
@@ -61,7 +61,12 @@ impl Death {
 
 /// What was said of a process that is over. Only a lease leaves it open whether it still acts.
 pub fn declared(queue: &Queue, wid: &str) -> Option<Death> {
-    let bytes = queue.fs.read(&queue.layout.proc(wid).join("end"), 0, RECORD_MAX).ok()?;
+    declared_in(&*queue.fs, &queue.layout.proc(wid))
+}
+
+/// The same of a process of any queue, by its directory.
+pub fn declared_in(fs: &dyn Fs, proc: &Path) -> Option<Death> {
+    let bytes = fs.read(&proc.join("end"), 0, RECORD_MAX).ok()?;
     let note: Note = record::parse(&bytes).unwrap_or_default();
     Some(if note.why == Death::Lease.word() { Death::Lease } else { Death::Left })
 }

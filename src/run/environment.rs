@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::git::MISLEADING;
 use crate::queue::claim::Lease;
 use crate::queue::ids::short;
 use crate::queue::procs::Proc;
@@ -15,19 +16,10 @@ use crate::sys::clock::rfc3339;
 use super::site::Site;
 use super::worktree::Workplace;
 
-/// Variables of the worker that would mislead a command: git's own, and those by which an agent
+/// Variables of the worker that would mislead a command, beside those of git: by these an agent
 /// program recognises that it runs inside another one.
-const REMOVED: &[&str] = &[
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_COMMON_DIR",
-    "CLAUDECODE",
-    "CLAUDE_CODE_ENTRYPOINT",
-    "NOTIFY_SOCKET",
-    "COORD_STEP",
-    "COORD_STEP_TRACE",
-];
+const REMOVED: &[&str] =
+    &["CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "NOTIFY_SOCKET", "COORD_STEP", "COORD_STEP_TRACE"];
 
 /// What tests tell our own programs; a job must not see it.
 pub fn of_tests() -> impl Iterator<Item = (String, String)> {
@@ -64,7 +56,7 @@ pub fn port_base(index: u32) -> u32 {
 pub fn of_person(site: &Site, spec: &Spec) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-        .filter(|(k, _)| !REMOVED.contains(&k.as_str()))
+        .filter(|(k, _)| !REMOVED.contains(&k.as_str()) && !MISLEADING.contains(&k.as_str()))
         .collect();
     env.extend(site.config.env.clone());
     for (name, value) in &spec.env {

@@ -64,6 +64,7 @@ impl Merger<'_> {
             sh = sh.limit(Duration::from_millis(ms));
         }
         let output = sh.run(&tool::nothing).cannot("run the check", &dir)?;
+        self.shop().clean(&slot, commit);
         let log = self.out.join(format!("check-{}.log", self.checks));
         RealFs.create(&log, &output.stdout, 0o644).cannot("write the check's log", &log)?;
         if output.ok() {
@@ -79,6 +80,10 @@ impl Merger<'_> {
         Ok(Checked::Red(format!("{}\n(the check: {how})", tail(&output.text()))))
     }
 
+    fn shop(&self) -> Workshop<'_> {
+        Workshop { site: self.site, pool: &self.pool, me: self.me, beat: &tool::nothing }
+    }
+
     /// The lane's worktree, clean and at the commit.
     fn place(&mut self, commit: &str) -> Result<Slot> {
         let own = format!("merge.{}", lane_name(&self.key.task).unwrap_or_default());
@@ -88,9 +93,7 @@ impl Merger<'_> {
                 _ => self.pool.take_named(&self.site.queue, self.me, &name)?,
             };
             let Some(mut slot) = taken else { continue };
-            let shop =
-                Workshop { site: self.site, pool: &self.pool, me: self.me, beat: &tool::nothing };
-            match shop.ready(&mut slot, commit)? {
+            match self.shop().ready(&mut slot, commit)? {
                 Ready::Yes => {
                     self.slot = Some(slot.clone());
                     return Ok(slot);
