@@ -11,6 +11,8 @@ from pathlib import Path
 from programs import Failed, last_line
 
 MARK = f"BENCH_MARK={secrets.token_hex(8)}"
+# What `start` has started, with its environment: redis writes its title over its own.
+STARTED = []
 
 
 def environment(place, **more):
@@ -63,7 +65,10 @@ def seconds(command, place, env=None, stdin=None, timeout=600):
 def start(command, place, env=None, **more):
     with open(place / "errors", "ab") as stderr:
         more = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, **more}
-        return subprocess.Popen(command, cwd=place, env=env or environment(place), stderr=stderr, **more)
+        env = env or environment(place)
+        process = subprocess.Popen(command, cwd=place, env=env, stderr=stderr, **more)
+    STARTED.append((process, env))
+    return process
 
 
 def said(place):
@@ -81,7 +86,9 @@ def until(what, true, patience=15.0, every=0.001):
 
 def marked(variable=None):
     """The process ids with our mark, or with another variable beside it, and their programs."""
-    found = {}
+    STARTED[:] = [(process, env) for process, env in STARTED if process.poll() is None]
+    name, _, value = (variable or MARK).partition("=")
+    found = {p.pid: Path(p.args[0]).name for p, env in STARTED if env.get(name) == value}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -105,9 +112,6 @@ def end_all(variable=None):
         if not pids:
             return
         kill(pids)
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                os.waitpid(pid, os.WNOHANG)
         time.sleep(0.02)
 
 

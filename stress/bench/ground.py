@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 SYSTEM_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
@@ -103,11 +104,16 @@ class Grounds:
         for directory in self.made:
             shutil.rmtree(directory, ignore_errors=True)
         if self.mount:
-            for way in (["umount"], ["umount", "--lazy"]):
-                if subprocess.run([*way, self.mount], env={**os.environ, "PATH": SYSTEM_PATH}).returncode == 0:
-                    break
+            self.unmount()
         if self.image:
             shutil.rmtree(self.image, ignore_errors=True)
+
+    def unmount(self):
+        # What was killed just now may hold it for a moment more.
+        for command in [["umount", self.mount]] * 20 + [["umount", "--lazy", self.mount]]:
+            if subprocess.run(command, capture_output=True, env={**os.environ, "PATH": SYSTEM_PATH}).returncode == 0:
+                return
+            time.sleep(0.1)
 
 
 def machine():

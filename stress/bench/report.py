@@ -93,8 +93,8 @@ class Report:
         for row in cells:
             self.say(line(row))
         self.say()
-        for peer, why in failures.items():
-            self.say(f"- {peer}: FAILED: {why}")
+        for why in dict.fromkeys(failures.values()):
+            self.say(f"- {'; '.join(p for p, w in failures.items() if w == why)}: FAILED: {why}")
         if failures:
             self.say()
 
