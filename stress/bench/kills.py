@@ -1,5 +1,6 @@
 """Section 9: the runner is killed with SIGKILL in the middle, at a moment drawn by lot."""
 
+import contextlib
 import os
 import random
 import signal
@@ -132,11 +133,13 @@ def trial(bench, place, make, n, how):
         time.sleep(random.uniform(0, 0.02))
         victims = runners(marked(), how)
         for pid in victims:
-            os.kill(pid, signal.SIGSTOP)
-        kill(victims)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        # Also one that has written its last line and not been waited for is running.
         at_kill = lines(log)
-        running = {i for k, i, _ in at_kill if k == "S"} - {i for k, i, _ in at_kill if k == "E"}
-        done = {i for k, i, _ in at_kill if k == "E"}
+        done = {i for k, i, pid in at_kill if k == "E" and not os.path.exists(f"/proc/{pid}")}
+        running = {i for _, i, _ in at_kill} - done
+        kill(victims)
         if not victims:
             raise Failed(f"there was nothing to kill ({how})")
         if how == "worker":
