@@ -79,7 +79,8 @@ class Clients:
         if self.tsp:
             self.tsp.say("-S", "2")
         for number in range(1, self.n + 1):
-            command = [*job(self.bench, self.place), str(number)]
+            # Longer than a client takes, or there would be no queue.
+            command = [*job(self.bench, self.place, 100), str(number)]
             if self.tsp:
                 self.tsp.add(*command)
             else:
@@ -130,7 +131,7 @@ def trial(bench, place, make, n, how):
         wanted = random.randint(n // 5, n * 3 // 5)
         until("the middle", lambda: ended(log) >= wanted or runner.failed(), patience=120, every=0.02)
         # Anywhere in a job, not only at its border.
-        time.sleep(random.uniform(0, 0.02))
+        time.sleep(random.uniform(0, 0.1 if isinstance(runner, Clients) else 0.02))
         victims = runners(marked(), how)
         for pid in victims:
             with contextlib.suppress(ProcessLookupError):
