@@ -1,8 +1,10 @@
 //! Claim-and-complete cycles of coord's own library, with nothing run: `scripts/bench`.
 //!
-//! `--kind tasks` are tasks as `coord add` makes them. Options and output: processes.rs.
+//! `--kind tasks` are tasks as `coord add` makes them, `--kind jobs` the jobs of an array, as of
+//! `coord run`. Options and output: processes.rs.
 #![expect(clippy::disallowed_methods, reason = "a benchmark works on the machine itself")]
 
+mod arrays;
 mod processes;
 
 use std::process::ExitCode;
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
 
 fn submit_all(order: &Order) -> Outcome<()> {
     match order.kind.as_str() {
+        "jobs" => arrays::submit(order),
         "tasks" => submit_tasks(order),
         other => Err(format!("there is no --kind {other}").into()),
     }
@@ -34,6 +37,7 @@ fn submit_all(order: &Order) -> Outcome<()> {
 
 fn work(order: &Order, begin: &mut dyn FnMut()) -> Outcome<Tally> {
     match order.kind.as_str() {
+        "jobs" => arrays::work(order, begin),
         "tasks" => work_on_tasks(order, begin),
         other => Err(format!("there is no --kind {other}").into()),
     }
@@ -86,7 +90,7 @@ fn work_on_tasks(order: &Order, begin: &mut dyn FnMut()) -> Outcome<Tally> {
                 finder.lost();
                 tally.lost += 1;
             }
-            Claimed::Unsuited | Claimed::Busy => {}
+            Claimed::Unsuited | Claimed::Busy | Claimed::Array(_) => {}
             Claimed::Dead => return Err("declared dead".into()),
         }
     }
