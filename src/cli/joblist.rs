@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::error::{Cannot, Error, Result};
+use crate::jobs::Format;
 use crate::jobs::groups::{BYTES_MAX, Grouping, Groups};
 use crate::jobs::joblog::shown;
-use crate::jobs::Format;
 use crate::jobs::rows::Rows;
 use crate::jobs::source::{Origin, SourceArg, split};
 use crate::jobs::template::{Command, Job, Template};

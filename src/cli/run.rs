@@ -34,7 +34,8 @@ use super::joblist::{self, Listed};
 use super::{output, place};
 
 /// What stands in the coord.toml of a run.
-const CONFIGURATION: &str = "# Made by coord run.\nversion = 1\n\n[worktree]\nisolation = \"none\"\n";
+const CONFIGURATION: &str =
+    "# Made by coord run.\nversion = 1\n\n[worktree]\nisolation = \"none\"\n";
 
 /// What a run that was interrupted exits with, as shells say it of SIGINT.
 const INTERRUPTED: u8 = 130;

@@ -145,16 +145,18 @@ pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
         next_roll: now,
     };
     front.tails.follow(&me.wid);
-    let done = front.start_hands(order.workers).and_then(|()| front.follow_all()).and_then(|()| {
-        front.work(&mut me, &mut keeper, &mut waiter)
-    });
+    let done = front
+        .start_hands(order.workers)
+        .and_then(|()| front.follow_all())
+        .and_then(|()| front.work(&mut me, &mut keeper, &mut waiter));
     let left = front.send_home(&mut waiter);
     me.leave(queue);
     let stopped = done?;
     left?;
-    let fault = order.feed.as_ref().and_then(|fed| {
-        fed.lock().unwrap_or_else(PoisonError::into_inner).fault.take()
-    });
+    let fault = order
+        .feed
+        .as_ref()
+        .and_then(|fed| fed.lock().unwrap_or_else(PoisonError::into_inner).fault.take());
     Ok(Outcome { stopped, total: front.total, fault })
 }
 

@@ -172,7 +172,11 @@ impl Show {
         }
         self.shown.insert(line.job);
         let number = format!("{}\n", line.job);
-        self.site.queue.fs.append_to(&self.log, number.as_bytes()).cannot("append to", &self.log.path)
+        self.site
+            .queue
+            .fs
+            .append_to(&self.log, number.as_bytes())
+            .cannot("append to", &self.log.path)
     }
 
     fn write_results(&self, paths: Paths, job: u64, out: &[u8], err: &[u8]) -> Result<()> {
@@ -181,7 +185,8 @@ impl Show {
         let files = [(paths.stdout, out), (paths.stderr, err), (paths.seq, seq.as_bytes())];
         for (path, bytes) in files {
             if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-                crate::sys::fs::mkdir_all(&**fs, dir).cannot("make a directory for results", dir)?;
+                crate::sys::fs::mkdir_all(&**fs, dir)
+                    .cannot("make a directory for results", dir)?;
             }
             fs.create(&path, bytes, 0o644).cannot("write a result", &path)?;
         }
@@ -215,7 +220,9 @@ fn write_all(to: &mut impl Write, bytes: &[u8], tag: Option<&str>) -> Result<()>
         None => to.write_all(bytes),
         Some(tag) => {
             let lines = bytes.split_inclusive(|b| *b == b'\n');
-            lines.map(|line| [tag.as_bytes(), b"\t", line].concat()).try_for_each(|l| to.write_all(&l))
+            lines
+                .map(|line| [tag.as_bytes(), b"\t", line].concat())
+                .try_for_each(|l| to.write_all(&l))
         }
     };
     written.and_then(|()| to.flush()).map_err(|cause| Error {
@@ -240,7 +247,9 @@ const RECENT: usize = 8;
 impl Lists {
     fn arguments(&mut self, site: &Site, home: &std::path::Path, job: u64) -> Result<Vec<String>> {
         while self.ends <= job {
-            let Some(list) = read_list(&site.queue, home, self.ends)? else { return Ok(Vec::new()) };
+            let Some(list) = read_list(&site.queue, home, self.ends)? else {
+                return Ok(Vec::new());
+            };
             if list.is_empty() {
                 return Ok(Vec::new());
             }

@@ -50,8 +50,9 @@ pub fn append(
     let task = tasks::existing(queue, id)?;
     let jobs = home(queue, id);
     if start + lines.len() as u64 > JOBS_MAX {
-        return Err(Error::usage(format!("more than {JOBS_MAX} jobs"))
-            .hint("split the list into several"));
+        return Err(
+            Error::usage(format!("more than {JOBS_MAX} jobs")).hint("split the list into several")
+        );
     }
     if let Some(theirs) = read_list(queue, &jobs, start)? {
         return Ok(theirs);
