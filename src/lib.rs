@@ -9,6 +9,7 @@
 //! | [`chaos`] | killing all of that on purpose, and counting what came of it: `coord chaos` |
 //! | [`program`] | the five programs: worker, coordinator, monitor, aggregator, and how they start |
 //! | [`run`] | one attempt inside one worker: environment, worktree, command, verdict |
+//! | [`jobs`] | one command and many values: their sources, placeholders, logs, exit status |
 //! | [`git`] | the git program, and what is done with it |
 //! | [`queue`] | the directory and its protocol: registers, hints, intents, transitions |
 //! | [`plan`] | decisions over values: graph, selectors, retries, the fold of events, task files |
@@ -17,7 +18,7 @@
 //! | [`error`] | errors with hints, and exit codes |
 //!
 //! **Imports go one way**: `cli → program → {run, plan, queue, git} → sys`. Anybody may use `error`;
-//! `config` stands beside `plan`. `git` knows repositories and nothing of queues. `chaos` uses `sys` alone: it knows the programs from outside. `run` may use `queue` and `plan`. `plan` knows the records and
+//! `config` stands beside `plan`. `git` knows repositories and nothing of queues. `jobs` reads values and knows nothing of queues. `chaos` uses `sys` alone: it knows the programs from outside. `run` may use `queue` and `plan`. `plan` knows the records and
 //! names of `queue` and nothing else of it, and `queue` asks `plan` for decisions. `tests/tidy.rs`
 //! has each edge with its reason, and fails on any other.
 //!
@@ -42,6 +43,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod git;
+pub mod jobs;
 pub mod plan;
 pub mod program;
 pub mod queue;

@@ -58,6 +58,8 @@ const EDGES: &[Edge] = &[
     ("queue", "plan", &[], "decisions: validity, cycles, retries, states"),
     ("queue", "sys", &[], "the layers, downwards"),
     ("git", "sys", &[], "the layers, downwards"),
+    ("cli", "jobs", &[], "coord run and coord map"),
+    ("jobs", "sys", &["input"], "where values are read from"),
     ("plan", "queue", &["record", "ids", "events"], "types of records and names: values, no I/O"),
     ("plan", "sys", &["clock::parse_rfc3339"], "a pure function over text"),
     ("config", "plan", &["suggest", "units", "validate", "scope"], "pure functions over words"),

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 mod merging;
+mod running;
 
 pub use merging::{Merge, Mergeq};
+pub use running::{Jobs, Map, Run};
 
 /// Many cooperating processes on one pile of work, where the pile is a directory.
 #[derive(Debug, Parser)]
@@ -39,6 +41,8 @@ pub enum Verb {
     Add(Box<Add>),
     /// Add the tasks of a Markdown checklist or a JSONL file
     Import(Import),
+    /// Run a command for each line of a list, here and now; the same command again goes on with it
+    Run(Box<Run>),
     /// The summary: what needs you, what runs, what is next
     Status(Status),
     /// List tasks

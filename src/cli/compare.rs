@@ -12,7 +12,7 @@ use crate::git::status::{Mark, status};
 use crate::queue::ids::Key;
 use crate::queue::tasks::{self, Task};
 use crate::run::context::{leftovers, workplace};
-use crate::run::pool::chain::Assigned;
+use crate::run::pool::chain::{Assigned, Record};
 use crate::run::pool::{Pool, Slot};
 use crate::run::site::Site;
 use crate::run::{environment, gc};
@@ -71,7 +71,8 @@ fn asked(cli: &Cli, word: &str) -> Result<Asked> {
         .hint("it ran without git, or has not started yet"));
     }
     let mut slot = None;
-    if let Some(record) = slot_of(&site, &pool, &key)? {
+    let there = |record: &Record| RealFs.exists(&pool.top(&record.slot));
+    if let Some(record) = slot_of(&site, &pool, &key)?.filter(there) {
         of.dir = record.assigned.map(|of| of.dir).unwrap_or_default();
         slot = Some(record.slot);
     }
@@ -157,7 +158,9 @@ pub fn checkout(cli: &Cli, args: &Attempt) -> Answer {
             .at(git.dir())
             .hint("commit or stash it first"));
     }
-    let output = git.again(&["checkout", "--quiet", &asked.of.branch, "--"])?;
+    // git itself takes ignored files for worthless, and writes over them.
+    let output =
+        git.again(&["checkout", "--quiet", "--no-overwrite-ignore", &asked.of.branch, "--"])?;
     if !output.ok() {
         let hint = match &asked.slot {
             Some(slot) => format!("the attempt is still in {slot}: coord shell {}", args.id),

@@ -8,11 +8,13 @@ pub mod doctor;
 pub mod follow;
 pub mod fsck;
 pub mod inside;
+pub mod joblist;
 pub mod look;
 pub mod merge;
 pub mod output;
 pub mod place;
 pub mod put;
+pub mod run;
 pub mod scope;
 pub mod serve;
 pub mod why;
@@ -35,10 +37,13 @@ pub fn main() -> ExitCode {
         Err(e) => return usage(&e),
     };
     output::log_for_people(cli.verbose);
-    let answer = dispatch(&cli);
+    let answer = match &cli.verb {
+        // Its exit status is that of its jobs.
+        Some(Verb::Run(args)) => run::run(&cli, args),
+        _ => dispatch(&cli).map(|answer| answer.map_or(0, |exit| exit as u8)),
+    };
     match answer {
-        Ok(None) => ExitCode::SUCCESS,
-        Ok(Some(exit)) => ExitCode::from(exit as u8),
+        Ok(status) => ExitCode::from(status),
         Err(e) => {
             output::error(&e, cli.json);
             ExitCode::from(e.exit as u8)
@@ -73,6 +78,7 @@ fn dispatch(cli: &Cli) -> Answer {
         Verb::Retry(a) => decide::retry(cli, a),
         Verb::Done(a) => decide::done(cli, a),
         Verb::Fail(a) => decide::fail(cli, a),
+        Verb::Run(a) => run::run(cli, a).map(|status| (status != 0).then_some(Exit::No)),
         Verb::Start(a) => serve::start(cli, a),
         Verb::Stop(a) => serve::stop(cli, a),
         Verb::Scale(a) => serve::scale(cli, a),

@@ -12,6 +12,7 @@ pub mod checkout;
 pub mod fence;
 #[cfg(test)]
 mod ground;
+pub mod index;
 pub mod remote;
 pub mod repository;
 pub mod status;
@@ -25,11 +26,13 @@ use std::time::Duration;
 
 use crate::error::{Error, Exit, Result};
 use crate::sys::clock::{Clock, RealClock};
+use crate::sys::fs::{Fs, RealFs};
 use crate::sys::tool::{Output, Tool};
 use crate::sys::wake::nap;
 
-/// Variables of the caller that would lead git to another repository than the one that is meant.
-pub const MISLEADING: [&str; 8] = [
+/// Variables of the caller that would lead git to another repository than the one that is meant, or
+/// to other paths than those that are named.
+pub const MISLEADING: [&str; 13] = [
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
@@ -38,6 +41,11 @@ pub const MISLEADING: [&str; 8] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_NAMESPACE",
     "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
+    "GIT_LITERAL_PATHSPECS",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_ICASE_PATHSPECS",
 ];
 
 /// The longest pause before a command that met another one is tried again; about ten seconds in all.
@@ -159,12 +167,22 @@ impl<'a> Git<'a> {
         ];
         let config = quiet.into_iter().chain(self.config.iter().map(String::as_str));
         tool = tool.args(config.flat_map(|setting| ["-c", setting]));
-        tool.args(args).input(input).run(self.meanwhile).map_err(|cause| Error {
-            exit: Exit::Environment,
-            message: "cannot run git".to_owned(),
-            cause: Some(cause),
-            at: Some(self.dir.clone()),
-            hint: Some("install git, or [worktree] isolation = \"none\" in coord.toml".to_owned()),
+        tool.args(args).input(input).run(self.meanwhile).map_err(|cause| {
+            if !RealFs.exists(&self.dir) {
+                // The kernel says the same of a program and of a directory that is not there.
+                let error =
+                    Error::new(Exit::Environment, "there is no such directory to run git in");
+                return error.at(&self.dir).hint("somebody removed it: coord worktree ls");
+            }
+            Error {
+                exit: Exit::Environment,
+                message: "cannot run git".to_owned(),
+                cause: Some(cause),
+                at: Some(self.dir.clone()),
+                hint: Some(
+                    "install git, or [worktree] isolation = \"none\" in coord.toml".to_owned(),
+                ),
+            }
         })
     }
 

@@ -42,6 +42,28 @@ impl Change {
     }
 }
 
+/// Paths in a worktree, from its top, that are no attempt's work.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Apart {
+    /// Copied or linked there: nobody's work, whatever becomes of them.
+    pub given: Vec<String>,
+    /// Caches: nobody's work as far as they are not tracked. A tracked file is one wherever it lies.
+    pub caches: Vec<String>,
+}
+
+impl Apart {
+    /// All of them.
+    pub fn all(&self) -> Vec<String> {
+        self.given.iter().chain(&self.caches).cloned().collect()
+    }
+
+    /// Whether a change is none of an attempt's.
+    pub fn has(&self, change: &Change) -> bool {
+        let untracked = matches!(change.mark, Mark::Untracked | Mark::Ignored);
+        change.is_below(&self.given) || untracked && change.is_below(&self.caches)
+    }
+}
+
 /// Everything that differs in the worktree that `git` runs in; with `ignored`, ignored paths too.
 pub fn status(git: &Git<'_>, ignored: bool) -> Result<Vec<Change>> {
     let mut args = vec![

@@ -3,18 +3,19 @@
 //!
 //! What differs from HEAD, tracked or not but not ignored, becomes a commit on top of HEAD under a
 //! ref of its own, made with a copy of the index, so that the worktree and its index stay as they are: also
-//! in the middle of a merge or a rebase. The ref is made only if it does not exist, and is read
-//! back before the caller may change anything.
+//! in the middle of a merge or a rebase. Only marks go that hide changes from git. The ref is made only
+//! if it does not exist, and is read back before the caller may change anything.
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Exit, Result};
+use crate::error::{Cannot, Error, Exit, Result};
 use crate::sys::clock::{Clock, RealClock};
 use crate::sys::fs::{Fs, RealFs, name_of};
 use crate::sys::tree;
 
 use super::Git;
-use super::status::{Change, Mark, status};
+use super::index::{add_all, index_of, reveal};
+use super::status::{Apart, Change, Mark, status};
 
 /// Refs of one name that are tried: attempts of former queues may have left some.
 const NAMES_MAX: u32 = 1000;
@@ -32,8 +33,8 @@ pub struct Wanted {
     pub kept: String,
     /// The commit's message, with its trailers.
     pub message: String,
-    /// Paths from the top that are not the attempt's work: copied or linked there, or caches.
-    pub except: Vec<String>,
+    /// Paths that are not the attempt's work.
+    pub apart: Apart,
 }
 
 /// What came of it.
@@ -54,16 +55,17 @@ pub struct Saved {
 /// Saves what the worktree has that no branch has. `git` runs at the worktree's top, with the
 /// identity of whoever saves.
 pub fn save(git: &Git<'_>, wanted: &Wanted) -> Result<Saved> {
+    reveal(git)?;
     let all = status(git, false)?;
-    let ours: Vec<&Change> = all.iter().filter(|c| !c.is_below(&wanted.except)).collect();
+    let ours: Vec<&Change> = all.iter().filter(|c| !wanted.apart.has(c)).collect();
     let mut saved = Saved {
         unsaved: unsaved(git, &ours, &wanted.base)?,
         conflicts: ours.iter().any(|c| c.mark == Mark::Unmerged),
         ..Saved::default()
     };
     let nested = |c: &&&Change| c.is_nested();
-    let mut except = wanted.except.clone();
-    except.extend(ours.iter().filter(nested).map(|c| c.path.trim_end_matches('/').to_owned()));
+    let mut apart = wanted.apart.clone();
+    apart.given.extend(ours.iter().filter(nested).map(|c| c.path.trim_end_matches('/').to_owned()));
     saved.uncommitted = ours.iter().filter(|c| !c.is_nested()).map(|c| c.path.clone()).collect();
     let head = git.commit("HEAD")?;
     saved.strayed = match &head {
@@ -73,17 +75,21 @@ pub fn save(git: &Git<'_>, wanted: &Wanted) -> Result<Saved> {
     if saved.uncommitted.is_empty() && !saved.strayed {
         return Ok(saved);
     }
-    let tree = tree_of(git, &except, saved.uncommitted.is_empty(), &mut saved.unsaved)?;
-    // Without a HEAD (a branch without commits) the base is what it began with.
+    let tree = tree_of(git, &apart, saved.uncommitted.is_empty(), &mut saved.unsaved)?;
+    // Without a HEAD (a branch without commits) the base is what it began with, if that is known.
     let parent = head.unwrap_or_else(|| wanted.base.clone());
-    let same = git.resolve(&format!("{parent}^{{tree}}"))?.as_deref() == Some(tree.as_str());
+    let same = !parent.is_empty()
+        && git.resolve(&format!("{parent}^{{tree}}"))?.as_deref() == Some(tree.as_str());
     if same && !saved.strayed {
         // Only times or modes that git does not keep.
         saved.uncommitted.clear();
         return Ok(saved);
     }
     let what = "commit what an attempt left";
-    let args = ["commit-tree", "--no-gpg-sign", "-F", "-", "-p", &parent, &tree];
+    let mut args = vec!["commit-tree", "--no-gpg-sign", "-F", "-", &tree];
+    if !parent.is_empty() {
+        args.extend(["-p", &parent]);
+    }
     let output = git.feed(&args, wanted.message.clone().into_bytes())?;
     if !output.ok() {
         return Err(git.failed(what, &output));
@@ -107,32 +113,44 @@ fn is_kept(git: &Git<'_>, head: &str, wanted: &Wanted) -> Result<bool> {
             None => Ok(false),
         };
     }
-    let args = ["for-each-ref", "--count=1", "--contains", head, "--format=%(refname)"];
-    Ok(!git.must("look for a ref", &args)?.stdout.is_empty())
+    has_ref(git, head)
 }
 
-/// The tree of everything in a worktree but `except`, committed or not.
-pub fn tree(git: &Git<'_>, except: &[String]) -> Result<String> {
+/// Whether a commit is in a ref that stays when the worktree goes: not one of the worktree's own.
+pub fn has_ref(git: &Git<'_>, commit: &str) -> Result<bool> {
+    const OWN: [&str; 3] = ["refs/bisect/", "refs/worktree/", "refs/rewritten/"];
+    let args = ["for-each-ref", "--contains", commit, "--format=%(refname)"];
+    let found = git.must("look for a ref", &args)?.text();
+    Ok(found.lines().any(|name| !OWN.iter().any(|own| name.starts_with(own))))
+}
+
+/// Gives a commit that is in no ref one of its own: what is left of a worktree whose directory is
+/// gone. The ref; empty if it needs none.
+pub fn keep(git: &Git<'_>, name: &str, commit: &str) -> Result<String> {
+    if git.commit(commit)?.is_none() || has_ref(git, commit)? {
+        return Ok(String::new());
+    }
+    let part = |what: &str| git.resolve(&format!("{commit}{what}")).map(Option::unwrap_or_default);
+    publish(git, name, commit, &part("^{tree}")?, &part("^1")?)
+}
+
+/// The tree of everything in a worktree but what is `apart`, committed or not.
+pub fn tree(git: &Git<'_>, apart: &Apart) -> Result<String> {
     let nested = status(git, false)?.into_iter().filter(Change::is_nested);
-    let mut except = except.to_vec();
-    except.extend(nested.map(|c| c.path.trim_end_matches('/').to_owned()));
-    tree_of(git, &except, false, &mut Vec::new())
+    let mut apart = apart.clone();
+    apart.given.extend(nested.map(|c| c.path.trim_end_matches('/').to_owned()));
+    tree_of(git, &apart, false, &mut Vec::new())
 }
 
 /// The tree of everything in the worktree, made with a copy of the index.
-fn tree_of(
-    git: &Git<'_>,
-    except: &[String],
-    clean: bool,
-    unsaved: &mut Vec<String>,
-) -> Result<String> {
+fn tree_of(git: &Git<'_>, apart: &Apart, clean: bool, unsaved: &mut Vec<String>) -> Result<String> {
     let what = "save what an attempt left";
     if clean && let Some(tree) = git.resolve("HEAD^{tree}")? {
         return Ok(tree);
     }
     let index = index_of(git)?;
     let copy = index.with_file_name(format!("coord-index-{:016x}", RealClock.random()));
-    let made = with_index(git, &index, &copy, except, unsaved);
+    let made = with_index(git, &index, &copy, apart, unsaved);
     drop(RealFs.unlink(&copy));
     drop(RealFs.unlink(&with_lock(&copy)));
     let output = made?;
@@ -143,54 +161,36 @@ fn with_lock(path: &Path) -> PathBuf {
     path.with_file_name(format!("{}.lock", name_of(path)))
 }
 
-/// Where the worktree has its index.
-pub fn index_of(git: &Git<'_>) -> Result<PathBuf> {
-    let args = ["rev-parse", "--path-format=absolute", "--git-path", "index"];
-    let path = git.ask(&args)?.filter(|path| !path.is_empty());
-    path.map(PathBuf::from)
-        .ok_or_else(|| Error::new(Exit::Environment, "cannot find the index").at(git.dir()))
-}
-
 fn with_index(
     git: &Git<'_>,
     index: &Path,
     copy: &Path,
-    except: &[String],
+    apart: &Apart,
     unsaved: &mut Vec<String>,
 ) -> Result<crate::sys::tool::Output> {
     if RealFs.exists(index) {
-        tree::copy_file(index, copy).map_err(|cause| Error {
-            cause: Some(cause),
-            at: Some(index.to_owned()),
-            ..Error::new(Exit::Environment, "cannot copy the index")
-        })?;
+        tree::copy_file(index, copy).cannot("copy the index", index)?;
     }
     let own = git.env("GIT_INDEX_FILE", copy.as_os_str());
-    let excludes: Vec<String> =
-        except.iter().map(|path| format!(":(top,exclude,literal){path}")).collect();
-    let add = |git: &Git<'_>, more: &[&str]| {
-        let mut args = vec!["add", "--all", "--sparse"];
-        args.extend(more);
-        args.extend(["--", "."]);
-        args.extend(excludes.iter().map(String::as_str));
-        git.run(&args)
-    };
-    let added = add(&own, &[])?;
-    if !added.ok() {
-        // A filter that fails (large files without their server): as they are, then. Writing the
-        // index reads files again that are as young as it is, so that goes without filters too.
-        let empty =
-            git.must("make an empty tree", &["hash-object", "-w", "-t", "tree", "/dev/null"])?;
-        let raw = own.env("GIT_ATTR_SOURCE", empty.text().trim());
-        let added = add(&raw, &[])?;
-        if !added.ok() {
-            let said = added.stderr.lines().next().unwrap_or_default().to_owned();
-            add(&raw, &["--ignore-errors"])?;
-            unsaved.push(format!("what git cannot read: {said}"));
-        }
-        return raw.run(&["write-tree"]);
+    if add_all(&own, apart, &[])?.ok() {
+        return own.run(&["write-tree"]);
     }
-    own.run(&["write-tree"])
+    // A filter that fails (large files without their server), or line endings that git refuses to
+    // change: as they are, then. Writing the index reads files again that are as young as it is, so
+    // that goes without filters too.
+    let empty =
+        git.must("make an empty tree", &["hash-object", "-w", "-t", "tree", "/dev/null"])?;
+    let raw = own
+        .env("GIT_ATTR_SOURCE", empty.text().trim())
+        .with("core.autocrlf=false")
+        .with("core.safecrlf=false");
+    let added = add_all(&raw, apart, &[])?;
+    if !added.ok() {
+        let said = added.stderr.lines().next().unwrap_or_default().to_owned();
+        add_all(&raw, apart, &["--ignore-errors"])?;
+        unsaved.push(format!("what git cannot read: {said}"));
+    }
+    raw.run(&["write-tree"])
 }
 
 /// Gives the commit a name that nobody has, and makes sure that it is there.
@@ -208,7 +208,7 @@ fn publish(git: &Git<'_>, name: &str, commit: &str, tree: &str, parent: &str) ->
             said = Some(made);
             break;
         };
-        // The same was saved before, by whoever died behind it.
+        // The same was saved before, by whoever died after that.
         let of = |what: &str| git.resolve(&format!("{there}{what}"));
         if of("^{tree}")?.as_deref() == Some(tree) && of("^1")?.as_deref() == Some(parent) {
             return Ok(name);
@@ -233,7 +233,11 @@ fn unsaved(git: &Git<'_>, changes: &[&Change], base: &str) -> Result<Vec<String>
             reasons.push(format!("changes inside the submodule {path}"));
         }
     }
-    let since = if base.is_empty() { "HEAD" } else { base };
+    let since = if git.commit(base)?.is_some() { base } else { "HEAD" };
+    if git.commit(since)?.is_none() {
+        // A branch without commits, and nobody knows what was there before.
+        return Ok(reasons);
+    }
     // Committed or not: a submodule that stands at another commit than it did in the beginning.
     let raw =
         git.must("look at the submodules", &["diff", "--raw", "-z", "--no-renames", since, "--"])?;

@@ -4,21 +4,19 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Exit, Result};
-use crate::sys::fs::{Fs, RealFs, is_absent};
+use crate::sys::fs::{Fs, RealFs, canonical, is_absent, name_of};
 
 use super::Git;
-use super::status::{Change, Mark, status};
-use super::wip::index_of;
+use super::index::index_of;
+use super::status::{Apart, Change, Mark, status};
 
 /// A worktree as git lists it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listed {
     /// Its top.
     pub path: PathBuf,
-    /// The branch that is checked out; empty when HEAD is detached.
-    pub branch: String,
-    /// Why it is locked, if it is.
-    pub locked: Option<String>,
+    /// The commit that it is at.
+    pub head: String,
 }
 
 /// All worktrees of the repository.
@@ -33,14 +31,19 @@ pub fn list(git: &Git<'_>) -> Result<Vec<Listed>> {
         let (key, value) = line.split_once(' ').unwrap_or((line, ""));
         match (key, all.last_mut()) {
             ("worktree", _) => all.push(Listed { path: PathBuf::from(value), ..Listed::default() }),
-            ("branch", Some(last)) => {
-                value.trim_start_matches("refs/heads/").clone_into(&mut last.branch)
-            }
-            ("locked", Some(last)) => last.locked = Some(value.to_owned()),
+            ("HEAD", Some(last)) => value.clone_into(&mut last.head),
             _ => {}
         }
     }
     Ok(all)
+}
+
+/// The worktree at `dir` as git knows it, also if the directory is gone.
+pub fn known_at(git: &Git<'_>, dir: &Path) -> Result<Option<Listed>> {
+    // git resolves symbolic links on the way, and the directory itself may be gone.
+    let real = dir.parent().map(|parent| canonical(parent).join(name_of(dir)));
+    let is_it = |known: &Listed| known.path == dir || Some(&known.path) == real.as_ref();
+    Ok(list(git)?.into_iter().find(is_it))
 }
 
 /// Makes a worktree at `dir`, detached at `base` and locked. `git` runs in the repository.
@@ -151,7 +154,7 @@ fn escaped(path: &str) -> String {
 
 /// Whether a worktree is what an attempt may start in: at `base`, and nothing in it but what it may
 /// have. `Some`: what is wrong.
-pub fn fault(git: &Git<'_>, base: &str, may: &[String]) -> Result<Option<String>> {
+pub fn fault(git: &Git<'_>, base: &str, may: &Apart) -> Result<Option<String>> {
     let head = git.commit("HEAD")?;
     if head.as_deref() != Some(base) {
         return Ok(Some(format!(
@@ -159,7 +162,7 @@ pub fn fault(git: &Git<'_>, base: &str, may: &[String]) -> Result<Option<String>
             head.unwrap_or_default()
         )));
     }
-    let strange = |all: Vec<Change>| all.into_iter().find(|c| !c.is_below(may));
+    let strange = |all: Vec<Change>| all.into_iter().find(|c| !may.has(c));
     let mut found = strange(status(git, true)?);
     if found.as_ref().is_some_and(|c| c.submodule == "SC") {
         // Only behind its base: it was looked at when the attempt before ended.

@@ -24,7 +24,7 @@ pub struct Member {
     pub roles: Vec<String>,
     /// running, idle, dead, or `elsewhere` where this machine cannot tell.
     pub state: &'static str,
-    /// The tasks whose claims it holds.
+    /// The attempts that it holds, and the arrays that it takes jobs of.
     pub tasks: Vec<String>,
     /// The first of them, without the attempt's number.
     pub task: String,
@@ -53,12 +53,13 @@ fn member(queue: &Queue, wid: &str) -> Option<Member> {
         return None;
     }
     let claims = procs::claims(queue, wid);
+    let arrays: Vec<String> = procs::arrays(queue, wid).into_iter().collect();
     let alive = procs::is_here(queue, &card).then(|| queue.host.is_alive(card.process()));
     let left = queue.fs.exists(&queue.layout.proc(wid).join("end"));
     let state = match alive {
         _ if left => "dead",
         Some(false) => "dead",
-        Some(true) | None if !claims.is_empty() => "running",
+        Some(true) | None if !claims.is_empty() || !arrays.is_empty() => "running",
         Some(true) => "idle",
         None => "elsewhere",
     };
@@ -74,8 +75,8 @@ fn member(queue: &Queue, wid: &str) -> Option<Member> {
         pid: card.pid,
         roles: card.roles.clone(),
         state,
-        tasks: claims.iter().map(ToString::to_string).collect(),
-        task: claims.first().map(|k| k.task.clone()).unwrap_or_default(),
+        tasks: claims.iter().map(ToString::to_string).chain(arrays.iter().cloned()).collect(),
+        task: claims.first().map(|k| &k.task).or(arrays.first()).cloned().unwrap_or_default(),
         attempt: claims.first().map_or(0, |k| k.n),
         beat_age_ms: queue.clock.wall_ms().saturating_sub(beat_ms),
         since: card.at.clone(),

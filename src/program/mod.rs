@@ -3,6 +3,7 @@
 pub mod aggregator;
 pub mod coordinator;
 pub mod fleet;
+pub mod front;
 pub mod keeper;
 pub mod monitor;
 pub mod start;

@@ -44,6 +44,9 @@ struct Args {
     /// Leave after this many attempts
     #[arg(long)]
     max_tasks: Option<u64>,
+    /// The mark in its environment is its own
+    #[arg(long, hide = true)]
+    mark: Option<String>,
 }
 
 /// Makes sure that this process carries a mark of its own in its environment, by starting itself
@@ -61,7 +64,7 @@ pub fn ensure_marked() {
 
 /// Says once that wake-ups come late here.
 pub fn warn_if_blind(waiter: &Waiter) {
-    if let Some(why) = &waiter.blind {
+    if let Some(why) = waiter.blind() {
         tracing::warn!("inotify is not available ({why}); looking at the bells every 50 ms to 2 s");
     }
 }
@@ -77,9 +80,11 @@ fn log_json() {
 }
 
 fn run(body: impl FnOnce(&Args, &Site) -> Result<()>) -> ExitCode {
-    ensure_marked();
-    log_json();
     let args = Args::parse();
+    if args.mark.is_none() || args.mark != std::env::var(alive::MARK).ok() {
+        ensure_marked();
+    }
+    log_json();
     let done = Site::open(&args.dir).and_then(|site| body(&args, &site));
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -140,7 +145,7 @@ pub fn work(site: &Site, options: Options) -> Result<Left> {
     let mut waiter = Waiter::new(WORK_SIGNALS, root).cannot("listen for signals", root)?;
     let tell = options.tell;
     warn_if_blind(&waiter);
-    if let (Some(tell), Some(why)) = (tell, &waiter.blind) {
+    if let (Some(tell), Some(why)) = (tell, waiter.blind()) {
         tell(&format!(
             "warning: inotify is not available ({why}); looking at the bells every 50 ms to 2 s"
         ));

@@ -8,6 +8,8 @@
 //!
 //! While no monitor lives on this machine, an idle worker is also a keeper.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::OnTerm;
@@ -17,7 +19,8 @@ use crate::queue::ids::short;
 use crate::queue::procs::{self, Identity, Proc};
 use crate::queue::ready::Finder;
 use crate::queue::record::{CardKind, End};
-use crate::queue::{control, durable, events, lane, sweep};
+use crate::queue::control::{self, Asked};
+use crate::queue::{durable, events, lane, sweep};
 use crate::run::attempt::Attempt;
 use crate::run::pool::Slot;
 use crate::run::site::Site;
@@ -28,6 +31,7 @@ use crate::sys::wake::{Wake, Watch};
 mod claiming;
 mod following;
 mod idle;
+mod staying;
 
 use super::keeper::Keeper;
 use super::stumble::Stumble;
@@ -36,6 +40,8 @@ use super::stumble::Stumble;
 const TREE_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause before a result that could not be written (a full disk) is tried again, milliseconds.
 const RETRY_RESULT_MS: u64 = 1000;
+/// The control files are looked at this often without a wake-up, milliseconds.
+const ASK_MS: u64 = 1000;
 /// Key under which the monitor's death is watched.
 const MONITOR_KEY: u64 = 1;
 /// Refusals in a row after which a pass over the ready list is given up until the next bell.
@@ -93,6 +99,8 @@ pub enum Next {
 enum Job {
     Idle,
     Running(Box<Attempt>),
+    /// At an array, whose jobs it takes one after the other.
+    Array(Box<staying::Stay>),
     /// The attempt is over and its verdict could not be written yet.
     Ending(Box<(Lease, End)>, u64),
 }
@@ -111,6 +119,11 @@ pub struct Worker {
     rung: bool,
     /// A task was passed over because of its scope; the bell of scopes/ is watched since.
     hears_scopes: bool,
+    /// The bells of the arrays that it has come to.
+    hears_arrays: BTreeSet<PathBuf>,
+    /// What the control files said, and when they are looked at again without a wake-up.
+    asked: Asked,
+    ask_at_ms: u64,
     /// That bell may have rung before it was watched.
     look_again: bool,
     /// Something watched was removed: everything must be watched anew.
@@ -151,6 +164,9 @@ impl Worker {
             hand_back: false,
             rung: false,
             hears_scopes: false,
+            hears_arrays: BTreeSet::new(),
+            asked: Asked::default(),
+            ask_at_ms: now_ms,
             look_again: false,
             rewatch: false,
             stumble: Stumble::default(),
@@ -190,8 +206,8 @@ impl Worker {
         if self.hears_scopes {
             bells.push(layout.scopes_bell());
         }
-        for bell in bells {
-            waiter.watch(&bell);
+        for bell in bells.iter().chain(&self.hears_arrays) {
+            waiter.watch(bell);
         }
     }
 
@@ -225,10 +241,15 @@ impl Worker {
     /// Notes how the running attempt's command ended. Whoever has reaped children says so before
     /// anything else that may fail: nobody is told twice.
     pub fn note_ended(&mut self, ended: &[(i32, child::Exit)]) {
-        if let Job::Running(attempt) = &mut self.job
-            && let Some((_, exit)) = ended.iter().find(|(pid, _)| *pid == attempt.pid)
-        {
-            attempt.exit = Some(*exit);
+        let of = |pid: i32| ended.iter().find(|(ended, _)| *ended == pid).map(|(_, exit)| *exit);
+        match &mut self.job {
+            Job::Running(attempt) => attempt.exit = of(attempt.pid).or(attempt.exit),
+            Job::Array(stay) => {
+                if let Some(running) = &mut stay.running {
+                    running.exit = of(running.pid).or(running.exit);
+                }
+            }
+            Job::Idle | Job::Ending(..) => {}
         }
     }
 
@@ -239,10 +260,11 @@ impl Worker {
 
     fn look(&mut self, waiter: &mut dyn Watch, wakes: &[Wake]) -> Result<Next> {
         self.hear(waiter, wakes)?;
-        let asked = control::asked(&self.site.queue, short(&self.me.wid));
+        let asked = self.asked(wakes);
         self.leaving |= asked.drain || asked.stop;
         self.hand_back |= asked.stop;
         self.follow(waiter, wakes)?;
+        self.stay(waiter, wakes, asked.pause)?;
         if matches!(self.job, Job::Idle) {
             self.stumble.mend(&self.site.queue, &mut self.me)?;
         }
@@ -258,6 +280,18 @@ impl Worker {
         Ok(Next::Wait(self.busy_deadline_ms()))
     }
 
+    /// The control files. Their directory is watched: while one short job follows the other, they are
+    /// looked at when it was rung, and now and then.
+    fn asked(&mut self, wakes: &[Wake]) -> Asked {
+        let now_ms = self.now_ms();
+        let heard = wakes.is_empty() || wakes.iter().any(|wake| !matches!(wake, Wake::Signal(_)));
+        if heard || now_ms >= self.ask_at_ms {
+            self.asked = control::asked(&self.site.queue, short(&self.me.wid));
+            self.ask_at_ms = now_ms + ASK_MS;
+        }
+        self.asked
+    }
+
     /// Signals and lost watches.
     fn hear(&mut self, waiter: &mut dyn Watch, wakes: &[Wake]) -> Result<()> {
         for wake in wakes {
@@ -266,7 +300,9 @@ impl Worker {
             }
         }
         // Looked after before the next claim: while a job runs, what is ready does not matter.
-        self.rung |= wakes.iter().any(|w| matches!(w, Wake::Bell(_)));
+        let staying = matches!(self.job, Job::Array(_));
+        let other = |bell: &PathBuf| !(staying && self.hears_arrays.contains(bell));
+        self.rung |= wakes.iter().any(|w| matches!(w, Wake::Bell(bell) if other(bell)));
         self.rewatch |= wakes.contains(&Wake::Rescan);
         if self.rewatch {
             let layout = &self.site.queue.layout;

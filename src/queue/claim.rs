@@ -68,6 +68,8 @@ pub enum Claimed {
     Unsuited,
     /// Its scope is held by another task; the hint stays.
     Busy,
+    /// It is an array, and ready: its jobs are claimed, not the task.
+    Array(Box<Lease>),
     /// This process was declared dead: it must register anew.
     Dead,
 }
@@ -114,6 +116,9 @@ pub fn claim(
             queue.discard(&intent)?;
             return Ok(Claimed::Stale);
         }
+    }
+    if spec.array.is_some() {
+        return Ok(Claimed::Array(Box::new(Lease::new(queue, key.clone(), task, spec)?)));
     }
     if scopes::needs(me.card.kind, &spec)
         && matches!(scopes::take(queue, me, key, &spec)?, Taken::Busy(_))
@@ -198,7 +203,7 @@ fn cancel_came(queue: &Queue, lease: &Lease) -> bool {
 }
 
 /// Intent, then claim.
-fn take(
+pub(super) fn take(
     queue: &Queue,
     me: &mut Proc,
     key: &Key,

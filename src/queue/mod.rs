@@ -8,6 +8,7 @@
 //! own `run/`: made before, removed only when the follow-ups exist. Whoever finds a dead process
 //! finishes its intents. queue-layout.md has every step with the state that a crash leaves.
 
+pub mod array;
 pub mod board;
 pub mod claim;
 pub mod control;

@@ -13,6 +13,8 @@
 //! procs/W/run/T.n.end      the staged end of T.n
 //! procs/W/run/_submit.T    a staged submission       _in.UID   a file taken from incoming/
 //! procs/W/run/_settle.T    T must be looked at       _end.T.n  an end staged for somebody else
+//! procs/W/success.K.json   that a job of an array succeeded; the ends of such jobs are links to it
+//! procs/W/run/_jobs.T.START  W has, or had, claims in that chunk of the array T
 //! procs/W/run/_scopes      the next version of the table of scopes
 //! procs/W/end              left, or declared dead
 //! ```
@@ -67,6 +69,8 @@ pub struct Proc {
     pub card: Card,
     dir: PathBuf,
     links: u32,
+    successes: u32,
+    success_file: PathBuf,
     /// Attempts that this process has won: the same one is never won twice (R2).
     pub won: BTreeSet<Key>,
     /// Number of the next event.
@@ -97,6 +101,8 @@ impl Proc {
             card,
             dir,
             links: 0,
+            successes: 0,
+            success_file: PathBuf::new(),
             won: BTreeSet::new(),
             seq: 0,
             torn: false,
@@ -157,6 +163,21 @@ impl Proc {
         queue.fs.create(&tmp, &record::to_bytes(&card), 0o444).cannot("write a card", &tmp)?;
         queue.fs.rename(&tmp, &path).cannot("write a card", &path)?;
         Ok(path)
+    }
+
+    /// A record that says that a job of an array succeeded; the ends of such jobs are links to it. Made
+    /// on demand, and anew after many links, or when the file system allows no more.
+    pub fn success(&mut self, queue: &Queue, anew: bool) -> Result<PathBuf> {
+        self.successes += 1;
+        if anew || self.successes == 1 || self.successes.is_multiple_of(LINKS_MAX) {
+            let mut end = record::End::new(record::Verdict::Done, false);
+            end.by.clone_from(&self.wid);
+            end.holder.clone_from(&self.wid);
+            end.exit.code = Some(0);
+            self.success_file = self.dir.join(format!("success.{}.json", self.successes));
+            queue.stage(&self.success_file, &record::to_bytes(&end), "write a record")?;
+        }
+        Ok(self.success_file.clone())
     }
 
     /// One heartbeat. On a shared file system the beat is a rewrite, which other hosts see.
@@ -290,13 +311,24 @@ pub fn is_without_card(queue: &Queue, wid: &str) -> Result<bool> {
 
 /// What a process's `run/` names: the claims that it holds or is making.
 pub fn claims(queue: &Queue, wid: &str) -> Vec<Key> {
-    intents(queue, wid, false).iter().filter_map(|name| Key::parse(name)).collect()
+    let names = intents(queue, wid, false);
+    names.iter().filter(|n| !n.starts_with('_')).filter_map(|name| Key::parse(name)).collect()
 }
 
-/// The names in a process's `run/`, sorted: of its claims, or of everything.
+/// The arrays that a process has claims in.
+pub fn arrays(queue: &Queue, wid: &str) -> BTreeSet<String> {
+    let names = intents(queue, wid, false);
+    let found = names.iter().filter_map(|name| super::array::job::parse_intent(name));
+    found.map(|(id, _)| id.to_owned()).collect()
+}
+
+/// The names in a process's `run/`, sorted: of its claims (the jobs of an array included), or of
+/// everything.
 pub fn intents(queue: &Queue, wid: &str, all: bool) -> Vec<String> {
     let names = queue.list(&queue.layout.proc(wid).join("run")).unwrap_or_default();
-    let is_claim = |name: &str| !name.starts_with('_') && Key::parse(name).is_some();
+    let of_jobs = |name: &str| super::array::job::parse_intent(name).is_some();
+    let is_claim =
+        |name: &str| of_jobs(name) || !name.starts_with('_') && Key::parse(name).is_some();
     let wanted = names.into_iter().map(|e| e.name).filter(|name| all || is_claim(name));
     let mut wanted: Vec<String> = wanted.collect();
     wanted.sort();

@@ -4,6 +4,7 @@
 //! that cannot be read as its record is an `Unreadable`, which has a defined meaning (section
 //! "Unreadable records" of queue-layout.md), never a reason to stop.
 
+mod array;
 mod bytes;
 mod stage;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::sys::host::ProcessId;
 
+pub use self::array::{Array, Closed, Line};
 pub use self::bytes::{RECORD_MAX, Unreadable, parse, to_bytes};
 pub use self::stage::{Stage, StageVerdict};
 
@@ -144,6 +146,9 @@ pub struct Spec {
     /// Which agent of coord.toml runs the prompt; `[workers] agent` where absent.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub agent: String,
+    /// Or what the jobs of an array have in common.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub array: Option<Array>,
     /// Further environment.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub env: Map<String, Value>,

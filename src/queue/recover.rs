@@ -10,9 +10,10 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::plan::retry;
 use crate::rule;
 use crate::step;
-use crate::sys::fs::is_absent;
+use crate::sys::fs::{Fs, is_absent};
 
 use super::Queue;
+use super::array;
 use super::durable;
 use super::end::{self, Ended};
 use super::evaluate::{Readiness, readiness};
@@ -60,7 +61,12 @@ impl Death {
 
 /// What was said of a process that is over. Only a lease leaves it open whether it still acts.
 pub fn declared(queue: &Queue, wid: &str) -> Option<Death> {
-    let bytes = queue.fs.read(&queue.layout.proc(wid).join("end"), 0, RECORD_MAX).ok()?;
+    declared_in(&*queue.fs, &queue.layout.proc(wid))
+}
+
+/// The same of a process of any queue, by its directory.
+pub fn declared_in(fs: &dyn Fs, proc: &Path) -> Option<Death> {
+    let bytes = fs.read(&proc.join("end"), 0, RECORD_MAX).ok()?;
     let note: Note = record::parse(&bytes).unwrap_or_default();
     Some(if note.why == Death::Lease.word() { Death::Lease } else { Death::Left })
 }
@@ -77,6 +83,14 @@ pub fn recover(queue: &Queue, me: &mut Proc, wid: &str, death: Death) -> Result<
     for key in attempts(&names) {
         if claim_of_dead(queue, me, wid, &key, death)? {
             back.push(key);
+        }
+    }
+    for (id, start) in names.iter().filter_map(|name| array::job::parse_intent(name)) {
+        let how = array::retake::As::Expired(death.word());
+        back.extend(array::retake::chunk_of(queue, me, wid, id, start, how)?);
+        if death.is_certain() {
+            step!("recover.leave");
+            queue.discard(&run.join(array::job::intent_name(id, start)))?;
         }
     }
     if !rule!("R3") {
@@ -156,6 +170,9 @@ fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()
         } else if let Some(uid) = name.strip_prefix("_in.") {
             step!("recover.incoming");
             incoming::resume(queue, me, &path, uid)?;
+        } else if array::job::parse_intent(name).is_some() {
+            // Of one's own house: the claims have ended. Of a dead one's it has gone already.
+            queue.discard(&path)?;
         } else if let Some(id) = task_after("_settle.", name) {
             step!("recover.settle");
             settle(queue, me, id)?;
@@ -195,6 +212,10 @@ pub fn own_intents(queue: &Queue, me: &mut Proc) -> Result<()> {
             end::record(queue, me, &lease, End { why, ..End::new(Verdict::Release, true) })?;
         }
         claim_of_dead(queue, me, &wid, &key, Death::Left)?;
+    }
+    let wid = me.wid.clone();
+    for (id, start) in names.iter().filter_map(|name| array::job::parse_intent(name)) {
+        array::retake::chunk_of(queue, me, &wid, id, start, array::retake::As::HandedBack)?;
     }
     redo(queue, me, &run, &names)
 }

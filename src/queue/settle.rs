@@ -13,6 +13,7 @@ use crate::step;
 use crate::sys::fs::is_absent;
 
 use super::Queue;
+use super::array;
 use super::claim::{Claimed, seize};
 use super::durable;
 use super::evaluate::{DEPENDENCY, Readiness, dependency, readiness};
@@ -78,6 +79,9 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
             // `D@pass` is met by an attempt that succeeded, whatever its stages say later.
             Phase::Done(_) | Phase::Failed(_) | Phase::Cancelled(_) | Phase::Stage(..) => {
                 durable::registers(queue, me, &task)?;
+                if task.spec.as_ref().is_ok_and(|spec| spec.array.is_some()) {
+                    array::ring_all(queue, &id);
+                }
                 if let Phase::Stage(n, StageKind::Merge) = task.phase {
                     let lane = lane::enter(queue, me, &task, n)?;
                     seen.remove(&lane);
@@ -241,7 +245,11 @@ fn cancel_pending(queue: &Queue, me: &mut Proc, key: &Key, why: &str) -> Result<
             super::end::finish(queue, me, &lease, false)
         }
         Claimed::Dead => Err(declared_dead(me)),
-        Claimed::Lost | Claimed::Stale | Claimed::Unsuited | Claimed::Busy => Ok(()),
+        Claimed::Lost
+        | Claimed::Stale
+        | Claimed::Unsuited
+        | Claimed::Busy
+        | Claimed::Array(_) => Ok(()),
     }
 }
 

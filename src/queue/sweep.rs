@@ -12,6 +12,7 @@ use crate::sys::alive::EnvMark;
 use crate::sys::fs::Kind;
 
 use super::Queue;
+use super::array;
 use super::evaluate::{Readiness, readiness};
 use super::ids::Key;
 use super::lane;
@@ -111,12 +112,18 @@ fn one(
     match task.phase {
         Phase::Pending(n) => {
             settle(queue, me, id)?;
+            if task.spec.as_ref().is_ok_and(|spec| spec.array.is_some()) {
+                swept.running += array::retake::sweep(queue, me, id, |card, start| {
+                    is_orphan(queue, card, &array::job::intent_name(id, start))
+                        && end_leftovers(queue, card)
+                })?;
+            }
             return Ok(Some(Key::new(id, n)));
         }
         Phase::Claimed(n) => {
             let key = Key::new(id, n);
             let card = tasks::claimer(queue, &task, n)?;
-            if !named.contains(&key) && card.as_ref().is_none_or(|c| is_orphan(queue, c, &key)) {
+            if !named.contains(&key) && card.as_ref().is_none_or(|c| is_orphan(queue, c, &key.to_string())) {
                 if let Some(card) = &card
                     && !end_leftovers(queue, card)
                 {
@@ -199,7 +206,7 @@ fn keep_if(
 }
 
 /// Whether the process of a claim that no intent names is certainly dead.
-fn is_orphan(queue: &Queue, card: &Card, key: &Key) -> bool {
+fn is_orphan(queue: &Queue, card: &Card, intent: &str) -> bool {
     if !tasks::has_liveness(card.kind) {
         return false;
     }
@@ -211,7 +218,7 @@ fn is_orphan(queue: &Queue, card: &Card, key: &Key) -> bool {
     };
     // It may have claimed behind the listing, and died since: then the recovery pass ends it, with
     // the verdict that it had staged. Looked for after the death was seen (R5).
-    dead && !queue.fs.exists(&queue.layout.proc(&card.wid).join("run").join(key.to_string()))
+    dead && !queue.fs.exists(&queue.layout.proc(&card.wid).join("run").join(intent))
 }
 
 /// Ends what a dead local process left running, before its attempt is fenced. False: some is left.

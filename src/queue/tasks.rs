@@ -50,6 +50,10 @@ impl Names {
                 all.spec = true;
                 continue;
             }
+            if name == "jobs" {
+                // Of an array: its own registers, see array.rs.
+                continue;
+            }
             let parsed = name.split_once('.').and_then(|(n, kind)| {
                 let set = match kind {
                     "claim" => &mut all.claims,

@@ -11,6 +11,7 @@ use crate::queue::procs::Proc;
 use crate::queue::record::{End, Spec, duration};
 use crate::step;
 use crate::sys::child;
+use crate::sys::spawn::{Command, Environment};
 
 use super::context;
 use super::environment::{self, Files};
@@ -77,10 +78,12 @@ pub fn start(
     let prepared = prepare(site, me, &lease, slot, &out);
     let spawned = prepared.and_then(|(argv, env, place)| {
         let cwd = place.dir.join(&lease.spec.cwd);
-        let command = child::Command { argv: &argv, env: &env, cwd: &cwd, output: &output };
         let program = argv.first().map_or("", String::as_str).to_owned();
-        step!("run.spawn");
-        match site.queue.host.spawn(&command) {
+        let spawned = Environment::new(&env).and_then(|env| {
+            step!("run.spawn");
+            site.queue.host.spawn(&Command::new(&argv, &env, &cwd, &output))
+        });
+        match spawned {
             Ok(pid) => Ok((pid, place)),
             Err(cause) => Err(Error {
                 exit: Exit::Environment,

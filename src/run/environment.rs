@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::git::MISLEADING;
 use crate::queue::claim::Lease;
 use crate::queue::ids::short;
 use crate::queue::procs::Proc;
@@ -15,19 +16,10 @@ use crate::sys::clock::rfc3339;
 use super::site::Site;
 use super::worktree::Workplace;
 
-/// Variables of the worker that would mislead a command: git's own, and those by which an agent
+/// Variables of the worker that would mislead a command, beside those of git: by these an agent
 /// program recognises that it runs inside another one.
-const REMOVED: &[&str] = &[
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_COMMON_DIR",
-    "CLAUDECODE",
-    "CLAUDE_CODE_ENTRYPOINT",
-    "NOTIFY_SOCKET",
-    "COORD_STEP",
-    "COORD_STEP_TRACE",
-];
+const REMOVED: &[&str] =
+    &["CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "NOTIFY_SOCKET", "COORD_STEP", "COORD_STEP_TRACE"];
 
 /// What tests tell our own programs; a job must not see it.
 pub fn of_tests() -> impl Iterator<Item = (String, String)> {
@@ -64,7 +56,7 @@ pub fn port_base(index: u32) -> u32 {
 pub fn of_person(site: &Site, spec: &Spec) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-        .filter(|(k, _)| !REMOVED.contains(&k.as_str()))
+        .filter(|(k, _)| !REMOVED.contains(&k.as_str()) && !MISLEADING.contains(&k.as_str()))
         .collect();
     env.extend(site.config.env.clone());
     for (name, value) in &spec.env {
@@ -134,6 +126,30 @@ pub fn build(
     if let Some(ms) = deadline_ms {
         set("COORD_DEADLINE", rfc3339(ms));
     }
+    env
+}
+
+/// What all jobs of an array have in common; what is of one job is set when it starts.
+pub fn of_array(site: &Site, me: &Proc, lease: &Lease) -> BTreeMap<String, String> {
+    let (key, spec) = (&lease.key, &lease.spec);
+    let mut env = of_person(site, spec);
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let worker = short(&me.wid).to_owned();
+    let cwd = spec.array.as_ref().map(|array| site.root.join(&array.cwd)).unwrap_or_default();
+    env.extend(
+        [
+            ("COORD_DIR", text(site.queue.layout.root())),
+            ("COORD_ROOT", text(&site.root)),
+            ("COORD_FORMAT", "1".to_owned()),
+            ("COORD_TASK_ID", key.task.clone()),
+            ("COORD_TASK_FILE", text(&site.queue.layout.task(&key.task).join("spec.json"))),
+            ("COORD_TITLE", spec.title.clone()),
+            ("COORD_WORKER", worker),
+            ("COORD_ROLE", spec.role().to_owned()),
+            ("PWD", text(&cwd)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
     env
 }
 

@@ -4,19 +4,22 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::git::index::reveal;
 use crate::git::repository::branch;
-use crate::git::status::status;
+use crate::git::status::{Change, Mark, status};
 use crate::git::{Git, wip, worktrees};
 use crate::queue::Queue;
+use crate::queue::layout::Layout;
 use crate::queue::procs::Proc;
-use crate::sys::fs::{Fs, RealFs, is_absent, remove_tree};
+use crate::queue::recover::{self, Death};
+use crate::sys::fs::{Fs, RealFs, is_absent, name_of, remove_tree};
 use crate::sys::wake::nap;
 use crate::sys::{alive, tool, tree};
 
 use super::pool::chain::{Assigned, Record, State};
 use super::pool::{Pool, Slot, is_over};
 use super::site::Site;
-use super::slot::{Workshop, foreign};
+use super::slot::{Workshop, apart, lost, somebody_in};
 
 /// How long a process may go on in the worktree of a shell that has ended before it counts as somebody
 /// who stays.
@@ -77,11 +80,9 @@ pub fn sweep(site: &Site, me: &Proc, pool: &Pool, dry_run: bool) -> Result<Vec<S
     for seen in slots(&site.queue, pool)? {
         let name = seen.record.slot.clone();
         let why = match (seen.record.state, seen.over) {
-            (State::Held, false) => {
-                let what = holds(&seen.record).unwrap_or_else(|| "nothing now".to_owned());
-                Some(format!("{} has it for {what}", crate::queue::ids::short(&seen.record.owner)))
-            }
-            _ if dry_run => would_stay(&shop, &seen.record)?,
+            (State::Held, false) => Some(held(&seen.record)),
+            // One that cannot be looked at must not keep the others from being cleared.
+            _ if dry_run => would_stay(&shop, &seen.record).unwrap_or_else(|e| Some(e.one_line())),
             _ => match pool.take_any(&site.queue, me, &name)? {
                 Some(slot) => remove(&shop, slot, &seen.record)?,
                 None => Some("somebody took it just now".to_owned()),
@@ -90,46 +91,105 @@ pub fn sweep(site: &Site, me: &Proc, pool: &Pool, dry_run: bool) -> Result<Vec<S
         let (removed, why) = (why.is_none(), why.unwrap_or_default());
         all.push(Swept { slot: name, removed, why, bytes: seen.bytes });
     }
+    if !dry_run && let Err(e) = forget_gone(&shop) {
+        // What was cleared is told all the same.
+        tracing::warn!("{}", e.one_line());
+    }
     Ok(all)
 }
 
-fn holds(record: &Record) -> Option<String> {
-    record.assigned.as_ref().map(|of| format!("attempt {} of {}", of.n, of.task))
+fn held(record: &Record) -> String {
+    let what = record
+        .assigned
+        .as_ref()
+        .map_or("nothing now".to_owned(), |of| format!("attempt {} of {}", of.n, of.task));
+    let by = crate::queue::ids::short(&record.owner);
+    let dir = Layout::new(record.queue.clone()).proc(&record.owner);
+    match recover::declared_in(&RealFs, &dir) {
+        Some(Death::Lease) => format!(
+            "{by} has it for {what}, and may still be at work on {}: its lease ran out there",
+            record.host
+        ),
+        _ => format!("{by} has it for {what}"),
+    }
+}
+
+/// Lets git forget free slots whose directories somebody has removed by hand.
+fn forget_gone(shop: &Workshop<'_>) -> Result<()> {
+    let known = worktrees::list(&shop.main())?;
+    for record in shop.pool.all()? {
+        let gone = record.state == State::Free && !RealFs.exists(&shop.pool.top(&record.slot));
+        if gone
+            && known.iter().any(|w| name_of(&w.path) == record.slot)
+            && let Some(slot) = shop.pool.take_named(&shop.site.queue, shop.me, &record.slot)?
+        {
+            if !RealFs.exists(&slot.top) {
+                shop.forget(&slot)?;
+            }
+            shop.pool.free(slot, &record.why)?;
+        }
+    }
+    Ok(())
 }
 
 /// Why a slot would stay. What a dead worker left is saved first, so it is no reason.
 fn would_stay(shop: &Workshop<'_>, record: &Record) -> Result<Option<String>> {
-    let top = shop.pool.top(&record.slot);
-    if let Some((pid, name)) = alive::inside(&top).first() {
-        return Ok(Some(format!("process {pid} ({name}) is in it")));
+    let slot = shop.pool.look(record);
+    if !is_ours(shop, &slot)? {
+        return Ok(RealFs.exists(&slot.top).then(|| not_ours(record)));
     }
-    if !RealFs.exists(&top.join(".git")) || record.assigned.is_some() {
-        return Ok(None);
+    if let Some(busy) = somebody_in(&slot) {
+        return Ok(Some(busy));
     }
-    let git = Git::new(&top, &tool::nothing);
+    let git = shop.within(&slot, "");
+    if record.assigned.is_some() {
+        return Ok(nested(shop, &status(&git, false)?));
+    }
     unsaved_of(shop, &git, record)
+}
+
+/// Whether a slot has a worktree or a clone of its own.
+fn is_ours(shop: &Workshop<'_>, slot: &Slot) -> Result<bool> {
+    if slot.record.clone {
+        return Ok(RealFs.exists(&slot.top.join(".git")));
+    }
+    worktrees::is_worktree_of(&shop.main(), &slot.top, &shop.pool.repo.common)
+}
+
+fn not_ours(record: &Record) -> String {
+    if record.why.is_empty() { "it is no worktree".to_owned() } else { record.why.clone() }
+}
+
+/// A repository within, which nothing can save.
+fn nested(shop: &Workshop<'_>, changes: &[Change]) -> Option<String> {
+    let apart = shop.apart();
+    let found = changes.iter().find(|c| c.is_nested() && !apart.has(c))?;
+    let path = found.path.trim_end_matches('/');
+    Some(format!("it holds the repository {path}, which is not part of this one"))
 }
 
 /// What in a worktree is in no ref; `None`: it may go.
 fn unsaved_of(shop: &Workshop<'_>, git: &Git<'_>, record: &Record) -> Result<Option<String>> {
-    let foreign = shop.foreign();
+    let apart = shop.apart();
     let changes = status(git, false)?;
-    let ours: Vec<_> = changes.iter().filter(|c| !c.is_below(&foreign)).collect();
-    if let Some(nested) = ours.iter().find(|c| c.is_nested()) {
-        let path = nested.path.trim_end_matches('/');
-        return Ok(Some(format!("it holds the repository {path}, which is not part of this one")));
+    if let Some(why) = nested(shop, &changes) {
+        return Ok(Some(why));
     }
+    let ours: Vec<_> = changes.iter().filter(|c| !apart.has(c)).collect();
     if let Some(first) = ours.first() {
         return Ok(Some(format!("{} is not committed ({} in all)", first.path, ours.len())));
     }
     if record.clone {
-        let heads = git.must(
-            "list refs",
-            &["for-each-ref", "--format=%(objectname)", "refs/heads", "refs/stash"],
-        )?;
-        for head in heads.text().lines() {
-            if shop.main().commit(head)?.is_none() {
-                return Ok(Some(format!("the repository does not have its commit {head}")));
+        // All of its refs, but those that say what it was cloned from; and HEAD, which may be in none.
+        let listed =
+            git.must("list refs", &["for-each-ref", "--format=%(objectname) %(refname)"])?;
+        let text = listed.text();
+        let refs = text.lines().filter_map(|line| line.split_once(' '));
+        let own = refs.filter(|(_, name)| !name.starts_with("refs/remotes/")).map(|(id, _)| id);
+        let head = git.commit("HEAD")?;
+        for id in own.chain(head.as_deref()) {
+            if shop.main().resolve(&format!("{id}^{{object}}"))?.is_none() {
+                return Ok(Some(format!("the repository does not have its commit {id}")));
             }
         }
         return Ok(None);
@@ -138,8 +198,7 @@ fn unsaved_of(shop: &Workshop<'_>, git: &Git<'_>, record: &Record) -> Result<Opt
     let Some(head) = git.commit("HEAD")?.filter(|_| !is_of_lane(&record.slot)) else {
         return Ok(None);
     };
-    let args = ["for-each-ref", "--count=1", "--contains", &head, "--format=%(refname)"];
-    let kept = !git.must("look for a ref", &args)?.stdout.is_empty();
+    let kept = wip::has_ref(git, &head)?;
     Ok((!kept).then(|| format!("no branch has its commit {head}")))
 }
 
@@ -151,58 +210,81 @@ fn is_of_lane(slot: &str) -> bool {
 /// Removes a slot's worktree that this process has taken; or why it stays.
 fn remove(shop: &Workshop<'_>, mut slot: Slot, before: &Record) -> Result<Option<String>> {
     let pool = shop.pool;
-    let keep = |slot: Slot, why: String| {
-        let retired = before.state == State::Retired;
-        if retired { pool.retire(slot, &why) } else { pool.free(slot, &why) }.map(|()| Some(why))
-    };
-    if let Some((pid, name)) = alive::inside(&slot.top).first() {
-        return keep(slot, format!("process {pid} ({name}) is in it"));
-    }
-    let is_one = if slot.record.clone {
-        RealFs.exists(&slot.top.join(".git"))
-    } else {
-        worktrees::is_worktree_of(&shop.main(), &slot.top, &pool.repo.common)?
-    };
-    if !is_one {
-        let why = if RealFs.exists(&slot.top) { before.why.clone() } else { String::new() };
-        if RealFs.exists(&slot.top) {
-            return keep(slot, if why.is_empty() { "it is no worktree".to_owned() } else { why });
+    let cleared = clear(shop, &mut slot, before);
+    let retired = before.state == State::Retired;
+    match cleared {
+        Ok(Stays::No) => pool.free(slot, "removed").map(|()| None),
+        Ok(Stays::AsItWas(why)) if !retired => pool.free(slot, &why).map(|()| Some(why)),
+        Ok(Stays::AsItWas(why) | Stays::Retired(why)) => {
+            pool.retire(slot, &why).map(|()| Some(why))
         }
-        pool.free(slot, "removed")?;
-        return Ok(None);
+        Err(e) => {
+            let why = e.one_line();
+            pool.retire(slot, &why).map(|()| Some(why))
+        }
     }
-    let git = shop.within(&slot, "");
+}
+
+/// What became of a slot that was to be removed.
+enum Stays {
+    /// It is gone.
+    No,
+    /// It stays as it was found.
+    AsItWas(String),
+    /// It holds what cannot be saved.
+    Retired(String),
+}
+
+fn clear(shop: &Workshop<'_>, slot: &mut Slot, before: &Record) -> Result<Stays> {
+    if let Some(busy) = somebody_in(slot) {
+        return Ok(Stays::AsItWas(busy));
+    }
+    if !is_ours(shop, slot)? {
+        if RealFs.exists(&slot.top) {
+            return Ok(Stays::AsItWas(not_ours(before)));
+        }
+        shop.forget(slot)?;
+        if !shop.pool.step(slot, |record| record.assigned = None)? {
+            return Err(lost(slot));
+        }
+        return Ok(Stays::No);
+    }
+    let git = shop.within(slot, "");
     if let Some(of) = slot.record.assigned.clone() {
-        let saved = shop.rescue(&mut slot, "")?;
+        let saved = shop.rescue(slot, "")?;
         if let Some(first) = saved.unsaved.first() {
-            let why = format!("it holds {first}");
-            pool.retire(slot, &why)?;
-            return Ok(Some(why));
+            return Ok(Stays::Retired(format!("it holds {first}")));
+        }
+        if let Some(busy) = somebody_in(slot) {
+            return Ok(Stays::AsItWas(busy));
         }
         worktrees::abandon(&git)?;
         worktrees::reset(&git, &of.base, false, &[])?;
     }
+    reveal(&git)?;
     if let Some(why) = unsaved_of(shop, &git, &slot.record)? {
-        return keep(slot, why);
+        return Ok(Stays::AsItWas(why));
     }
-    shop.drop_tmp(&slot);
+    shop.drop_tmp(slot);
     if slot.record.clone {
         // A clone of ours, all of whose commits the repository has.
         remove_tree(&slot.top).cannot("remove a clone", &slot.top)?;
-    } else {
-        unlink_foreign(shop, &slot);
-        if let Some(why) = worktrees::remove(&shop.main(), &slot.top, &shop.reason())? {
-            return keep(slot, why);
-        }
+        return Ok(Stays::No);
     }
-    pool.free(slot, "removed")?;
-    Ok(None)
+    unlink_apart(shop, slot);
+    if status(&git, false)?.iter().any(|c| c.mark == Mark::Tracked) {
+        // Tracked files were among those: git removes nothing where one is missing.
+        git.must("put tracked files back", &["checkout", "--quiet", "--force", "HEAD", "--"])?;
+    }
+    let why = worktrees::remove(&shop.main(), &slot.top, &shop.reason())?;
+    Ok(why.map_or(Stays::No, Stays::AsItWas))
 }
 
 /// What was copied or linked there for attempts stands in git's way where it is not ignored.
-fn unlink_foreign(shop: &Workshop<'_>, slot: &Slot) {
-    for path in shop.foreign() {
-        let path = slot.top.join(path);
+fn unlink_apart(shop: &Workshop<'_>, slot: &Slot) {
+    for path in shop.apart().all() {
+        // Behind a link that an attempt made lies what is not the slot's: perhaps the project itself.
+        let Some(path) = tree::beneath(&slot.top, Path::new(&path)) else { continue };
         match RealFs.unlink(&path) {
             Err(e) if !is_absent(&e) => drop(remove_tree(&path)),
             _ => {}
@@ -220,14 +302,17 @@ pub fn for_shell(site: &Site, me: &Proc, pool: &Pool, of: &Assigned) -> Result<S
             .at(pool.repo.home())
             .hint(format!("coord show {}", of.task))
     })?;
-    let slot = pool.take_any(&site.queue, me, &name)?.ok_or_else(|| {
+    let mut slot = pool.take_any(&site.queue, me, &name)?.ok_or_else(|| {
         Error::new(Exit::Conflict, format!("somebody else is in {name}"))
             .at(&pool.top(&name))
             .hint("coord worktree ls")
     })?;
     if !RealFs.exists(&slot.top) {
-        pool.make()?;
-        worktrees::add(&shop.main(), &slot.top, &tip, &shop.reason())?;
+        // Whatever attempts have: a person's shell may write to the repository.
+        if slot.record.clone && !pool.step(&mut slot, |record| record.clone = false)? {
+            return Err(lost(&slot));
+        }
+        shop.make(&mut slot, &tip)?;
         // Where the branch is checked out elsewhere, HEAD stays detached at its tip.
         Git::new(&slot.top, &tool::nothing).run(&["checkout", "--quiet", &branch, "--"])?;
     }
@@ -248,5 +333,5 @@ pub fn after_shell(site: &Site, me: &Proc, pool: &Pool, slot: Slot) -> Result<Op
 
 /// The tree of everything in a worktree that is tracked or could be, committed or not.
 pub fn tree_now(site: &Site, pool: &Pool, top: &Path) -> Result<String> {
-    wip::tree(&Git::new(top, &tool::nothing), &foreign(site, pool))
+    wip::tree(&Git::new(top, &tool::nothing), &apart(site, pool))
 }

@@ -10,6 +10,7 @@ pub mod outcome;
 pub mod pool;
 pub mod rescue;
 pub mod scope;
+pub mod shift;
 pub mod site;
 pub mod slot;
 pub mod turn;

@@ -120,7 +120,8 @@ fn put_off(site: &Site, lease: &Lease) -> End {
     }
 }
 
-fn signal_name(signal: i32) -> String {
+/// What a signal is called, for people.
+pub fn signal_name(signal: i32) -> String {
     match nix::sys::signal::Signal::try_from(signal) {
         Ok(name) => format!("signal {name}"),
         Err(_) => format!("signal {signal}"),

@@ -19,9 +19,11 @@ use crate::config::{self, Isolation};
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::repository::{Repository, join};
 use crate::queue::Queue;
-use crate::queue::ids::short;
+use crate::queue::ids::{random_part, short};
 use crate::queue::procs::Proc;
+use crate::queue::recover::{self, Death};
 use crate::sys::alive;
+use crate::sys::clock::{Clock, RealClock};
 use crate::sys::fs::{Fs, RealFs, is_absent, mkdir_all};
 use crate::sys::machine;
 
@@ -105,13 +107,16 @@ impl Pool {
     /// Makes the pool's directory. In another worktree (a repository inside a repository) it hides
     /// itself from it.
     pub fn make(&self) -> Result<()> {
-        if RealFs.exists(&self.root) {
+        let path = self.root.join(".gitignore");
+        if RealFs.exists(&self.root.join(".slots")) || RealFs.exists(&path) {
             return Ok(());
         }
         mkdir_all(&RealFs, &self.root).cannot("make the directory of the worktrees", &self.root)?;
         if self.root.ancestors().skip(1).any(|dir| RealFs.exists(&dir.join(".git"))) {
-            let path = self.root.join(".gitignore");
-            RealFs.create(&path, b"*\n", 0o644).cannot("hide the worktrees", &path)?;
+            // Several may be at this at once, and each may die in between.
+            let tmp = self.root.join(format!(".gitignore.{}", random_part(RealClock.random())));
+            let made = RealFs.create(&tmp, b"*\n", 0o644).and_then(|()| RealFs.rename(&tmp, &path));
+            made.cannot("hide the worktrees", &path)?;
         }
         Ok(())
     }
@@ -224,6 +229,12 @@ impl Pool {
         self.step(slot, |record| *record = Record { assigned: record.assigned.clone(), ..new })
     }
 
+    /// A slot that somebody else has, for looking: no step can be made with it.
+    pub fn look(&self, record: &Record) -> Slot {
+        let (name, top) = (record.slot.clone(), self.top(&record.slot));
+        Slot { name, top, version: 0, record: record.clone(), locked: false }
+    }
+
     /// Gives the slot back. Somebody may have it in the next instant.
     pub fn free(&self, mut slot: Slot, why: &str) -> Result<()> {
         self.step(&mut slot, |record| {
@@ -255,14 +266,19 @@ impl Pool {
 }
 
 /// Whether the owner of a slot can do nothing more in it: it left its queue, or it was declared dead
-/// and what it had started was ended before; or the queue itself is gone, and so is the process.
+/// and what it had started was ended before; or the queue itself is gone, and so is the process. Of
+/// one whose lease ran out on another machine nobody knows: it may be at work there until it says
+/// that it is over, or somebody there does.
 pub fn is_over(queue: &Queue, record: &Record) -> bool {
     let own = record.queue == queue.layout.root();
     let theirs = crate::queue::layout::Layout::new(record.queue.clone());
     let gone = |path: &Path| matches!(RealFs.stat(path), Err(e) if is_absent(&e));
     if own || !gone(&theirs.layout_record()) {
         let dir = theirs.proc(&record.owner);
-        return gone(&dir) || RealFs.stat(&dir.join("end")).is_ok();
+        return match recover::declared_in(&RealFs, &dir) {
+            Some(death) => death != Death::Lease || gone(&dir),
+            None => gone(&dir),
+        };
     }
     let here = machine::place();
     if record.host_id != here.host_id {
@@ -340,6 +356,23 @@ mod tests {
         assert!(pool.take_any(&queue, &c, "w2").unwrap().is_some());
         pool.free(after, "").unwrap();
         assert!(pool.take_named(&queue, &c, "w1").unwrap().is_some());
+    }
+
+    #[test]
+    fn who_was_given_up_from_afar_keeps_its_slot_until_it_is_known_to_be_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = crate::queue::init::init(&dir.path().join(".coord"), Platform::real()).unwrap();
+        let me = proc(&queue, "solo");
+        let (owner, root) = (me.wid.clone(), queue.layout.root().to_owned());
+        let record = Record { owner, queue: root, ..Record::default() };
+        assert!(!is_over(&queue, &record));
+        let end = me.dir().join("end");
+        RealFs.create(&end, br#"{"v":1,"why":"lease"}"#, 0o444).unwrap();
+        assert!(!is_over(&queue, &record), "it may be at work where nobody here can see it");
+        RealFs.create(&end, br#"{"v":1,"why":"dead"}"#, 0o444).unwrap();
+        assert!(is_over(&queue, &record));
+        crate::sys::fs::remove_tree(me.dir()).unwrap();
+        assert!(is_over(&queue, &record));
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! What attempts left whose worker died: saved by the next attempt of the task, before its brief is
 //! written, so that the brief can name it.
+//!
+//! Two owners of such a slot may live. Another process that is just saving the same is waited for. A
+//! worker whose lease ran out on another machine may be at work until it learns of it: what is there by
+//! now is saved, without taking the slot, and what it does after that it saves itself.
 
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::queue::claim::Lease;
 use crate::queue::procs::Proc;
+use crate::queue::recover::{self, Death};
 use crate::sys::wake::nap;
 
 use super::pool::chain::{Record, State};
@@ -18,9 +23,8 @@ const PATIENCE_MS: u64 = 30_000;
 /// Between two looks at that.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Saves what earlier attempts of the task left in slots of dead workers. A slot whose worker lives
-/// (it was declared dead from afar, or another one saves it right now) is waited for a while; its
-/// directory is named in the brief in any case.
+/// Saves what earlier attempts of the task left in slots of dead workers. A slot that another process
+/// saves right now is waited for a while; its directory is named in the brief in any case.
 pub fn earlier(site: &Site, me: &Proc, lease: &Lease, beat: &dyn Fn()) -> Result<()> {
     let Some(pool) = Pool::of(site).filter(|_| lease.key.n > 1) else { return Ok(()) };
     let shop = Workshop { site, pool: &pool, me, beat };
@@ -53,11 +57,17 @@ fn is_of(site: &Site, lease: &Lease, record: &Record) -> bool {
     })
 }
 
-/// Saves what is in one slot and gives it back. False: its worker lives.
+/// Saves what is in one slot and gives it back. False: somebody is at it.
 fn save(shop: &Workshop<'_>, record: &Record) -> Result<bool> {
     let queue = &shop.site.queue;
     if record.state == State::Held && !is_over(queue, record) {
-        return Ok(false);
+        let owned_here = record.queue == queue.layout.root();
+        let given_up = owned_here && recover::declared(queue, &record.owner) == Some(Death::Lease);
+        if given_up && let Err(e) = shop.save_as_it_is(record) {
+            // It is still where it was, and its worker saves it when it looks.
+            tracing::warn!("cannot save what {} left: {}", of(record), e.one_line());
+        }
+        return Ok(given_up);
     }
     let Some(mut slot) = shop.pool.take_named(queue, shop.me, &record.slot)? else {
         return Ok(false);

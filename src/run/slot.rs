@@ -1,23 +1,26 @@
 //! From a slot that was taken to a worktree that an attempt may start in.
 //!
-//! In this order, and each step only when the one before is certain: what the attempt before left is
-//! saved; no process is in it; it is brought to the base; it is looked at. A slot that is not as it
-//! must be then is never cleaned by force: it is retired with the reason, and another one is used.
+//! In this order, and each step only when the one before is certain: no process is in it; what the
+//! attempt before left is saved; still no process is in it; it is brought to the base; it is looked
+//! at. A slot that is not as it must be then is never cleaned by force: it is retired with the reason,
+//! and another one is used.
 
 use std::path::Path;
 
 use crate::config::CommitBy;
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::git::index::add_all;
 use crate::git::repository::{branch, wip_ref};
+use crate::git::status::Apart;
 use crate::git::wip::{self, Saved, Wanted};
 use crate::git::{Git, worktrees};
 use crate::queue::ids::{Key, short};
 use crate::queue::procs::Proc;
 use crate::sys::alive;
-use crate::sys::fs::{Fs, RealFs};
+use crate::sys::fs::{Fs, RealFs, mkdir_all};
 
 use super::environment::identity;
-use super::pool::chain::Assigned;
+use super::pool::chain::{Assigned, Record};
 use super::pool::{Pool, Slot};
 use super::site::Site;
 
@@ -63,14 +66,17 @@ impl<'a> Workshop<'a> {
     /// git at the top of a slot's worktree, as the worker of this name.
     pub fn within(&self, slot: &Slot, worker: &str) -> Git<'a> {
         let (name, email) = identity(self.site, worker);
-        let git = Git::new(&slot.top, self.beat).identity(&name, &email);
+        // A slot that has lost its own repository must not be taken for a part of one around the pool.
+        let git = Git::new(&slot.top, self.beat)
+            .identity(&name, &email)
+            .env("GIT_CEILING_DIRECTORIES", self.pool.root.as_os_str());
         // What is in a clone belongs to its attempts: no hook of theirs runs for us.
         if slot.record.clone { git.with("core.hooksPath=/dev/null") } else { git }
     }
 
     /// Paths in a worktree that are no attempt's work.
-    pub fn foreign(&self) -> Vec<String> {
-        foreign(self.site, self.pool)
+    pub fn apart(&self) -> Apart {
+        apart(self.site, self.pool)
     }
 
     /// Why the worktree is locked, for people and for `git worktree prune`.
@@ -90,12 +96,25 @@ impl<'a> Workshop<'a> {
                 return Ok(Ready::Unfit(why));
             }
         };
-        let saved = self.rescue(slot, base)?;
-        if let Some(first) = saved.unsaved.first() {
-            return Ok(Ready::Unfit(format!("it holds {first}")));
+        // Looked at before, too: what somebody writes while it is saved, and then leaves, would be
+        // neither saved nor seen.
+        if let Some(busy) = somebody_in(slot) {
+            return Ok(Ready::Busy(busy));
         }
-        if let Some((pid, name)) = alive::inside(&slot.top).first() {
-            return Ok(Ready::Busy(format!("process {pid} ({name}) is in it")));
+        match self.rescue(slot, base) {
+            Ok(saved) => {
+                if let Some(first) = saved.unsaved.first() {
+                    return Ok(Ready::Unfit(format!("it holds {first}")));
+                }
+            }
+            Err(e) if e.exit == Exit::Conflict => return Err(e),
+            // Such as an index that cannot be read: that would be so for every attempt.
+            Err(e) => {
+                return Ok(Ready::Unfit(format!("cannot save what it holds: {}", e.one_line())));
+            }
+        }
+        if let Some(busy) = somebody_in(slot) {
+            return Ok(Ready::Busy(busy));
         }
         let git = self.within(slot, short(&self.me.wid));
         if slot.record.clone && git.commit(base)?.is_none() {
@@ -108,8 +127,7 @@ impl<'a> Workshop<'a> {
         let keep = paths(self.pool, &self.site.config.worktree.keep);
         worktrees::abandon(&git)?;
         worktrees::reset(&git, base, true, &keep)?;
-        let may = self.foreign();
-        match worktrees::fault(&git, base, &may)? {
+        match worktrees::fault(&git, base, &self.apart())? {
             None => Ok(Ready::Yes),
             // Then every other one would be so too.
             Some(why) if fresh => {
@@ -140,39 +158,56 @@ impl<'a> Workshop<'a> {
             if !empty {
                 return Ok(There::Other);
             }
+            RealFs.rmdir(&slot.top).cannot("make room for a worktree", &slot.top)?;
         }
         if slot.record.clone {
             return self.clone(slot).map(|()| There::Made);
         }
-        // Known to git, but its directory is gone: somebody removed it by hand, or died while
-        // removing or making it.
-        if worktrees::list(&main)?.iter().any(|known| known.path == slot.top)
-            && let Some(why) = worktrees::remove(&main, &slot.top, &self.reason())?
-        {
-            return Err(Error::new(Exit::Environment, why).at(&slot.top).hint("git worktree list"));
-        }
-        worktrees::add(&main, &slot.top, base, &self.reason())?;
-        slot.locked = true;
+        self.make(slot, base)?;
         Ok(There::Made)
     }
 
+    /// Makes the worktree of a slot that has no directory.
+    pub fn make(&self, slot: &mut Slot, base: &str) -> Result<()> {
+        self.forget(slot)?;
+        worktrees::add(&self.main(), &slot.top, base, &self.reason())?;
+        slot.locked = true;
+        Ok(())
+    }
+
+    /// Lets git forget the worktree of a slot whose directory is gone: somebody removed it by hand, or
+    /// died while removing or making it. A commit that only its HEAD had gets a ref before.
+    pub fn forget(&self, slot: &Slot) -> Result<()> {
+        let main = self.main();
+        let Some(known) = worktrees::known_at(&main, &slot.top)? else { return Ok(()) };
+        let (name, email) = identity(self.site, short(&self.me.wid));
+        wip::keep(&main.identity(&name, &email), &wip_name(slot), &known.head)?;
+        match worktrees::remove(&main, &known.path, &self.reason())? {
+            None => Ok(()),
+            Some(why) => {
+                Err(Error::new(Exit::Environment, why).at(&slot.top).hint("git worktree list"))
+            }
+        }
+    }
+
+    /// A clone appears in its place only when it is whole: half of one would be taken for a clone.
     fn clone(&self, slot: &Slot) -> Result<()> {
-        let (from, to) = (self.pool.repo.home().to_string_lossy(), slot.top.to_string_lossy());
+        self.drop_tmp(slot);
+        let made = self.pool.tmp(&slot.name);
+        if let Some(parent) = made.parent() {
+            mkdir_all(&RealFs, parent).cannot("make a directory for a clone", parent)?;
+        }
+        let (from, to) = (self.pool.repo.home().to_string_lossy(), made.to_string_lossy());
         let args = ["clone", "--quiet", "--local", "--no-checkout", "--no-tags", &from, &to];
-        self.main().must("make a clone", &args).map(drop)
+        self.main().must("make a clone", &args)?;
+        RealFs.rename(&made, &slot.top).cannot("put a clone into its place", &slot.top)
     }
 
     /// Saves what is in a slot and in no ref, and notes that it is saved. What was assigned stays
     /// assigned if something cannot be saved. `kept` is a commit that is in some ref.
     pub fn rescue(&self, slot: &mut Slot, kept: &str) -> Result<Saved> {
         let assigned = slot.record.assigned.clone().unwrap_or_default();
-        let name = if assigned.task.is_empty() {
-            // Left by a person, or by somebody who died between saving and cleaning.
-            format!("refs/coord/wip/slot-{}", slot.name)
-        } else {
-            wip_ref(&assigned.task, assigned.n)
-        };
-        let saved = self.save(slot, &assigned, name, kept)?;
+        let saved = self.save(slot, &assigned, wip_name(slot), kept)?;
         if saved.unsaved.is_empty()
             && slot.record.assigned.is_some()
             && !self.pool.step(slot, |record| record.assigned = None)?
@@ -180,6 +215,13 @@ impl<'a> Workshop<'a> {
             return Err(lost(slot));
         }
         Ok(saved)
+    }
+
+    /// Saves what is in a slot that somebody else has, and may be changing: as it is at this moment.
+    pub fn save_as_it_is(&self, record: &Record) -> Result<Saved> {
+        let slot = self.pool.look(record);
+        let of = record.assigned.clone().unwrap_or_default();
+        self.save(&slot, &of, wip_name(&slot), "")
     }
 
     /// Saves what an attempt left under this ref, in the name of the worker that had it.
@@ -198,7 +240,7 @@ impl<'a> Workshop<'a> {
             base: of.base.clone(),
             kept: kept.to_owned(),
             message: what,
-            except: self.foreign(),
+            apart: self.apart(),
         };
         let mut saved = wip::save(&git, &wanted)?;
         if slot.record.clone {
@@ -273,11 +315,7 @@ impl<'a> Workshop<'a> {
         if conflicts || on.as_deref() != Some(format!("refs/heads/{}", of.branch).as_str()) {
             return Ok(false);
         }
-        let excludes: Vec<String> =
-            self.foreign().iter().map(|path| format!(":(top,exclude,literal){path}")).collect();
-        let mut args = vec!["add", "--all", "--sparse", "--", "."];
-        args.extend(excludes.iter().map(String::as_str));
-        if !git.again(&args)?.ok() {
+        if !add_all(&git, &self.apart(), &[])?.ok() {
             return Ok(false);
         }
         if git.run(&["diff", "--cached", "--quiet"])?.ok() {
@@ -293,11 +331,28 @@ impl<'a> Workshop<'a> {
         Ok(output.ok())
     }
 
+    /// Takes HEAD off its branch, to `base`, and cleans away what was saved or is nobody's work: what
+    /// is found there later was done by somebody else. What fails here is made up for before the next
+    /// attempt.
+    pub fn clean(&self, slot: &Slot, base: &str) {
+        // A person's shell, say: what is done there from now on is not ours to clean away. Whoever
+        // uses the slot next, after that, saves it first.
+        if somebody_in(slot).is_some() {
+            return;
+        }
+        let git = self.within(slot, short(&self.me.wid));
+        let cleaned = worktrees::abandon(&git)
+            .and_then(|()| worktrees::reset(&git, base, false, &self.apart().all()));
+        if let Err(e) = cleaned {
+            tracing::warn!("{}", e.one_line());
+        }
+    }
+
     /// Empties `TMPDIR` of a slot.
     pub fn fresh_tmp(&self, slot: &Slot) -> Result<std::path::PathBuf> {
         let dir = self.pool.tmp(&slot.name);
         self.drop_tmp(slot);
-        crate::sys::fs::mkdir_all(&RealFs, &dir).cannot("make TMPDIR", &dir)?;
+        mkdir_all(&RealFs, &dir).cannot("make TMPDIR", &dir)?;
         Ok(dir)
     }
 
@@ -313,10 +368,26 @@ pub fn paths(pool: &Pool, of: &[String]) -> Vec<String> {
     of.iter().map(|path| pool.repo.below.join(path).to_string_lossy().into_owned()).collect()
 }
 
-/// Paths in a worktree that are no attempt's work: copied or linked there, or caches.
-pub fn foreign(site: &Site, pool: &Pool) -> Vec<String> {
+/// Paths in a worktree that are no attempt's work.
+pub fn apart(site: &Site, pool: &Pool) -> Apart {
     let config = &site.config.worktree;
-    [&config.copy, &config.link, &config.keep].into_iter().flat_map(|of| paths(pool, of)).collect()
+    let given = [&config.copy, &config.link].into_iter().flat_map(|of| paths(pool, of)).collect();
+    Apart { given, caches: paths(pool, &config.keep) }
+}
+
+/// Who has the current directory in a slot, in words.
+pub fn somebody_in(slot: &Slot) -> Option<String> {
+    let (pid, name) = alive::inside(&slot.top).into_iter().next()?;
+    Some(format!("process {pid} ({name}) is in it"))
+}
+
+/// The ref for what is in a slot and in no other.
+fn wip_name(slot: &Slot) -> String {
+    match &slot.record.assigned {
+        Some(of) => wip_ref(&of.task, of.n),
+        // Left by a person, or by somebody who died between saving and cleaning.
+        None => format!("refs/coord/wip/slot-{}", slot.name),
+    }
 }
 
 /// The lines by which commits of ours can be told: of which task, attempt and worker.

@@ -15,7 +15,6 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::Git;
 use crate::git::repository::wip_ref;
 use crate::git::wip::Saved;
-use crate::git::worktrees;
 use crate::queue::claim::Lease;
 use crate::queue::ids::short;
 use crate::queue::procs::Proc;
@@ -23,7 +22,6 @@ use crate::queue::record::Outcome;
 use crate::sys::fs::{Fs, RealFs, mkdir_all};
 use crate::sys::{tool, tree};
 
-use super::pool::chain::Assigned;
 use super::pool::{Pool, Slot};
 use super::site::Site;
 use super::slot::{Ready, Workshop, lost};
@@ -150,10 +148,16 @@ fn furnish(site: &Site, dir: &Path) -> Result<()> {
     let config = &site.config.worktree;
     let all = config.copy.iter().map(|p| (p, false)).chain(config.link.iter().map(|p| (p, true)));
     for (path, is_link) in all {
-        let (from, to) = (site.root.join(path), dir.join(path));
+        let from = site.root.join(path);
         if !RealFs.exists(&from) {
             continue;
         }
+        let to = tree::beneath(dir, Path::new(path)).ok_or_else(|| {
+            let what = format!("`{path}` lies behind a symbolic link in the worktree");
+            Error::new(Exit::Environment, what)
+                .at(&dir.join(path))
+                .hint("[worktree] keep, copy and link in coord.toml")
+        })?;
         if let Some(parent) = to.parent() {
             mkdir_all(&RealFs, parent).cannot("make a directory for a copy", parent)?;
         }
@@ -172,9 +176,10 @@ pub fn work(git: &Git<'_>, base: &str, branch: &str, uncommitted: &[String]) -> 
     let commit = git.commit(&format!("refs/heads/{branch}"))?.unwrap_or_default();
     let mut changed: BTreeSet<String> = uncommitted.iter().cloned().collect();
     if !commit.is_empty() && !base.is_empty() {
-        // From where the branch left the base: an attempt may have merged what came since.
-        let range = format!("{base}...{commit}");
-        let args = ["diff", "--name-only", "-z", "--no-renames", &range, "--"];
+        // From where the branch left the base: an attempt may have merged what came since. One that
+        // began a history of its own has left it nowhere.
+        let from = git.ask(&["merge-base", base, &commit])?.unwrap_or_else(|| base.to_owned());
+        let args = ["diff", "--name-only", "-z", "--no-renames", &from, &commit, "--"];
         changed.extend(Git::names(&git.must("compare an attempt with its base", &args)?));
     }
     let changed = changed.into_iter().collect();
@@ -236,6 +241,8 @@ pub fn conclude(
     let work = work(&shop.main(), &place.base, &place.branch, &saved.uncommitted);
     let work = work.unwrap_or_else(|e| {
         tracing::error!("{}", e.one_line());
+        // Neither its scope can be checked then, nor can it be merged.
+        fault.get_or_insert_with(|| format!("what it did cannot be read: {}", e.one_line()));
         Work::default()
     });
     outcome.commit.clone_from(&work.commit);
@@ -263,19 +270,8 @@ fn leave(shop: &Workshop<'_>, slot: &mut Slot, lease: &Lease, done: bool) -> Res
     if !shop.pool.step(slot, |record| record.assigned = None)? {
         return Err(lost(slot));
     }
-    detach(shop, slot, &of);
+    shop.clean(slot, &of.base);
     Ok((saved, whole))
-}
-
-/// HEAD leaves the branch, and what was saved is cleaned away. What fails here is made up for before
-/// the next attempt.
-fn detach(shop: &Workshop<'_>, slot: &Slot, of: &Assigned) {
-    let git = shop.within(slot, short(&shop.me.wid));
-    let cleaned = worktrees::abandon(&git)
-        .and_then(|()| worktrees::reset(&git, &of.base, false, &shop.foreign()));
-    if let Err(e) = cleaned {
-        tracing::warn!("{}", e.one_line());
-    }
 }
 
 /// Why a done attempt that left something behind failed after all: it was to be merged, or the

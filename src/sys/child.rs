@@ -1,39 +1,23 @@
-//! Starting processes, and ending whole trees of them.
+//! Processes below this one: waiting for them, and ending whole trees of them.
 //!
 //! An attempt's command gets a session of its own. Agents start each of their tools in yet another
 //! session, so a process group is not enough: the worker is a child subreaper, orphans of the tree
 //! come back to it, and it kills until it has no child left.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
-use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
+use super::clock::{Clock, RealClock};
 use super::host::Output as Log;
-
-/// glibc and musl: the child becomes leader of a new session.
-const POSIX_SPAWN_SETSID: i32 = 0x80;
-
-/// A command that is about to be started.
-#[derive(Debug)]
-pub struct Command<'a> {
-    /// The program and its arguments; the program is looked up in the `PATH` of `env`.
-    pub argv: &'a [String],
-    /// The whole environment.
-    pub env: &'a BTreeMap<String, String>,
-    /// Where it runs.
-    pub cwd: &'a Path,
-    /// Its standard output and standard error; standard input is /dev/null.
-    pub output: &'a Log,
-}
+use super::spawn::{Command, Environment, spawn};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,75 +30,6 @@ pub enum Exit {
 
 fn io_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno as i32)
-}
-
-fn c_string(text: &str) -> io::Result<CString> {
-    CString::new(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in argument"))
-}
-
-/// Where a program is, by the rules of `execvp`, seen from `cwd`.
-#[expect(clippy::disallowed_methods, reason = "sys/ may look at files")]
-pub fn find_program(program: &str, path: &str, cwd: &Path) -> io::Result<PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
-    let runnable = |p: &Path| {
-        std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-    };
-    if program.contains('/') {
-        return Ok(cwd.join(program));
-    }
-    path.split(':')
-        .map(|dir| cwd.join(if dir.is_empty() { "." } else { dir }).join(program))
-        .find(|candidate| runnable(candidate))
-        .ok_or_else(|| io::Error::from_raw_os_error(nix::libc::ENOENT))
-}
-
-/// Starts a command in a session of its own with default signal handling.
-///
-/// posix_spawn has no portable way to set the directory, so this process goes there and back. All
-/// our paths are absolute, and only the main thread uses any.
-pub fn spawn(command: &Command<'_>) -> io::Result<i32> {
-    let program = command.argv.first().map_or("", String::as_str);
-    let path = command.env.get("PATH").map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
-    let program = find_program(program, path, command.cwd)?;
-    let program = c_string(&program.to_string_lossy())?;
-    let argv = command.argv.iter().map(|a| c_string(a)).collect::<io::Result<Vec<_>>>()?;
-    let env = command
-        .env
-        .iter()
-        .map(|(name, value)| c_string(&format!("{name}={value}")))
-        .collect::<io::Result<Vec<_>>>()?;
-    let Some(output) = &command.output.0 else {
-        return Err(io::Error::from_raw_os_error(nix::libc::EBADF));
-    };
-    let null = open_null()?;
-    let mut actions = PosixSpawnFileActions::init().map_err(io_error)?;
-    actions.add_dup2(null.as_raw_fd(), 0).map_err(io_error)?;
-    actions.add_dup2(output.as_raw_fd(), 1).map_err(io_error)?;
-    actions.add_dup2(output.as_raw_fd(), 2).map_err(io_error)?;
-    let mut attr = PosixSpawnAttr::init().map_err(io_error)?;
-    let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF
-        | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
-        | PosixSpawnFlags::from_bits_retain(POSIX_SPAWN_SETSID as _);
-    attr.set_flags(flags).map_err(io_error)?;
-    attr.set_sigdefault(&SigSet::all()).map_err(io_error)?;
-    attr.set_sigmask(&SigSet::empty()).map_err(io_error)?;
-    let here = nix::fcntl::open(
-        ".",
-        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
-        nix::sys::stat::Mode::empty(),
-    );
-    nix::unistd::chdir(command.cwd).map_err(io_error)?;
-    let spawned = posix_spawn(program.as_c_str(), &actions, &attr, &argv, &env);
-    if let Ok(here) = here {
-        // Where it stands matters to nobody; only the place must not stay busy for an unmount.
-        let _ = nix::unistd::fchdir(here);
-    }
-    spawned.map(Pid::as_raw).map_err(io_error)
-}
-
-#[expect(clippy::disallowed_methods, reason = "sys/ may open files")]
-fn open_null() -> io::Result<OwnedFd> {
-    Ok(std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into())
 }
 
 /// Opens a file for a command's output: made where there is none, appended to otherwise.
@@ -174,6 +89,9 @@ fn children_by_parent(me: i32) -> Vec<i32> {
 /// the children; their orphans become children of the subreaper and fall in the next. Returns the
 /// ends it saw and whether nothing is left.
 pub fn end_children(spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, bool) {
+    if has_no_child() {
+        return (Vec::new(), true);
+    }
     let deadline = Instant::now() + patience;
     let mut ended = Vec::new();
     loop {
@@ -192,6 +110,13 @@ pub fn end_children(spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, boo
         wait_for_a_child(Duration::from_millis(20));
         ended.extend(reap());
     }
+}
+
+/// Whether there is nothing below this process, which as a subreaper has every orphan as its child.
+/// The usual case after a command that leaves nothing behind, and one call where /proc costs several.
+fn has_no_child() -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+    matches!(waitid(Id::All, flags), Err(Errno::ECHILD))
 }
 
 /// Waits until some child can be reaped, at most about `patience`. Does not reap it.
@@ -223,18 +148,22 @@ pub fn start_with(
     command.stdout(log.try_clone()?).stderr(log.try_clone()?).spawn()
 }
 
-/// Starts one of our own programs in a session of its own, detached from this terminal.
+/// Starts one of our own programs in a session of its own, detached from this terminal. It gets a mark
+/// of its own, and `--mark` says so: inherited by what it starts in turn, the mark alone would not.
 pub fn start_program(program: &Path, args: &[String], cwd: &Path, log: &Log) -> io::Result<i32> {
     let mut argv = vec![program.to_string_lossy().into_owned()];
     argv.extend_from_slice(args);
+    let mark = format!("{:016x}", RealClock.random());
+    argv.extend(["--mark".to_owned(), mark.clone()]);
     // A program that an attempt starts belongs to the queue from then on, not to the attempt.
     let not_ours =
         [super::alive::MARK, "COORD_TOKEN", "COORD_TASK_ID", "COORD_ATTEMPT", "COORD_OUT"];
-    let env = std::env::vars_os()
+    let mut env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| !not_ours.contains(&name.as_str()))
         .collect();
-    spawn(&Command { argv: &argv, env: &env, cwd, output: log })
+    env.insert(super::alive::MARK.to_owned(), mark);
+    spawn(&Command::new(&argv, &Environment::new(&env)?, cwd, log))
 }
 
 /// Runs a program of the person at the terminal to its end, with our standard streams. A Ctrl-C

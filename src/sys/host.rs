@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::alive::{self, EnvMark};
-use super::child::{self, Command, Exit};
+use super::child::{self, Exit};
 use super::clock::{Clock, RealClock};
 use super::fs::{Fs, RealFs};
 use super::machine::{self, Place};
+use super::spawn::{self, Command};
 
 /// A process: a pid alone says nothing, since it is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,19 @@ pub struct ProcessId {
 /// Where the output of a command goes. Only a real host has a file behind it.
 #[derive(Debug)]
 pub struct Output(pub Option<OwnedFd>);
+
+impl Output {
+    /// How much was written so far, bytes; `None` if that cannot be told through it.
+    pub fn len(&self) -> Option<u64> {
+        let stat = rustix::fs::fstat(self.0.as_ref()?).ok()?;
+        u64::try_from(stat.st_size).ok()
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+}
 
 /// What the programs ask of their machine.
 pub trait Host: Send + Sync {
@@ -103,7 +117,7 @@ impl Host for RealHost {
         child::open_output(path).map(|fd| Output(Some(fd)))
     }
     fn spawn(&self, command: &Command<'_>) -> io::Result<i32> {
-        child::spawn(command)
+        spawn::spawn(command)
     }
     fn ask_to_end(&self, leader: i32) {
         child::ask_to_end(leader);

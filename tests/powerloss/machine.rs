@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use coord::queue::events::Event;
 use coord::sys::alive::EnvMark;
-use coord::sys::child::{Command, Exit};
+use coord::sys::child::Exit;
 use coord::sys::clock::Clock;
 use coord::sys::fs::{Dir, Entry, Fs, Stat};
 use coord::sys::host::{Host, Output, Platform, ProcessId};
+use coord::sys::spawn::Command;
 use coord::sys::machine::Place;
 use coord::sys::wake::Watch;
 

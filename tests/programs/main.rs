@@ -9,6 +9,7 @@
 mod support;
 
 mod bad_inputs;
+mod careful;
 mod chaos;
 mod crash;
 mod fleet;

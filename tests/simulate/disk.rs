@@ -278,7 +278,7 @@ impl Disk {
         let names = self.names(dir)?;
         let mut entries: Vec<Entry> = names
             .iter()
-            .map(|(name, ino)| Entry { name: name.clone(), kind: self.kind(*ino) })
+            .map(|(name, ino)| Entry { name: name.clone(), kind: self.kind(*ino), ino: *ino })
             .collect();
         entries.sort_by_key(|e| {
             e.name.bytes().fold(5381_u32, |h, b| h.wrapping_mul(33) ^ u32::from(b))

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use coord::sys::alive::EnvMark;
-use coord::sys::child::{Command, Exit};
+use coord::sys::child::Exit;
 use coord::sys::clock::Clock;
 use coord::sys::host::{Host, Output, ProcessId};
+use coord::sys::spawn::Command;
 use coord::sys::machine::Place;
 use nix::libc;
 
@@ -98,7 +99,7 @@ impl Host for Seat {
         self.step(op(Call::Host, Path::new("spawn")), |_| {
             let mut world = self.world();
             let pid = world.next_pid();
-            let text = |name: &str| command.env.get(name).cloned().unwrap_or_default();
+            let text = |name: &str| command.env.get(name).unwrap_or_default().to_owned();
             let n = text("COORD_ATTEMPT").parse().unwrap_or(0);
             let code = exit_code(command.argv.get(1).map_or("", String::as_str), n);
             let left = world.choices.below(6);

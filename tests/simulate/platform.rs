@@ -333,7 +333,7 @@ impl Seat {
             let back = world.choices.below(u32::try_from(versions).unwrap_or(1)) as usize;
             let names = world.before[&ino][versions - 1 - back].clone();
             let entry =
-                |(name, ino): (&String, &u64)| Entry { name: name.clone(), kind: disk.kind(*ino) };
+                |(name, ino): (&String, &u64)| Entry { name: name.clone(), kind: disk.kind(*ino), ino: *ino };
             return Ok(names.iter().map(entry).collect());
         }
         disk.list(ino)

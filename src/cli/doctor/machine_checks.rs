@@ -76,7 +76,7 @@ fn inotify(place: &Place) -> Check {
     let blind = match Waiter::new(&[], &place.dir) {
         Ok(mut waiter) => {
             waiter.watch(&place.dir);
-            waiter.blind.clone()
+            waiter.blind().map(str::to_owned)
         }
         Err(e) => Some(e.to_string()),
     };

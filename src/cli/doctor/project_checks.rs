@@ -3,12 +3,14 @@
 use crate::config::{Config, Isolation};
 use crate::git::Git;
 use crate::git::repository::Found;
+use crate::run::merge::Target;
 use crate::run::pool;
 use crate::run::pool::chain::{Chains, Record, State};
 use crate::run::site::{read_config, repository_of};
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::tool::sibling;
-use crate::sys::{child, machine, tool};
+use crate::sys::spawn::find_program;
+use crate::sys::{machine, tool};
 
 use super::{Check, Place};
 
@@ -29,6 +31,7 @@ pub(super) fn all(place: &Place) -> Vec<Check> {
         disk(place, &config),
         leases(place, &config),
         git(place, &config),
+        merging(place, &config),
         worktrees(place, &config),
         programs(),
         agents(place, &config),
@@ -73,13 +76,52 @@ fn git(place: &Place, config: &Config) -> Check {
     };
     match repository_of(&place.root, config) {
         Found::Usable(repo) => {
-            Check::fine("git", format!("{version}, repository {}", repo.anchor().display()))
+            let detail = format!("{version}, repository {}", repo.anchor().display());
+            match is_too_old(&version) {
+                // Merging alone needs so much; worktrees work with less.
+                true if config.merge.enabled => Check::fail("git", detail, NEWER),
+                true => Check::warn("git", detail, NEWER),
+                false => Check::fine("git", detail),
+            }
         }
         Found::Unusable { why, hint } => Check::fail("git", format!("{version}; {why}"), hint),
         Found::Nothing => {
             let detail = format!("{version}, no repository: tasks share one directory");
             Check::warn("git", detail, "git init && git commit, for a worktree for each attempt")
         }
+    }
+}
+
+/// What to do about a git that cannot merge without a worktree.
+const NEWER: &str = "merging needs git 2.38 or newer (git merge-tree --write-tree)";
+
+/// Whether git, by what `git --version` says, is older than merging needs. One that says nothing
+/// that can be understood is taken for new.
+fn is_too_old(version: &str) -> bool {
+    let number =
+        version.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    let mut parts = number.unwrap_or_default().split('.').map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < (2, 38),
+        _ => false,
+    }
+}
+
+/// Where what is done is merged into, where that is asked for.
+fn merging(place: &Place, config: &Config) -> Check {
+    if !config.merge.enabled {
+        return Check::fine("merging", "only what asks for it: [merge] enabled = false");
+    }
+    let found = repository_of(&place.root, config);
+    let Some(repo) = found.usable() else {
+        let hint = "git init && git commit, or [merge] enabled = false in coord.toml";
+        return Check::fail("merging", "there is no git repository to merge in", hint);
+    };
+    let git = Git::new(repo.home(), &tool::nothing);
+    let target = Target::configured(config, &git, "").and_then(|t| t.tip(&git).map(|_| t));
+    match target {
+        Ok(target) => Check::fine("merging", format!("into {}", target.branch)),
+        Err(e) => Check::fail("merging", e.one_line(), e.hint.unwrap_or_default()),
     }
 }
 
@@ -119,7 +161,7 @@ fn agents(place: &Place, config: &Config) -> Check {
     let path = std::env::var("PATH").unwrap_or_default();
     let program = |name: &str| config.agents.get(name).and_then(|agent| agent.command.first());
     let found = |program: &str| {
-        child::find_program(program, &path, &place.root).is_ok_and(|path| RealFs.exists(&path))
+        find_program(program, &path, &place.root).is_ok_and(|path| RealFs.exists(&path))
     };
     let missing = |name: &&String| program(name).is_some_and(|program| !found(program));
     let absent: Vec<&String> = config.agents.keys().filter(missing).collect();
@@ -137,4 +179,25 @@ fn agents(place: &Place, config: &Config) -> Check {
     }
     let names: Vec<&str> = config.agents.keys().map(String::as_str).collect();
     Check::fine("agents", names.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_that_merging_needs() {
+        for (said, old) in [
+            ("git version 2.38.0", false),
+            ("git version 2.37.9", true),
+            ("git version 1.8.3.1", true),
+            ("git version 2.39.5 (Apple Git-154)", false),
+            ("git version 2.47.3.windows.1", false),
+            ("git version 3.0", false),
+            ("git version next", false),
+            ("", false),
+        ] {
+            assert_eq!(is_too_old(said), old, "{said}");
+        }
+    }
 }

@@ -37,7 +37,7 @@ impl Worker {
             let (site, labels) = (&self.site, &self.options.labels);
             let suits = |spec: &Spec| {
                 spec.needs.iter().all(|need| labels.contains(need))
-                    && attempt::command(site, spec).is_some()
+                    && (spec.array.is_some() || attempt::command(site, spec).is_some())
             };
             match claim(&self.site.queue, &mut self.me, &candidate, suits)? {
                 Claimed::Won(lease) => {
@@ -65,6 +65,15 @@ impl Worker {
                     self.hears_scopes = true;
                     waiter.watch(&self.site.queue.layout.scopes_bell());
                     self.look_again = rule!("R6.scope");
+                }
+                Claimed::Array(lease) => {
+                    if self.come_to_array(waiter, *lease)? {
+                        self.finder.won();
+                        return Ok(true);
+                    }
+                    if self.me.is_declared_dead(&self.site.queue) {
+                        self.register_anew(waiter)?;
+                    }
                 }
                 Claimed::Dead => self.register_anew(waiter)?,
             }

@@ -38,7 +38,7 @@ impl Worker {
                 self.kill_when_due(now_ms);
             }
         }
-        if now_ms >= self.next_beat_ms && !matches!(self.job, Job::Idle) {
+        if now_ms >= self.next_beat_ms && matches!(self.job, Job::Running(_) | Job::Ending(..)) {
             self.beat()?;
         }
         self.conclude_ending();
@@ -210,6 +210,7 @@ impl Worker {
             + match &self.job {
                 Job::Running(attempt) => self.beat_every_ms(&attempt.lease.spec),
                 Job::Ending(ending, _) => self.beat_every_ms(&ending.0.spec),
+                Job::Array(stay) => self.beat_every_ms(&stay.shift.lease.spec),
                 Job::Idle => self.rescan_ms(),
             };
         Ok(())
@@ -222,6 +223,7 @@ impl Worker {
                 None => self.next_beat_ms,
             },
             Job::Ending(_, due_ms) => (*due_ms).min(self.next_beat_ms),
+            Job::Array(_) => self.stay_deadline_ms(),
             Job::Idle => self.now_ms(),
         }
     }

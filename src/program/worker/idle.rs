@@ -6,7 +6,7 @@ use crate::queue::ids::short;
 use crate::queue::ready::Candidate;
 use crate::queue::recover::{self, Death};
 use crate::queue::tasks::{self, Phase};
-use crate::queue::{Queue, board, control, events, procs, scopes, sweep};
+use crate::queue::{Queue, array, board, control, events, procs, scopes, sweep};
 use crate::run::attempt;
 use crate::sys::wake::{Wake, Watch};
 
@@ -89,7 +89,10 @@ impl Worker {
             && lease.spec.needs.iter().all(|need| self.options.labels.contains(need))
             && scopes::in_the_way(&self.site.queue, &candidate.key, &lease.spec)
                 .is_ok_and(|others| others.is_empty())
-            && attempt::command(&self.site, &lease.spec).is_some()
+            && match &lease.spec.array {
+                Some(_) => array::has_pending(&self.site.queue, &lease.task).unwrap_or(true),
+                None => attempt::command(&self.site, &lease.spec).is_some(),
+            }
     }
 
     /// Whether a monitor lives on this machine; its death is watched.

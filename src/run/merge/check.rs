@@ -78,6 +78,7 @@ impl Merger<'_> {
         if !left.is_empty() {
             println(&format!("the check has left processes that cannot be ended: {left:?}"));
         }
+        self.shop().clean(&slot, commit);
         if output.ok() {
             println("the check is green");
             return Ok(Checked::Green);
@@ -94,6 +95,10 @@ impl Merger<'_> {
         Ok(Checked::Red(format!("{}\n(the check: {how})", tail(&String::from_utf8_lossy(&said)))))
     }
 
+    fn shop(&self) -> Workshop<'_> {
+        Workshop { site: self.site, pool: &self.pool, me: self.me, beat: &tool::nothing }
+    }
+
     /// The lane's worktree, clean and at the commit.
     fn place(&mut self, commit: &str) -> Result<Slot> {
         let own = format!("merge.{}", lane_name(&self.key.task).unwrap_or_default());
@@ -107,9 +112,7 @@ impl Merger<'_> {
                 _ => self.pool.take_named(&self.site.queue, self.me, &name)?,
             };
             let Some(mut slot) = taken else { continue };
-            let shop =
-                Workshop { site: self.site, pool: &self.pool, me: self.me, beat: &tool::nothing };
-            match shop.ready(&mut slot, commit)? {
+            match self.shop().ready(&mut slot, commit)? {
                 Ready::Yes => {
                     self.slot = Some(slot.clone());
                     return Ok(slot);

@@ -1,5 +1,6 @@
 //! The branch that a lane merges into.
 
+use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::git::Git;
 use crate::queue::{record, tasks};
@@ -25,7 +26,11 @@ impl Target {
 
     /// The target of tasks that name `into`.
     pub fn named(site: &Site, git: &Git<'_>, into: &str) -> Result<Target> {
-        let config = &site.config;
+        Target::configured(&site.config, git, into)
+    }
+
+    /// The same by a configuration alone.
+    pub fn configured(config: &Config, git: &Git<'_>, into: &str) -> Result<Target> {
         let mut branch = [into, &config.merge.into].into_iter().find(|b| !b.is_empty());
         let base = format!("refs/heads/{}", config.git.base);
         if branch.is_none() && !config.git.base.is_empty() && git.commit(&base)?.is_some() {

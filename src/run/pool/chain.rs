@@ -12,6 +12,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,8 @@ use crate::sys::fs::{Fs, RealFs, is_absent, mkdir_all};
 
 /// Versions of a slot that stay, for people and for those who are just looking.
 const KEPT: u64 = 4;
+/// How old a file must be for its writer to count as dead: writing and linking it takes an instant.
+const DEAD_AFTER: Duration = Duration::from_secs(3600);
 /// The longest file that is read.
 const RECORD_MAX: usize = 1 << 16;
 
@@ -185,12 +188,18 @@ impl Chains {
         bytes.push(b'\n');
         RealFs.create(&tmp, &bytes, 0o444)?;
         let linked = RealFs.link(&tmp, &self.path(slot, seen + 1));
+        if linked.is_ok() {
+            self.clear(&tmp);
+        }
         let removed = RealFs.unlink(&tmp);
         match linked {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             other => other?,
         }
-        removed?;
+        match removed {
+            Err(e) if !is_absent(&e) => return Err(e),
+            _ => {}
+        }
         // The number may have been used and removed since `seen` was looked at: then the link went
         // behind the others, and was no step.
         if self.newest_number(slot)? != seen + 1 {
@@ -198,6 +207,23 @@ impl Chains {
         }
         self.prune(slot, seen + 1);
         Ok(Some(seen + 1))
+    }
+
+    /// Removes what writers left that died before they had published anything. `own` is a file that was
+    /// written just now: its time is by the same clock as theirs, also on a shared file system. Who was
+    /// only stopped, for so long, finds that its file is gone and makes no step.
+    fn clear(&self, own: &Path) {
+        let written = |path: &Path| RealFs.stat(path).map(|stat| stat.mtime_ns);
+        let (Ok(now_ns), Ok(names)) = (written(own), RealFs.list(&self.dir)) else { return };
+        for entry in names {
+            let path = self.dir.join(&entry.name);
+            let is_tmp = entry.name.starts_with('.') && entry.name.ends_with(".tmp");
+            let age_ns = |ns: u64| now_ns.saturating_sub(ns);
+            if is_tmp && written(&path).is_ok_and(|ns| age_ns(ns) > DEAD_AFTER.as_nanos() as u64) {
+                // Lost, at worst, to the next who looks.
+                drop(RealFs.unlink(&path));
+            }
+        }
     }
 
     /// Removes versions that are long gone. Only for who has made the newest.
@@ -272,6 +298,33 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn what_a_dead_writer_left_goes_and_what_is_young_stays() {
+        use nix::sys::time::{TimeSpec, TimeValLike};
+        let dir = tempfile::tempdir().unwrap();
+        let chains = Chains::new(dir.path());
+        chains.publish("w1", 0, &record("a")).unwrap();
+        let at = |name: &str| dir.path().join(".slots").join(name);
+        for name in [".w1.old.tmp", ".w2.old.tmp", ".w1.young.tmp", "w2.00000001.json"] {
+            RealFs.create(&at(name), b"{", 0o444).unwrap();
+            if !name.contains("young") {
+                let long_ago = TimeSpec::seconds(1_000_000);
+                nix::sys::stat::utimensat(
+                    nix::fcntl::AT_FDCWD,
+                    &at(name),
+                    &long_ago,
+                    &long_ago,
+                    nix::sys::stat::UtimensatFlags::NoFollowSymlink,
+                )
+                .unwrap();
+            }
+        }
+        chains.publish("w1", 1, &record("b")).unwrap();
+        let exists = |name: &str| RealFs.exists(&at(name));
+        assert!(!exists(".w1.old.tmp") && !exists(".w2.old.tmp"));
+        assert!(exists(".w1.young.tmp") && exists("w2.00000001.json"));
     }
 
     #[test]

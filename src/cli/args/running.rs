@@ -1,0 +1,113 @@
+//! `coord run` and `coord map`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// What `run` and `map` have in common: the command, and where its arguments come from.
+#[derive(Debug, Args)]
+pub struct Jobs {
+    /// Read arguments from a file, a line each (repeatable; - is standard input)
+    #[arg(short = 'a', long = "arg-file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Arguments end with a NUL, not with a line
+    #[arg(short = '0', long)]
+    pub null: bool,
+    /// Split each line into columns {1} {2} … at this text
+    #[arg(long, value_name = "TEXT")]
+    pub colsep: Option<String>,
+    /// Lines are comma-separated values
+    #[arg(long, conflicts_with = "colsep")]
+    pub csv: bool,
+    /// The first line names the columns: {name}
+    #[arg(long)]
+    pub header: bool,
+    /// So many lines for one job, as {1} {2} …
+    #[arg(short = 'N', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_args: Option<u32>,
+    /// As many arguments as fit for one job
+    #[arg(short = 'X', long)]
+    pub xargs: bool,
+    /// Leave out empty lines
+    #[arg(short = 'r', long)]
+    pub no_run_if_empty: bool,
+    /// The command is a line for `sh -c`
+    #[arg(long)]
+    pub sh: bool,
+    /// How often a job that fails is tried
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub retries: u32,
+    /// A job may run so long
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<String>,
+    /// Print the commands and run nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The command, with placeholders: {} {.} {/} {//} {/.} {#} {%} {1} {name}; then `::: ARG…`,
+    /// `:::: FILE…`, or lines on standard input
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub words: Vec<String>,
+}
+
+/// `coord run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// How many jobs run at once [default: the number of cores]
+    #[arg(short = 'n', long = "workers", visible_short_alias = 'j', value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub workers: Option<u32>,
+    /// Keep the run in this directory, where others may join it: coord -C DIR work
+    #[arg(long, value_name = "DIR")]
+    pub queue: Option<PathBuf>,
+    /// What the end of a job survives: process (kill -9 of anything), accept (a power loss too), full
+    #[arg(long, value_name = "MODE", default_value = "process", value_parser = ["process", "accept", "full"])]
+    pub durability: String,
+    /// Begin a new run, even where one with the same command is not finished
+    #[arg(long, conflicts_with = "retry_failed")]
+    pub fresh: bool,
+    /// Run again what failed in the last run with the same command
+    #[arg(long)]
+    pub retry_failed: bool,
+    /// Show the output of jobs in the order of their arguments
+    #[arg(short, long)]
+    pub keep_order: bool,
+    /// Begin each line of output with the job's arguments and a tab
+    #[arg(long)]
+    pub tag: bool,
+    /// A line for each job in a file, in the format of GNU parallel
+    #[arg(long, value_name = "FILE")]
+    pub joblog: Option<PathBuf>,
+    /// Write the output of each job to files too: below a directory, or with placeholders in the name
+    #[arg(long, value_name = "DIR|NAME")]
+    pub results: Option<String>,
+    /// Stop before all jobs have run: never, now,fail=1, soon,fail=30%, now,success=1, soon,done=10
+    #[arg(long, value_name = "WHEN", default_value = "never", allow_hyphen_values = true)]
+    pub halt: String,
+    /// Show how far it is, and when it will be done (also with --eta) [default: on a terminal]
+    #[arg(long, visible_alias = "eta")]
+    pub bar: bool,
+    #[command(flatten)]
+    pub jobs: Jobs,
+}
+
+/// `coord map`.
+#[derive(Debug, Args)]
+pub struct Map {
+    /// Its id [default: the next number]
+    #[arg(long)]
+    pub id: Option<String>,
+    /// A line for people [default: the command]
+    #[arg(long)]
+    pub title: Option<String>,
+    /// 0 to 99, smaller first [default: 50]
+    #[arg(short, long, value_name = "0-99")]
+    pub priority: Option<u8>,
+    /// Only after these tasks are done
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
+    pub after: Vec<String>,
+    /// What kind of worker it wants
+    #[arg(long)]
+    pub role: Option<String>,
+    #[command(flatten)]
+    pub jobs: Jobs,
+}

@@ -1,0 +1,135 @@
+//! From the words of `coord run` and `coord map` to a list of jobs.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::error::{Cannot, Error, Result};
+use crate::jobs::groups::{BYTES_MAX, Grouping, Groups};
+use crate::jobs::joblog::shown;
+use crate::jobs::Format;
+use crate::jobs::rows::Rows;
+use crate::jobs::source::{Origin, SourceArg, split};
+use crate::jobs::template::{Command, Job, Template};
+use crate::plan::units::duration_ms;
+use crate::program::front::feed::Input;
+use crate::queue::record::{Array, Spec};
+
+use super::args::Jobs;
+use super::output;
+
+/// Attempts to end an array, of which each costs one only if the process dies that makes it.
+const CLOSINGS_MAX: u32 = 1000;
+
+/// A list of jobs that was asked for.
+pub struct Listed {
+    /// What the jobs have in common.
+    pub command: Command,
+    /// Where their arguments come from.
+    pub input: Box<dyn Input>,
+    /// Where they run.
+    pub cwd: PathBuf,
+    tries: u32,
+    timeout_ms: Option<u64>,
+    identity: String,
+}
+
+/// Reads the words and opens the input. `jobs`: how many will run at once.
+pub fn read(args: &Jobs, jobs: usize) -> Result<Listed> {
+    let (argv, mut sources) = split(args.words.clone());
+    let files = args.files.iter().map(|path| Origin::File(path.clone()));
+    sources.splice(0..0, files.map(|origin| SourceArg { origin, linked: false }));
+    let format = Format {
+        null: args.null,
+        colsep: args.colsep.clone(),
+        csv: args.csv,
+        header: args.header,
+        skip_empty: args.no_run_if_empty,
+    };
+    let rows = Rows::open(&sources, &format)?;
+    if rows.from_terminal() {
+        output::note("reading arguments from the terminal, a line each (end: Ctrl-D)");
+    }
+    let names = rows.names().to_vec();
+    let command = Command { argv, sh: args.sh, many: args.xargs, names };
+    let template = Template::new(&command)?;
+    let cwd = std::env::current_dir().cannot("find the current directory", ".".as_ref())?;
+    if cwd.to_str().is_none() {
+        return Err(Error::usage("the name of the current directory is not UTF-8")
+            .at(&cwd)
+            .hint("run it from another directory"));
+    }
+    let timeout_ms = args.timeout.as_deref().map(duration_ms).transpose().map_err(Error::usage)?;
+    let files: Vec<String> = sources.iter().map(|source| format!("{source:?}")).collect();
+    let identity = json!([cwd, command, files, format!("{format:?}"), args.max_args]).to_string();
+    let grouping = Grouping {
+        max_args: args.max_args.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        many: args.xargs,
+        max_bytes: BYTES_MAX,
+        jobs,
+    };
+    let input = Box::new(Groups::new(rows, grouping, template.weight()));
+    Ok(Listed { command, input, cwd, tries: args.retries, timeout_ms, identity })
+}
+
+impl Listed {
+    /// A name for the run of this command in this directory: for people, and different for others.
+    pub fn name(&self) -> String {
+        let word = self.command.argv.first().map_or("lines", String::as_str);
+        let word = word.split_whitespace().next().unwrap_or("lines");
+        let word = word.rsplit('/').next().unwrap_or(word);
+        let plain: String =
+            word.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(20).collect();
+        let word = if plain.is_empty() { "run".to_owned() } else { plain };
+        format!("{word}-{:08x}", fnv(&self.identity))
+    }
+
+    /// The task that stands for the list.
+    pub fn spec(&self, title: &str) -> Result<Spec> {
+        let shown = if self.command.argv.is_empty() {
+            title.to_owned()
+        } else {
+            shown(&self.command.argv).chars().take(200).collect()
+        };
+        let mut spec = Spec::new(&shown);
+        spec.max_attempts = CLOSINGS_MAX;
+        spec.time_limit_s = self.timeout_ms.map(|ms| ms as f64 / 1000.0);
+        spec.array = Some(Array {
+            command: self.command.argv.clone(),
+            sh: self.command.sh,
+            many: self.command.many,
+            names: self.command.names.clone(),
+            tries: self.tries,
+            cwd: self.cwd.to_string_lossy().into_owned(),
+        });
+        Ok(spec)
+    }
+}
+
+/// The FNV-1a hash of a text, folded to 32 bits: the same for ever, which the name of a run must be.
+fn fnv(text: &str) -> u64 {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (hash >> 32) ^ (hash & 0xffff_ffff)
+}
+
+/// `--dry-run`: the commands, a line each.
+pub fn print(mut listed: Listed) -> Result<()> {
+    let template = Template::new(&listed.command)?;
+    let mut seq = 0;
+    while let Some(args) = listed.input.next()? {
+        seq += 1;
+        output::line(&shown(&template.expand(&Job { seq, slot: 1, args })?));
+    }
+    Ok(())
+}
+
+impl Input for Groups {
+    fn next(&mut self) -> Result<Option<Vec<String>>> {
+        Iterator::next(self).transpose()
+    }
+    fn would_block(&self) -> bool {
+        Groups::would_block(self)
+    }
+}

@@ -1,0 +1,400 @@
+//! The front of `coord run`: starts workers on an array, feeds its list, shows what the jobs print, and
+//! looks after the dead meanwhile.
+//!
+//! It decides nothing. Workers claim and end jobs in the queue whether it lives or not; given again,
+//! the same command finds the array and goes on. It is a command, not a worker: killed, it leaves the
+//! workers to finish what was submitted.
+
+pub mod feed;
+mod numbers;
+pub mod show;
+mod tails;
+
+use std::path::PathBuf;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::jobs::halt::{Halt, When};
+use crate::jobs::progress::Progress;
+use crate::queue::array;
+use crate::queue::ids::short;
+use crate::queue::procs::{self, Identity, Proc};
+use crate::queue::record::CardKind;
+use crate::queue::tasks::{self, Phase};
+use crate::run::site::Site;
+use crate::sys::alive;
+use crate::sys::child;
+use crate::sys::tool::sibling;
+use crate::sys::wake::{Waiter, Wake, Watch};
+use nix::libc;
+use nix::sys::signal::Signal;
+
+use super::keeper::Keeper;
+use super::start::WORK_SIGNALS;
+use show::Show;
+use tails::Tails;
+
+/// Between two looks at what was printed: shorter than anybody sees, and long enough that following
+/// thousands of jobs a second costs them nothing.
+const LOOK: Duration = Duration::from_millis(10);
+/// Without being woken, it looks this often.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at who works here: somebody may have joined.
+const ROLL: Duration = Duration::from_millis(100);
+/// Time for the workers to leave when all is over.
+const LEAVE: Duration = Duration::from_secs(10);
+/// A worker that dies sooner than this after its start, so often in a row, is not started again.
+const SHORT_LIFE: Duration = Duration::from_secs(2);
+const SHORT_LIVES: u32 = 5;
+
+/// What is to be run.
+pub struct Order {
+    /// The array.
+    pub id: String,
+    /// How many workers.
+    pub workers: u32,
+    /// Where the workers stand: the directory of the jobs.
+    pub cwd: PathBuf,
+    /// When to stop before the end.
+    pub halt: Halt,
+    /// Its list; `None` where it is complete already.
+    pub feed: Option<feed::Shared>,
+    /// How many jobs there are, where that is known.
+    pub total: Option<u64>,
+    /// How many were over when this run began.
+    pub before: u64,
+    /// Shows a line of progress; `None` to wipe it.
+    pub bar: Option<fn(Option<&Progress>)>,
+    /// Says something to the person at the terminal.
+    pub tell: fn(&str),
+}
+
+/// Why a run came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// All jobs are over.
+    Finished,
+    /// `--halt` said so.
+    Halted,
+    /// A person did.
+    Interrupted,
+    /// Somebody cancelled the array.
+    Cancelled,
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Why it ended.
+    pub stopped: Stopped,
+    /// How many jobs there are, if the list is complete.
+    pub total: Option<u64>,
+    /// Why the list could not be completed.
+    pub fault: Option<Error>,
+}
+
+struct Hand {
+    name: String,
+    pid: i32,
+    since: Instant,
+}
+
+struct Front<'a> {
+    site: &'a Site,
+    order: &'a Order,
+    home: PathBuf,
+    show: &'a mut Show,
+    tails: Tails,
+    hands: Vec<Hand>,
+    named: u32,
+    short_lives: u32,
+    stopping: Option<Stopped>,
+    urgent: bool,
+    total: Option<u64>,
+    began: Instant,
+    next_bar: Instant,
+    next_roll: Instant,
+}
+
+/// Runs an array to its end, or until it is stopped.
+pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
+    let queue = &site.queue;
+    let root = queue.layout.root();
+    let mut waiter = Waiter::new(WORK_SIGNALS, root).cannot("listen for signals", root)?;
+    let home = array::home(queue, &order.id);
+    waiter.watch(&array::bell(&home));
+    waiter.watch(&array::progress(&home));
+    let mut me = Proc::register(queue, &Identity::plain("cli", CardKind::Cli))?;
+    let mut keeper = Keeper::new(queue, site.config.workers.rescan_ms);
+    let now = Instant::now();
+    let mut front = Front {
+        site,
+        order,
+        home,
+        show,
+        tails: Tails::default(),
+        hands: Vec::new(),
+        named: 0,
+        short_lives: 0,
+        stopping: None,
+        urgent: false,
+        total: order.total,
+        began: now,
+        next_bar: now,
+        next_roll: now,
+    };
+    front.tails.follow(&me.wid);
+    let done = front.start_hands(order.workers).and_then(|()| front.follow_all()).and_then(|()| {
+        front.work(&mut me, &mut keeper, &mut waiter)
+    });
+    let left = front.send_home(&mut waiter);
+    me.leave(queue);
+    let stopped = done?;
+    left?;
+    let fault = order.feed.as_ref().and_then(|fed| {
+        fed.lock().unwrap_or_else(PoisonError::into_inner).fault.take()
+    });
+    Ok(Outcome { stopped, total: front.total, fault })
+}
+
+impl Front<'_> {
+    fn work(&mut self, me: &mut Proc, keeper: &mut Keeper, waiter: &mut Waiter) -> Result<Stopped> {
+        let queue = &self.site.queue;
+        let mut wakes = Vec::new();
+        let mut scan_at = Instant::now();
+        let mut keep_at = scan_at;
+        let progress = array::progress(&self.home);
+        loop {
+            self.hear(&wakes);
+            self.reap()?;
+            // What the jobs ring thousands of times a second is nothing to a keeper.
+            let of_jobs = |wake: &Wake| matches!(wake, Wake::Bell(bell) if *bell == progress);
+            if Instant::now() >= keep_at || !wakes.iter().all(of_jobs) {
+                keep_at = match keeper.tick(queue, me, waiter, &wakes) {
+                    Ok(until_ms) => self.instant(until_ms),
+                    Err(e) => {
+                        tracing::warn!(error = %e, "a look went wrong; will look again");
+                        Instant::now() + IDLE_LOOK
+                    }
+                };
+                for line in keeper.report.drain(..) {
+                    tracing::info!("{line}");
+                }
+            }
+            self.follow_workers();
+            self.catch_up()?;
+            self.hear_of_feed();
+            self.halt();
+            self.draw(false);
+            if let (Some(why), true) = (self.stopping, self.hands.is_empty()) {
+                self.follow_all()?;
+                self.catch_up()?;
+                return Ok(why);
+            }
+            let rung = wakes.iter().any(|wake| !matches!(wake, Wake::Signal(_)));
+            let complete = self.total.is_some_and(|total| self.show.over() >= total);
+            if (rung || complete || Instant::now() >= scan_at)
+                && let Some(stopped) = self.is_over()?
+            {
+                self.follow_all()?;
+                self.catch_up()?;
+                return Ok(stopped);
+            }
+            if Instant::now() >= scan_at {
+                scan_at = Instant::now() + IDLE_LOOK;
+            }
+            // Deaf for a moment: then one look is for all that was rung meanwhile.
+            wakes = waiter.wait_deaf(Instant::now() + LOOK);
+            if wakes.is_empty() {
+                wakes = waiter.wait(scan_at.min(keep_at.max(Instant::now() + LOOK)));
+            }
+        }
+    }
+
+    /// A time of the monotonic clock.
+    fn instant(&self, mono_ms: u64) -> Instant {
+        let left_ms = mono_ms.saturating_sub(self.site.queue.clock.mono_ms());
+        Instant::now() + Duration::from_millis(left_ms)
+    }
+
+    /// Whether the task of the array is over.
+    fn is_over(&mut self) -> Result<Option<Stopped>> {
+        let task = tasks::look(&self.site.queue, &self.order.id)?;
+        let Some(task) = task else {
+            let what = format!("the array {} was removed while it ran", self.order.id);
+            return Err(Error::new(Exit::NotFound, what).at(&self.home));
+        };
+        if let (Phase::Done(_) | Phase::Failed(_), Some(end)) = (&task.phase, &task.last_end) {
+            self.total = end.result.value["jobs"].as_u64().or(self.total);
+            return Ok(Some(Stopped::Finished));
+        }
+        Ok(matches!(task.phase, Phase::Cancelled(_)).then_some(Stopped::Cancelled))
+    }
+
+    fn hear(&mut self, wakes: &[Wake]) {
+        for wake in wakes {
+            let Wake::Signal(signal) = wake else { continue };
+            match *signal {
+                libc::SIGCHLD => {}
+                libc::SIGINT if self.stopping.is_none() => {
+                    (self.order.tell)("finishing what runs (Ctrl-C again: stop at once)");
+                    self.stop(Stopped::Interrupted, false);
+                }
+                _ => self.stop(Stopped::Interrupted, true),
+            }
+        }
+    }
+
+    /// Tells the workers to leave: after the job that each runs, or at once.
+    fn stop(&mut self, why: Stopped, now: bool) {
+        self.stopping.get_or_insert(why);
+        if now && std::mem::replace(&mut self.urgent, true) {
+            return;
+        }
+        let signal = if now { Signal::SIGTERM } else { Signal::SIGINT };
+        for hand in &self.hands {
+            // One that has ended already is reaped with the next look.
+            let _ = alive::signal(hand.pid, signal);
+        }
+    }
+
+    fn halt(&mut self) {
+        let mut counts = self.show.counts;
+        counts.total = self.total;
+        match self.order.halt.decide(counts) {
+            Some(When::Now) if !self.urgent => self.stop(Stopped::Halted, true),
+            Some(When::Soon) if self.stopping.is_none() => self.stop(Stopped::Halted, false),
+            _ => {}
+        }
+    }
+
+    // --- workers ---
+
+    fn start_hands(&mut self, count: u32) -> Result<()> {
+        let queue = &self.site.queue;
+        let program = sibling("coord-worker")?;
+        // Names that are in use are somebody else's, who works here too.
+        let taken: Vec<String> =
+            procs::all(queue)?.iter().map(|wid| short(wid).to_owned()).collect();
+        for _ in 0..count {
+            let name = loop {
+                self.named += 1;
+                let name = format!("w{}", self.named);
+                if !taken.contains(&name) {
+                    break name;
+                }
+            };
+            let path = queue.layout.at(&format!("log/{name}.log"));
+            let log = queue.host.open_output(&path).cannot("open a log", &path)?;
+            let dir = queue.layout.root().to_string_lossy().into_owned();
+            let args = ["--dir", &dir, "--name", &name, "--until-empty"].map(str::to_owned);
+            let pid = child::start_program(&program, &args, &self.order.cwd, &log)
+                .cannot("start a worker", &program)?;
+            self.hands.push(Hand { name, pid, since: Instant::now() });
+        }
+        Ok(())
+    }
+
+    /// Buries workers that have ended; starts others in place of those that died.
+    fn reap(&mut self) -> Result<()> {
+        let mut lost = 0;
+        for (pid, exit) in child::reap() {
+            let Some(at) = self.hands.iter().position(|hand| hand.pid == pid) else { continue };
+            let hand = self.hands.remove(at);
+            if self.stopping.is_some() {
+                continue;
+            }
+            // It may have found nothing left, and then the array is over, or so it seemed.
+            if matches!(exit, child::Exit::Code(0 | 1)) && self.is_over()?.is_some() {
+                continue;
+            }
+            lost += 1;
+            let short = hand.since.elapsed() < SHORT_LIFE;
+            self.short_lives = if short { self.short_lives + 1 } else { 0 };
+            if self.short_lives >= SHORT_LIVES {
+                let what = format!("worker {} ended at once: {exit:?}", hand.name);
+                let path = self.site.queue.layout.at(&format!("log/{}.log", hand.name));
+                return Err(Error::new(Exit::Environment, what).at(&path).hint("its log says why"));
+            }
+        }
+        self.start_hands(lost)
+    }
+
+    /// Waits for the workers to leave; they have nothing to do any more.
+    fn send_home(&mut self, waiter: &mut Waiter) -> Result<()> {
+        self.stop(Stopped::Finished, false);
+        let deadline = Instant::now() + LEAVE;
+        loop {
+            for (pid, _) in child::reap() {
+                self.hands.retain(|hand| hand.pid != pid);
+            }
+            if self.hands.is_empty() || Instant::now() >= deadline {
+                break;
+            }
+            let wakes = waiter.wait_deaf(deadline);
+            self.hear(&wakes);
+        }
+        self.draw(true);
+        self.show.finish()
+    }
+
+    // --- what they tell ---
+
+    /// Follows the logs of those who work here now; now and then, once its own workers are known.
+    fn follow_workers(&mut self) {
+        let now = Instant::now();
+        if now < self.next_roll && self.tails.len() > self.hands.len() {
+            return;
+        }
+        self.next_roll = now + ROLL;
+        for wid in procs::all(&self.site.queue).unwrap_or_default() {
+            self.tails.follow(&wid);
+        }
+    }
+
+    /// Follows every log that is there.
+    fn follow_all(&mut self) -> Result<()> {
+        let seen = array::Overview::read(&self.site.queue, &self.home, 0)?;
+        seen.logs.iter().for_each(|wid| self.tails.follow(wid));
+        Ok(())
+    }
+
+    fn catch_up(&mut self) -> Result<()> {
+        let show = &mut *self.show;
+        self.tails.catch_up(&self.site.queue, &self.home, |of, line| show.take(of, line)).map(drop)
+    }
+
+    fn hear_of_feed(&mut self) {
+        let Some(feed) = &self.order.feed else { return };
+        let (jobs, failed) = {
+            let fed = feed.lock().unwrap_or_else(PoisonError::into_inner);
+            (fed.jobs, fed.fault.is_some())
+        };
+        self.total = self.total.or(jobs);
+        if failed && self.stopping.is_none() {
+            // The rest is not known; what was submitted stays for the next time.
+            self.stop(Stopped::Interrupted, false);
+        }
+    }
+
+    fn draw(&mut self, over: bool) {
+        let Some(bar) = self.order.bar else { return };
+        if over {
+            return bar(None);
+        }
+        let now = Instant::now();
+        if now < self.next_bar {
+            return;
+        }
+        self.next_bar = now + Duration::from_millis(100);
+        bar(Some(&Progress {
+            done: self.show.over(),
+            failed: self.show.counts.failed,
+            running: self.hands.len() as u64,
+            total: self.total,
+            before: self.order.before,
+            elapsed_s: self.began.elapsed().as_secs_f64(),
+        }));
+    }
+}

@@ -1,0 +1,273 @@
+//! What a run shows of its jobs: their output, in the order in which they end or in that of the list,
+//! and a line each in a log of the format of GNU parallel.
+//!
+//! The numbers of the jobs that were shown are kept in `jobs/shown`, so that a run that is given again
+//! after a crash shows what is missing, and nothing twice but what was being shown at that moment.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::jobs::exit::Ended;
+use crate::jobs::halt::Counts;
+use crate::jobs::joblog;
+use crate::jobs::results::{Paths, Results};
+use crate::jobs::template::{Job, Template};
+use crate::queue::array::chunk::read_list;
+use crate::queue::ids::short;
+use crate::queue::record::Line;
+use crate::run::shift::printed;
+use crate::run::site::Site;
+use crate::sys::fs::Log;
+
+use super::numbers::Numbers;
+
+/// How jobs are shown.
+#[derive(Debug, Clone, Default)]
+pub struct Style {
+    /// In the order of the list.
+    pub keep_order: bool,
+    /// With the arguments before each line.
+    pub tag: bool,
+    /// The log in the format of GNU parallel.
+    pub joblog: Option<PathBuf>,
+    /// Where the output of each job is written to as well.
+    pub results: Option<Results>,
+    /// How many values a row has, where a job has several rows.
+    pub columns: usize,
+}
+
+/// What is shown.
+pub struct Show {
+    site: Site,
+    home: PathBuf,
+    style: Style,
+    template: Template,
+    joblog: Option<Log>,
+    log: Log,
+    shown: Numbers,
+    over: Numbers,
+    waiting: BTreeMap<u64, (String, Line)>,
+    next: u64,
+    lists: Lists,
+    /// What became of the jobs that are over.
+    pub counts: Counts,
+    /// The first that failed.
+    pub first: Option<Ended>,
+    /// Tries that failed and were followed by another.
+    pub retried: u64,
+}
+
+impl Show {
+    /// Shows the jobs in `home`. What was shown by an earlier run is not shown again.
+    pub fn new(site: &Site, home: PathBuf, template: Template, style: Style) -> Result<Show> {
+        let path = home.join("shown");
+        let log = site.queue.fs.open_log(&path).cannot("note what was shown", &path)?;
+        let text = site.queue.fs.read(&path, 0, usize::MAX >> 1).unwrap_or_default();
+        let mut shown = Numbers::default();
+        for line in text.split(|b| *b == b'\n') {
+            if let Some(number) = std::str::from_utf8(line).ok().and_then(|l| l.parse().ok()) {
+                shown.insert(number);
+            }
+        }
+        let joblog = match &style.joblog {
+            Some(path) => Some(open_joblog(site, path, shown.is_empty())?),
+            None => None,
+        };
+        Ok(Show {
+            site: site.clone(),
+            lists: Lists { starts: vec![1], ends: 1, recent: VecDeque::new() },
+            home,
+            style,
+            template,
+            joblog,
+            log,
+            shown,
+            over: Numbers::default(),
+            waiting: BTreeMap::new(),
+            next: 1,
+            counts: Counts::default(),
+            first: None,
+            retried: 0,
+        })
+    }
+
+    /// How many jobs are over.
+    pub fn over(&self) -> u64 {
+        self.over.len()
+    }
+
+    /// Takes note of how a try ended, and shows what can be shown. `of`: whose files have its output.
+    pub fn take(&mut self, of: &str, line: Line) -> Result<()> {
+        if line.retry {
+            self.retried += u64::from(line.end != "release");
+            return Ok(());
+        }
+        if line.end == "late" || line.end == "release" || !self.over.insert(line.job) {
+            return Ok(());
+        }
+        if line.end == "done" {
+            self.counts.succeeded += 1;
+        } else {
+            self.counts.failed += 1;
+            self.first.get_or_insert(ended(&line));
+        }
+        if !self.style.keep_order {
+            return self.emit(of, &line);
+        }
+        self.waiting.insert(line.job, (of.to_owned(), line));
+        while let Some((of, line)) = self.waiting.remove(&self.next) {
+            self.next += 1;
+            self.emit(&of, &line)?;
+        }
+        Ok(())
+    }
+
+    /// Shows what waits for jobs that do not end in this run.
+    pub fn finish(&mut self) -> Result<()> {
+        for (_, (of, line)) in std::mem::take(&mut self.waiting) {
+            self.emit(&of, &line)?;
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, of: &str, line: &Line) -> Result<()> {
+        let silent = line.out.1 == 0 && line.err.1 == 0;
+        let plain = self.joblog.is_none() && self.style.results.is_none();
+        if self.shown.contains(line.job) || (silent && plain) {
+            return Ok(());
+        }
+        let out = printed(&self.site, &self.home, &format!("{of}.out"), line.out);
+        let err = printed(&self.site, &self.home, &format!("{of}.err"), line.err);
+        let wants_arguments = self.style.tag || !plain;
+        let arguments = match wants_arguments {
+            true => self.lists.arguments(&self.site, &self.home, line.job)?,
+            false => Vec::new(),
+        };
+        let tag = self.style.tag.then(|| arguments.join(" "));
+        write_all(&mut std::io::stdout().lock(), &out, tag.as_deref())?;
+        write_all(&mut std::io::stderr().lock(), &err, tag.as_deref())?;
+        let slot = short(of).chars().filter(char::is_ascii_digit).collect::<String>();
+        let job = Job { seq: line.job, slot: slot.parse().unwrap_or(1), args: arguments };
+        if let Some(results) = &self.style.results {
+            self.write_results(results.paths(&job, self.style.columns), line.job, &out, &err)?;
+        }
+        if let Some(log) = &self.joblog {
+            let argv = self.template.expand(&job).unwrap_or_default();
+            let Ended { exit, signal } = ended(line);
+            let mut text = String::new();
+            let finished = joblog::Finished {
+                seq: line.job,
+                host: ":".to_owned(),
+                started_s: line.at as f64 / 1000.0,
+                runtime_s: line.ms as f64 / 1000.0,
+                receive: line.out.1,
+                exit,
+                signal,
+                command: joblog::shown(&argv),
+            };
+            joblog::push_line(&mut text, &finished);
+            self.site.queue.fs.append_to(log, text.as_bytes()).cannot("append to", &log.path)?;
+        }
+        self.shown.insert(line.job);
+        let number = format!("{}\n", line.job);
+        self.site.queue.fs.append_to(&self.log, number.as_bytes()).cannot("append to", &self.log.path)
+    }
+
+    fn write_results(&self, paths: Paths, job: u64, out: &[u8], err: &[u8]) -> Result<()> {
+        let fs = &self.site.queue.fs;
+        let seq = job.to_string();
+        let files = [(paths.stdout, out), (paths.stderr, err), (paths.seq, seq.as_bytes())];
+        for (path, bytes) in files {
+            if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+                crate::sys::fs::mkdir_all(&**fs, dir).cannot("make a directory for results", dir)?;
+            }
+            fs.create(&path, bytes, 0o644).cannot("write a result", &path)?;
+        }
+        Ok(())
+    }
+}
+
+fn open_joblog(site: &Site, path: &std::path::Path, fresh: bool) -> Result<Log> {
+    let fs = &site.queue.fs;
+    if fresh {
+        // As GNU parallel: a new run begins a new log.
+        fs.create(path, joblog::HEADER.as_bytes(), 0o644).cannot("write the log of jobs", path)?;
+    }
+    fs.open_log(path).cannot("open the log of jobs", path)
+}
+
+/// How a job ended, in the numbers of its log line.
+fn ended(line: &Line) -> Ended {
+    match (line.code, line.signal) {
+        (_, Some(signal)) => Ended { exit: 0, signal },
+        (Some(exit), None) => Ended { exit, signal: 0 },
+        (None, None) => Ended { exit: -1, signal: 0 },
+    }
+}
+
+fn write_all(to: &mut impl Write, bytes: &[u8], tag: Option<&str>) -> Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let written = match tag {
+        None => to.write_all(bytes),
+        Some(tag) => {
+            let lines = bytes.split_inclusive(|b| *b == b'\n');
+            lines.map(|line| [tag.as_bytes(), b"\t", line].concat()).try_for_each(|l| to.write_all(&l))
+        }
+    };
+    written.and_then(|()| to.flush()).map_err(|cause| Error {
+        cause: Some(cause),
+        ..Error::new(Exit::Environment, "cannot write the output of a job")
+            .hint("the jobs' output is kept: give the same command again")
+    })
+}
+
+/// The lists of an array, for the arguments of single jobs.
+struct Lists {
+    /// The first jobs of the chunks that are known; those of a list follow each other.
+    starts: Vec<u64>,
+    /// The first job behind them.
+    ends: u64,
+    recent: VecDeque<(u64, Vec<String>)>,
+}
+
+/// Lists that are kept in memory.
+const RECENT: usize = 8;
+
+impl Lists {
+    fn arguments(&mut self, site: &Site, home: &std::path::Path, job: u64) -> Result<Vec<String>> {
+        while self.ends <= job {
+            let Some(list) = read_list(&site.queue, home, self.ends)? else { return Ok(Vec::new()) };
+            if list.is_empty() {
+                return Ok(Vec::new());
+            }
+            self.keep(self.ends, list);
+        }
+        let at = self.starts.partition_point(|start| *start <= job);
+        let start = self.starts[at.saturating_sub(1)];
+        if !self.recent.iter().any(|(of, _)| *of == start) {
+            let list = read_list(&site.queue, home, start)?.unwrap_or_default();
+            self.remember(start, list);
+        }
+        let list = self.recent.iter().find(|(of, _)| *of == start).map(|(_, list)| list);
+        let at = usize::try_from(job - start).unwrap_or(usize::MAX);
+        let line = list.and_then(|list| list.get(at)).map(String::as_str).unwrap_or_default();
+        Ok(serde_json::from_str(line).unwrap_or_else(|_| vec![line.to_owned()]))
+    }
+
+    fn keep(&mut self, start: u64, list: Vec<String>) {
+        self.ends = start + list.len() as u64;
+        self.starts.push(self.ends);
+        self.remember(start, list);
+    }
+
+    fn remember(&mut self, start: u64, list: Vec<String>) {
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((start, list));
+    }
+}

@@ -1,0 +1,319 @@
+//! Staying at an array: one job of it after the other, until something better comes up or nothing is
+//! left.
+
+use crate::error::Result;
+use crate::queue::array::take::{Next as Job_, Taker};
+use crate::queue::array::{self, job};
+use crate::queue::claim::Lease;
+use crate::queue::events;
+use crate::queue::record::{End, Line, Verdict, duration};
+use crate::queue::tasks::{self, Phase};
+use crate::run::attempt::as_ms;
+use crate::run::outcome::{Stopped, signal_name};
+use crate::run::shift::{Running, Shift};
+use crate::sys::child::Exit;
+use crate::sys::wake::{Wake, Watch};
+
+use super::{Job, RETRY_RESULT_MS, TREE_PATIENCE, Worker};
+
+/// A job that took this long makes a listing before the next claim a small matter, milliseconds.
+const LONG_MS: u64 = 20;
+/// How often the free space is looked at while one short job follows the other, milliseconds.
+const ROOM_MS: u64 = 100;
+
+/// A stay.
+pub(super) struct Stay {
+    pub(super) shift: Shift,
+    taker: Taker,
+    pub(super) running: Option<Running>,
+    /// A job that has ended, what is to be written of it, and when to try.
+    ended: Option<(Running, Line, End, u64)>,
+    long: bool,
+    room_at_ms: u64,
+    /// The array may be over, or was cancelled.
+    rung: bool,
+}
+
+impl Worker {
+    /// Comes to an array. False: there is nothing to claim in it now; its bell is watched.
+    pub(super) fn come_to_array(&mut self, waiter: &mut dyn Watch, lease: Lease) -> Result<bool> {
+        let id = lease.key.task.clone();
+        let home = array::home(&self.site.queue, &id);
+        let shift = match Shift::new(&self.site, &self.me, lease) {
+            Ok(shift) => shift,
+            Err(e) => {
+                self.say_once(&format!("cannot run the jobs of {id}: {}", e.one_line()));
+                return Ok(false);
+            }
+        };
+        // Watched before the look: what comes meanwhile is heard (R6).
+        waiter.watch(&array::bell(&home));
+        self.hears_arrays.insert(array::bell(&home));
+        let taker = Taker::new(&id, &home, shift.round);
+        let stay = Stay {
+            shift,
+            taker,
+            running: None,
+            ended: None,
+            long: true,
+            room_at_ms: 0,
+            rung: false,
+        };
+        self.job = Job::Array(Box::new(stay));
+        self.next_job(waiter)
+    }
+
+    /// Goes on with the jobs of an array until there is something to wait for.
+    pub(super) fn stay(
+        &mut self,
+        waiter: &mut dyn Watch,
+        wakes: &[Wake],
+        paused: bool,
+    ) -> Result<()> {
+        let Job::Array(stay) = &mut self.job else { return Ok(()) };
+        stay.rung |= wakes.iter().any(|wake| !matches!(wake, Wake::Signal(_)));
+        if stay.running.is_some() {
+            self.follow_job()?;
+        }
+        self.write_end();
+        let Job::Array(stay) = &mut self.job else { return Ok(()) };
+        if stay.running.is_some() || stay.ended.is_some() {
+            return Ok(());
+        }
+        if self.should_leave().is_some() || paused || self.rung || self.stay_is_over()? {
+            return self.leave_array();
+        }
+        self.next_job(waiter).map(drop)
+    }
+
+    /// Whether the array was cancelled or ended, or there is no room for more.
+    fn stay_is_over(&mut self) -> Result<bool> {
+        let now_ms = self.now_ms();
+        let Job::Array(stay) = &mut self.job else { return Ok(true) };
+        if std::mem::take(&mut stay.rung) {
+            let task = tasks::look(&self.site.queue, stay.shift.id())?;
+            let phase = task.map(|task| task.phase);
+            if phase != Some(Phase::Pending(stay.shift.lease.key.n)) {
+                return Ok(true);
+            }
+        }
+        if now_ms < stay.room_at_ms {
+            return Ok(false);
+        }
+        stay.room_at_ms = now_ms + ROOM_MS;
+        Ok(self.no_room().is_some())
+    }
+
+    /// Claims and starts the next job. False: the stay is over.
+    fn next_job(&mut self, waiter: &mut dyn Watch) -> Result<bool> {
+        let Job::Array(stay) = &mut self.job else { return Ok(false) };
+        match stay.taker.next(&self.site.queue, &mut self.me, stay.long)? {
+            Job_::Job(number, n) => {
+                let chunk = stay.taker.chunk();
+                let arguments = chunk.map(|chunk| chunk.arguments(number)).unwrap_or_default();
+                let running = stay.shift.start(&self.site, number, n, arguments);
+                stay.running = Some(running);
+                self.looked_twice = false;
+                let now_ms = self.now_ms();
+                if now_ms >= self.next_beat_ms {
+                    self.beat()?;
+                }
+                Ok(true)
+            }
+            Job_::Nothing => self.leave_array().map(|()| false),
+            Job_::Over => {
+                let bell = array::bell(&stay.shift.home);
+                waiter.unwatch(&bell);
+                self.hears_arrays.remove(&bell);
+                self.leave_array().map(|()| false)
+            }
+            Job_::Dead => {
+                // Under the new identity it begins anew.
+                self.job = Job::Idle;
+                Ok(false)
+            }
+        }
+    }
+
+    fn leave_array(&mut self) -> Result<()> {
+        if let Job::Array(mut stay) = std::mem::replace(&mut self.job, Job::Idle) {
+            stay.taker.leave(&self.site.queue, &mut self.me)?;
+            // Its hint is looked at again when its turn comes.
+            self.finder.restart(&self.site.queue)?;
+        }
+        Ok(())
+    }
+
+    /// A job runs: has it ended, must it?
+    fn follow_job(&mut self) -> Result<()> {
+        let now_ms = self.now_ms();
+        let grace_ms = self.site.config.workers.grace_ms;
+        let Job::Array(stay) = &mut self.job else { return Ok(()) };
+        let Some(running) = &mut stay.running else { return Ok(()) };
+        if running.exit.is_some() || running.fault.is_some() {
+            self.job_is_over();
+            return Ok(());
+        }
+        let spec = &stay.shift.lease.spec;
+        let limit_ms = duration(spec.time_limit_s).map(as_ms);
+        let over = limit_ms.is_some_and(|limit| now_ms >= running.since_ms.saturating_add(limit));
+        let mut why = match (self.hand_back, over) {
+            (true, _) => Some(Stopped::HandBack),
+            (_, true) => Some(Stopped::TimeLimit),
+            _ => None,
+        };
+        if why.is_none() && running.stopped.is_none() && std::mem::take(&mut stay.rung) {
+            let task = tasks::look(&self.site.queue, stay.shift.id())?;
+            let cancelled = |phase| matches!(phase, Phase::Cancelled(_));
+            why = task.is_some_and(|task| cancelled(task.phase)).then_some(Stopped::Cancel);
+            if self.me.is_declared_dead(&self.site.queue) {
+                why = Some(Stopped::Fenced);
+            }
+        }
+        if let (Some(why), None) = (why, running.stopped) {
+            self.site.queue.host.ask_to_end(running.pid);
+            running.stopped = Some((why, now_ms + grace_ms));
+        }
+        if running.stopped.is_some_and(|(_, kill_at_ms)| now_ms >= kill_at_ms) {
+            let pid = running.pid;
+            let (ended, _) = self.site.queue.host.end_children(&self.options.spare, TREE_PATIENCE);
+            if let Some((_, exit)) = ended.iter().find(|(p, _)| *p == pid) {
+                running.exit = Some(*exit);
+                self.job_is_over();
+            }
+        }
+        if now_ms >= self.next_beat_ms {
+            let Job::Array(stay) = &mut self.job else { return Ok(()) };
+            stay.rung = true;
+            self.beat()?;
+        }
+        Ok(())
+    }
+
+    /// The command has ended: end the rest of its tree, then judge.
+    fn job_is_over(&mut self) {
+        let now_ms = self.now_ms();
+        let Job::Array(stay) = &mut self.job else { return };
+        let Some(running) = stay.running.take() else { return };
+        let (_, clean) = self.site.queue.host.end_children(&self.options.spare, TREE_PATIENCE);
+        if !clean {
+            tracing::error!(job = running.job, "some of its processes cannot be ended");
+        }
+        stay.long = now_ms.saturating_sub(running.since_ms) >= LONG_MS;
+        if let Some(fault) = &running.fault {
+            stay.shift.complain(&self.site, fault);
+        }
+        let before = match running.n {
+            1 => None,
+            n => stay.taker.chunk().and_then(|chunk| {
+                chunk.end(&self.site.queue, running.job, n - 1).ok().flatten()
+            }),
+        };
+        let end = judge(&running, before.as_ref(), stay.shift.tries, stay.shift.round);
+        let mut line = stay.shift.line(&self.site, &running);
+        end.verdict.word().clone_into(&mut line.end);
+        line.retry = end.retry;
+        stay.ended = Some((running, line, end, now_ms));
+    }
+
+    /// Publishes the end of a job; keeps trying where the disk does not take it.
+    fn write_end(&mut self) {
+        let now_ms = self.now_ms();
+        let Job::Array(stay) = &mut self.job else { return };
+        let Some((running, line, end, due_ms)) = &mut stay.ended else { return };
+        if now_ms < *due_ms {
+            return;
+        }
+        let Some(chunk) = stay.taker.chunk() else { return };
+        let queue = &self.site.queue;
+        let (number, n, plain) = (running.job, running.n, end.verdict == Verdict::Done);
+        let published = if plain {
+            job::succeed(queue, &mut self.me, chunk, number, n)
+        } else {
+            job::end_as(queue, &self.me, chunk, number, n, end.clone())
+        };
+        let home = stay.shift.home.clone();
+        let id = stay.shift.id().to_owned();
+        match published {
+            Ok(ours) => {
+                if !ours {
+                    "late".clone_into(&mut line.end);
+                }
+                if let Err(e) = job::tell(queue, stay.shift.log(), line) {
+                    tracing::warn!(error = %e, "a job is over, and cannot be told of");
+                }
+                queue.ring(&array::progress(&home));
+                if line.retry {
+                    queue.ring(&array::bell(&home));
+                }
+                stay.ended = None;
+                self.attempts += 1;
+                self.last_succeeded = plain && ours;
+                if !ours {
+                    let text = format!("job {number} of {id}, try {n}: its worker came too late");
+                    let event = events::Event { k: "notice".to_owned(), ..events::Event::default() };
+                    events::append(&self.site.queue, &mut self.me, event.why(&text));
+                }
+            }
+            Err(_) if !queue.fs.exists(&home) || self.me.is_declared_dead(queue) => {
+                // Nobody can record anything of it any more, or somebody else has.
+                self.job = Job::Idle;
+            }
+            Err(e) => {
+                *due_ms = now_ms + RETRY_RESULT_MS;
+                let text = format!(
+                    "cannot record the end of job {number} of {id}: {}; will try again",
+                    e.one_line()
+                );
+                self.say_once(&text);
+            }
+        }
+    }
+
+    /// When to look again while at an array.
+    pub(super) fn stay_deadline_ms(&self) -> u64 {
+        let Job::Array(stay) = &self.job else { return self.now_ms() };
+        if let Some((.., due_ms)) = &stay.ended {
+            return (*due_ms).min(self.next_beat_ms);
+        }
+        let Some(running) = &stay.running else { return self.now_ms() };
+        if running.fault.is_some() || running.exit.is_some() {
+            return self.now_ms();
+        }
+        let limit = match running.stopped {
+            Some((_, kill_at_ms)) => Some(kill_at_ms),
+            None => duration(stay.shift.lease.spec.time_limit_s)
+                .map(|limit| running.since_ms.saturating_add(as_ms(limit))),
+        };
+        limit.map_or(self.next_beat_ms, |at_ms| at_ms.min(self.next_beat_ms))
+    }
+}
+
+/// The verdict of a job.
+fn judge(running: &Running, before: Option<&End>, tries: u32, round: u32) -> End {
+    let kept = |end: End| {
+        let counts = before.map_or((0, 0), |before| (before.charged, before.boots));
+        End { charged: counts.0, boots: counts.1, ..end }
+    };
+    let failed = |why: &str| job::failure(before, tries, round, why);
+    let because = |why: &str| End { why: why.to_owned(), ..End::new(Verdict::Release, true) };
+    let mut end = match (&running.fault, running.stopped.map(|(why, _)| why), running.exit) {
+        (Some(fault), ..) => failed(fault),
+        (_, why, Some(Exit::Code(0))) if why != Some(Stopped::TimeLimit) => {
+            End::new(Verdict::Done, false)
+        }
+        (_, Some(Stopped::TimeLimit), _) => failed("time limit"),
+        (_, Some(Stopped::Cancel), _) => kept(because("cancelled while running")),
+        (_, Some(Stopped::HandBack), _) => kept(because("worker was stopped")),
+        (_, Some(Stopped::Fenced), _) => kept(because("taken away while running")),
+        (_, None, Some(Exit::Code(code))) => failed(&format!("exit {code}")),
+        (_, None, Some(Exit::Signal(signal))) => failed(&signal_name(signal)),
+        (_, None, None) => failed("its end was not seen"),
+    };
+    match running.exit {
+        Some(Exit::Code(code)) => end.exit.code = Some(code),
+        Some(Exit::Signal(signal)) => end.exit.signal = Some(signal),
+        None => {}
+    }
+    end
+}

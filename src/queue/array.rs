@@ -1,0 +1,213 @@
+//! Arrays: a task that stands for a list of jobs, for work of which a single task each would cost
+//! more than the job itself.
+//!
+//! ```text
+//! tasks/T/spec.json                 `array`: the command that the jobs have in common
+//! tasks/T/jobs/START.in             register: the jobs from number START on, a line each (a chunk)
+//! tasks/T/jobs/START/JOB.n.claim    register: try n of a job; a link to the claimer's card
+//! tasks/T/jobs/START/JOB.n.end      register: how it ended
+//! tasks/T/jobs/START.rR.fF.over     hint: in round R every job of the chunk was over, F had failed
+//! tasks/T/jobs/closed               register: the list is complete
+//! tasks/T/jobs/W.log W.out W.err    what W's jobs did and printed
+//! tasks/T/jobs/bell progress        bells: there is something to claim; a job is over
+//! ```
+//! An array is pending, with its hint in `ready/`, as long as jobs are left: who finds it there takes
+//! jobs of it. Only when all are over somebody claims the task itself, to end it. So dependencies,
+//! holds, cancels and the status of an array are those of any task.
+//!
+//! A claim or an end costs one link and no inode: claims are links to the card, and the end of a job
+//! that simply succeeded is a link to a record that its worker made once. What says which chunks a
+//! process has claims in is one intent a chunk, `run/_jobs.T.START`.
+
+pub mod chunk;
+pub mod close;
+pub mod job;
+pub mod list;
+pub mod retake;
+pub mod take;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Cannot, Result};
+use crate::sys::fs::is_absent;
+
+use super::Queue;
+use super::record::{self, Closed, RECORD_MAX};
+use super::tasks::Task;
+
+/// The most jobs of one chunk. A directory of that size is listed in a fraction of a millisecond.
+pub const CHUNK: usize = 1024;
+
+/// The largest number of a job.
+pub const JOBS_MAX: u64 = 9_999_999_999;
+
+/// `tasks/T/jobs`.
+pub fn home(queue: &Queue, id: &str) -> PathBuf {
+    queue.layout.task(id).join("jobs")
+}
+
+/// The chunk that begins with job `start`: `jobs/START`.
+pub fn chunk_dir(home: &Path, start: u64) -> PathBuf {
+    home.join(format!("{start:010}"))
+}
+
+/// `jobs/START.in`.
+pub fn list_file(home: &Path, start: u64) -> PathBuf {
+    home.join(format!("{start:010}.in"))
+}
+
+/// `jobs/bell`: rung when there may be something to claim, or the array is over.
+pub fn bell(home: &Path) -> PathBuf {
+    home.join("bell")
+}
+
+/// `jobs/progress`: rung when a job is over. Only who shows them listens.
+pub fn progress(home: &Path) -> PathBuf {
+    home.join("progress")
+}
+
+/// Tells those who work at an array, and those who watch it, to look at it.
+pub fn ring_all(queue: &Queue, id: &str) {
+    let home = home(queue, id);
+    for bell in [bell(&home), progress(&home)] {
+        // Without it there is nobody to hear.
+        if queue.fs.exists(&bell) {
+            queue.ring(&bell);
+        }
+    }
+}
+
+/// Makes `jobs/` with its bells where they are missing.
+pub fn ensure_home(queue: &Queue, home: &Path) -> Result<()> {
+    match queue.fs.mkdir(home) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(e).cannot("make the directory of an array", home);
+        }
+        _ => {}
+    }
+    for bell in [bell(home), progress(home)] {
+        if !queue.fs.exists(&bell) {
+            queue.fs.touch(&bell).cannot("make a bell", &bell)?;
+        }
+    }
+    Ok(())
+}
+
+/// The round that an array is in: each reopen begins another, in which the jobs that failed before
+/// are tried anew.
+pub fn round(task: &Task) -> u32 {
+    u32::try_from(task.names.reopens.len()).unwrap_or(u32::MAX)
+}
+
+/// Parses the number of a chunk: ten digits.
+fn start_of(text: &str) -> Option<u64> {
+    let ours = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit());
+    ours.then(|| text.parse().ok()).flatten().filter(|start| *start > 0)
+}
+
+/// What the names in `jobs/` say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// The chunks by their first job; of those that are over in this round, how many failed.
+    pub chunks: BTreeMap<u64, Option<u64>>,
+    /// How many jobs there are, once the list is complete.
+    pub jobs: Option<u64>,
+    /// The workers that have a log here.
+    pub logs: Vec<String>,
+}
+
+impl Overview {
+    /// Reads it. Costs one listing, with about two names for 1024 jobs.
+    pub fn read(queue: &Queue, home: &Path, round: u32) -> Result<Overview> {
+        let mut seen = Overview::default();
+        let mut closed = false;
+        for entry in queue.list(home)? {
+            let name = entry.name.as_str();
+            if name == "closed" {
+                closed = true;
+            } else if let Some(start) = name.strip_suffix(".in").and_then(start_of) {
+                seen.chunks.entry(start).or_default();
+            } else if let Some((start, of, failed)) = parse_over(name) {
+                // One in which all succeeded stays over.
+                if of == round || (failed == 0 && of < round) {
+                    seen.chunks.insert(start, Some(failed));
+                }
+            } else if let Some(wid) = name.strip_suffix(".log") {
+                seen.logs.push(wid.to_owned());
+            }
+        }
+        if closed {
+            seen.jobs = Some(closed_at(queue, home)?);
+        }
+        Ok(seen)
+    }
+
+    /// The chunks that are not over, in order.
+    pub fn open(&self) -> impl Iterator<Item = u64> {
+        self.chunks.iter().filter(|(_, over)| over.is_none()).map(|(start, _)| *start)
+    }
+
+    /// Whether every job is over: how many there are, and how many have failed.
+    pub fn is_over(&self) -> Option<(u64, u64)> {
+        let jobs = self.jobs?;
+        let failed = self.chunks.values().copied().sum::<Option<u64>>()?;
+        Some((jobs, failed))
+    }
+}
+
+/// Whether a job of an array may be claimed now, or the array be ended.
+pub fn has_pending(queue: &Queue, task: &Task) -> Result<bool> {
+    let (home, round) = (home(queue, &task.id), round(task));
+    let seen = Overview::read(queue, &home, round)?;
+    for start in seen.open() {
+        if let Some(mut chunk) = chunk::Chunk::open(queue, &home, start)?
+            && !chunk.look(queue, round)?.pending.is_empty()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(seen.is_over().is_some())
+}
+
+/// The name of the hint that a chunk is over: `START.rR.fF.over`.
+fn over_file(home: &Path, start: u64, round: u32, failed: u64) -> PathBuf {
+    home.join(format!("{start:010}.r{round}.f{failed}.over"))
+}
+
+fn parse_over(name: &str) -> Option<(u64, u32, u64)> {
+    let mut parts = name.strip_suffix(".over")?.split('.');
+    let start = start_of(parts.next()?)?;
+    let round = parts.next()?.strip_prefix('r')?.parse().ok()?;
+    let failed = parts.next()?.strip_prefix('f')?.parse().ok()?;
+    parts.next().is_none().then_some((start, round, failed))
+}
+
+/// What `jobs/closed` says. One that cannot be read closes the list at what is there.
+fn closed_at(queue: &Queue, home: &Path) -> Result<u64> {
+    let path = home.join("closed");
+    match queue.fs.read(&path, 0, RECORD_MAX) {
+        Ok(bytes) => Ok(record::parse::<Closed>(&bytes).map_or(0, |closed| closed.jobs)),
+        Err(e) if is_absent(&e) => Ok(0),
+        Err(e) => Err(e).cannot("read the end of a list of jobs", &path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_ours_are_chunks() {
+        assert_eq!(start_of("0000000001"), Some(1));
+        for name in ["1", "0000000000", "00000000001", "000000000a", ""] {
+            assert_eq!(start_of(name), None, "{name}");
+        }
+        let path = over_file(Path::new("/j"), 1025, 2, 3);
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert_eq!(parse_over(name), Some((1025, 2, 3)));
+        for name in ["0000000001.over", "0000000001.r1.over", "0000000001.r1.f1.x.over"] {
+            assert_eq!(parse_over(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! One chunk of an array: its list, and what the registers of its jobs mean.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::error::{Cannot, Result};
+use crate::sys::fs::{Dir, Entry, is_absent};
+
+use super::super::Queue;
+use super::super::ids::attempt_number;
+use super::super::record::{self, End, Verdict};
+use super::super::tasks;
+use super::{CHUNK, chunk_dir, list_file};
+
+/// Bytes of a list that are read at most; a job's line is shorter than a record.
+const LIST_MAX: usize = 1 << 30;
+
+/// How a try ended, as far as the next one depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    Retry,
+    /// For good, in that round.
+    Failed(u32),
+}
+
+/// A chunk that was opened.
+#[derive(Debug)]
+pub struct Chunk {
+    /// Number of its first job.
+    pub start: u64,
+    /// The directory of its registers.
+    pub dir: Dir,
+    /// Its list, a line each.
+    list: Vec<String>,
+    /// What an end says, by its inode: most are links to a few files. Registers are never removed, so
+    /// an inode that was seen here stays what it is.
+    known: BTreeMap<u64, Outcome>,
+    /// Tries that this process has won: the same one is never won twice (R2).
+    pub won: BTreeSet<(u64, u32)>,
+}
+
+/// What a look at a chunk found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Jobs that may be claimed, with the number of the try; in order.
+    pub pending: Vec<(u64, u32)>,
+    /// Tries that are claimed and have not ended.
+    pub running: Vec<(u64, u32)>,
+    /// Jobs that have failed in this round.
+    pub failed: u64,
+    /// Jobs that are done.
+    pub done: u64,
+}
+
+impl Seen {
+    /// Whether no job is left.
+    pub fn is_over(&self) -> bool {
+        self.pending.is_empty() && self.running.is_empty()
+    }
+}
+
+impl Chunk {
+    /// Opens a chunk; `None` if there is none.
+    pub fn open(queue: &Queue, home: &Path, start: u64) -> Result<Option<Chunk>> {
+        let Some(list) = read_list(queue, home, start)? else { return Ok(None) };
+        let path = chunk_dir(home, start);
+        let dir = loop {
+            match queue.fs.open_dir(&path) {
+                Ok(dir) => break dir,
+                Err(e) if is_absent(&e) => {
+                    // Its submitter makes it first; a hand may have removed it.
+                    crate::sys::fs::mkdir_all(&*queue.fs, &path)
+                        .cannot("make the directory of a chunk", &path)?;
+                }
+                Err(e) => return Err(e).cannot("open a chunk of jobs", &path),
+            }
+        };
+        Ok(Some(Chunk { start, dir, list, known: BTreeMap::new(), won: BTreeSet::new() }))
+    }
+
+    /// How many jobs it has.
+    pub fn len(&self) -> u64 {
+        self.list.len() as u64
+    }
+
+    /// Whether it has none; no list of ours is empty.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The arguments of a job.
+    pub fn arguments(&self, job: u64) -> Vec<String> {
+        let at = usize::try_from(job.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        // A line that cannot be read is its own argument: the job runs with it and shows it.
+        let line = self.list.get(at).map(String::as_str).unwrap_or_default();
+        serde_json::from_str(line).unwrap_or_else(|_| vec![line.to_owned()])
+    }
+
+    /// Looks at the registers of all jobs. One listing, and one read for each end whose inode was not
+    /// seen before.
+    pub fn look(&mut self, queue: &Queue, round: u32) -> Result<Seen> {
+        let entries =
+            queue.fs.list_in(&self.dir).cannot("list a chunk of jobs", &self.dir.path)?;
+        let mut tries = vec![Tries::default(); self.list.len()];
+        for entry in &entries {
+            let Some((job, n, is_claim)) = parse(entry) else { continue };
+            let at = job.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
+            let Some(of) = at.and_then(|at| tries.get_mut(at)) else { continue };
+            if is_claim {
+                of.claimed = of.claimed.max(n);
+            } else if n >= of.ended {
+                (of.ended, of.ino) = (n, entry.ino);
+            }
+        }
+        let mut seen = Seen::default();
+        for (at, of) in tries.iter().enumerate() {
+            let job = self.start + at as u64;
+            let n = of.claimed.max(of.ended);
+            if n == 0 {
+                seen.pending.push((job, 1));
+                continue;
+            }
+            if of.ended < n {
+                seen.running.push((job, n));
+                continue;
+            }
+            match self.outcome(queue, job, n, of.ino)? {
+                Outcome::Done => seen.done += 1,
+                Outcome::Failed(of) if of >= round => seen.failed += 1,
+                Outcome::Retry | Outcome::Failed(_) => seen.pending.push((job, n + 1)),
+            }
+        }
+        Ok(seen)
+    }
+
+    fn outcome(&mut self, queue: &Queue, job: u64, n: u32, ino: u64) -> Result<Outcome> {
+        if let Some(known) = self.known.get(&ino) {
+            return Ok(*known);
+        }
+        let outcome = match self.end(queue, job, n)? {
+            Some(end) if end.verdict == Verdict::Done => Outcome::Done,
+            Some(end) if !end.retry => Outcome::Failed(round_of(&end)),
+            // One that cannot be read permits the next try, as that of a task does.
+            _ => Outcome::Retry,
+        };
+        self.known.insert(ino, outcome);
+        Ok(outcome)
+    }
+
+    /// The end of a try; `None` if it is not there or cannot be read as one.
+    pub fn end(&self, queue: &Queue, job: u64, n: u32) -> Result<Option<End>> {
+        Ok(tasks::read::<End>(queue, &self.dir, &format!("{job}.{n}.end"))?.ok())
+    }
+
+    /// The id of the process that holds a claim; `None` if it cannot be told.
+    pub fn claimer(&self, queue: &Queue, job: u64, n: u32) -> Result<Option<record::Card>> {
+        Ok(tasks::read(queue, &self.dir, &format!("{job}.{n}.claim"))?.ok())
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Tries {
+    claimed: u32,
+    ended: u32,
+    ino: u64,
+}
+
+/// `JOB.n.claim` or `JOB.n.end`.
+pub(super) fn parse(entry: &Entry) -> Option<(u64, u32, bool)> {
+    let (rest, kind) = entry.name.rsplit_once('.')?;
+    let is_claim = match kind {
+        "claim" => true,
+        "end" => false,
+        _ => return None,
+    };
+    let (job, n) = rest.split_once('.')?;
+    Some((job.parse().ok()?, attempt_number(n)?, is_claim))
+}
+
+/// The round in which a try failed for good.
+fn round_of(end: &End) -> u32 {
+    end.more.get("round").and_then(serde_json::Value::as_u64).map_or(0, |round| {
+        u32::try_from(round).unwrap_or(u32::MAX)
+    })
+}
+
+/// The lines of a chunk's list; `None` if there is no such chunk.
+pub fn read_list(queue: &Queue, home: &Path, start: u64) -> Result<Option<Vec<String>>> {
+    let path = list_file(home, start);
+    let bytes = match queue.fs.read(&path, 0, LIST_MAX) {
+        Ok(bytes) => bytes,
+        Err(e) if is_absent(&e) => return Ok(None),
+        Err(e) => return Err(e).cannot("read a list of jobs", &path),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(Some(text.lines().take(CHUNK).map(str::to_owned).collect()))
+}

@@ -1,0 +1,153 @@
+//! Submitting the jobs of an array, a chunk at a time, while others work on it already.
+//!
+//! Steps of a chunk:
+//! 1. make the directory of its registers;
+//! 2. write the list to `run/_chunk.T`;
+//! 3. link it to `jobs/START.in`: **its jobs are accepted**; ring.
+//!
+//! The first chunk begins with job 1, and each further one behind the last job of the one before. So
+//! several that submit the same list (the same command, given again after a crash) agree chunk by
+//! chunk: who finds a name taken compares and goes on behind it.
+
+use std::path::Path;
+
+use crate::error::{Cannot, Error, Exit, Result};
+use crate::step;
+
+use super::super::Queue;
+use super::super::procs::Proc;
+use super::super::record::{self, Closed, RECORD_MAX};
+use super::super::register::{Held, publish};
+use super::super::tasks;
+use super::chunk::read_list;
+use super::{CHUNK, JOBS_MAX, bell, chunk_dir, ensure_home, home};
+
+/// The longest line of a list, bytes: the arguments of one job.
+pub const LINE_MAX: usize = RECORD_MAX - 1;
+
+/// The line of a job with these arguments.
+///
+/// # Errors
+/// When it is longer than `LINE_MAX`.
+pub fn line(arguments: &[String]) -> Result<String> {
+    let line = serde_json::to_string(arguments).unwrap_or_default();
+    if line.len() > LINE_MAX {
+        return Err(Error::usage("the arguments of a job are longer than 1 MiB")
+            .hint("put long input into a file"));
+    }
+    Ok(line)
+}
+
+/// Publishes the chunk that begins with job `start`. `lines` has at least one line and at most
+/// `CHUNK`. Returns the lines that stand there now: these, or those of whoever was first.
+pub fn append(
+    queue: &Queue,
+    me: &Proc,
+    id: &str,
+    start: u64,
+    lines: &[String],
+) -> Result<Vec<String>> {
+    let task = tasks::existing(queue, id)?;
+    let jobs = home(queue, id);
+    if start + lines.len() as u64 > JOBS_MAX {
+        return Err(Error::usage(format!("more than {JOBS_MAX} jobs"))
+            .hint("split the list into several"));
+    }
+    if let Some(theirs) = read_list(queue, &jobs, start)? {
+        return Ok(theirs);
+    }
+    ensure_home(queue, &jobs)?;
+    let dir = chunk_dir(&jobs, start);
+    step!("list.mkdir");
+    match queue.fs.mkdir(&dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(e).cannot("make the directory of a chunk", &dir);
+        }
+        _ => {}
+    }
+    let mut text = lines.join("\n");
+    text.push('\n');
+    let open = queue.fs.open_dir(&jobs).cannot("open the list of jobs", &jobs)?;
+    let staged = me.run(&format!("_chunk.{}", task.id));
+    step!("list.stage");
+    queue.stage(&staged, text.as_bytes(), "write a list of jobs")?;
+    step!("list.link");
+    let name = format!("{start:010}.in");
+    let held = publish(queue, &staged, &open, &name, |bytes| bytes == text.as_bytes());
+    queue.discard(&staged)?;
+    match held? {
+        Held::Ours => {
+            if queue.is_durable() {
+                step!("sync.jobs");
+                queue.fs.sync_in(&open).cannot("make a list of jobs durable", &jobs)?;
+            }
+            queue.ring(&bell(&jobs));
+            Ok(lines.to_vec())
+        }
+        Held::Theirs(_) => Ok(read_list(queue, &jobs, start)?.unwrap_or_default()),
+    }
+}
+
+/// Says that the list is complete with `jobs` jobs.
+///
+/// # Errors
+/// When somebody else closed it with another number.
+pub fn close(queue: &Queue, me: &Proc, id: &str, jobs: u64) -> Result<()> {
+    let dir = home(queue, id);
+    ensure_home(queue, &dir)?;
+    let open = queue.fs.open_dir(&dir).cannot("open the list of jobs", &dir)?;
+    let bytes = record::to_bytes(&Closed { v: 1, jobs });
+    let staged = me.run(&format!("_chunk.{id}"));
+    queue.stage(&staged, &bytes, "write the end of a list of jobs")?;
+    step!("list.close");
+    let held = publish(queue, &staged, &open, "closed", |theirs| theirs == bytes);
+    queue.discard(&staged)?;
+    if let Held::Theirs(theirs) = held? {
+        let said = record::parse::<Closed>(&theirs).map_or(0, |closed| closed.jobs);
+        if said != jobs {
+            let what = format!("the list of {id} was closed at {said} jobs; this one has {jobs}");
+            return Err(Error::new(Exit::Conflict, what).at(&dir));
+        }
+    }
+    if queue.is_durable() {
+        step!("sync.jobs");
+        queue.fs.sync_in(&open).cannot("make a list of jobs durable", &dir)?;
+    }
+    queue.ring(&bell(&dir));
+    Ok(())
+}
+
+/// Hands out the lines of a list one after the other, as they were submitted so far.
+pub struct Written<'a> {
+    queue: &'a Queue,
+    home: &'a Path,
+    start: u64,
+    lines: std::vec::IntoIter<String>,
+}
+
+impl<'a> Written<'a> {
+    /// From the first job on.
+    pub fn new(queue: &'a Queue, home: &'a Path) -> Written<'a> {
+        Written { queue, home, start: 1, lines: Vec::new().into_iter() }
+    }
+
+    /// The number of the first job that was not submitted yet, once `next` has said `None`.
+    pub fn end(&self) -> u64 {
+        self.start
+    }
+
+    /// The next line; `None` behind the last.
+    pub fn next(&mut self) -> Result<Option<String>> {
+        if let Some(line) = self.lines.next() {
+            return Ok(Some(line));
+        }
+        let Some(lines) = read_list(self.queue, self.home, self.start)? else { return Ok(None) };
+        debug_assert!(lines.len() <= CHUNK, "a list is cut when it is read");
+        if lines.is_empty() {
+            return Ok(None);
+        }
+        self.start += lines.len() as u64;
+        self.lines = lines.into_iter();
+        Ok(self.lines.next())
+    }
+}

@@ -1,0 +1,187 @@
+//! What a dead process has left in an array: its claims end as expired, what it could not tell is
+//! told, and the array goes on.
+//!
+//! The order is R5's: the death was observed, then the registers are read, then the intent goes.
+
+use std::collections::BTreeSet;
+
+use crate::error::{Cannot, Result};
+use crate::step;
+use crate::sys::fs::is_absent;
+
+use super::super::Queue;
+use super::super::ids::Key;
+use super::super::procs::Proc;
+use super::super::record::{Card, End, Line, Verdict};
+use super::super::tasks::{self, Phase};
+use super::chunk::Chunk;
+use super::close;
+use super::job;
+use super::{Overview, home, round};
+
+/// How a claim ends that its holder cannot end any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum As<'a> {
+    /// Its holder is dead: in these words.
+    Expired(&'a str),
+    /// Its holder goes on, and does not know what became of it.
+    HandedBack,
+}
+
+/// Ends what `wid` holds in a chunk and does what follows. Returns the jobs that were taken back.
+pub fn chunk_of(
+    queue: &Queue,
+    me: &mut Proc,
+    wid: &str,
+    id: &str,
+    start: u64,
+    how: As<'_>,
+) -> Result<Vec<Key>> {
+    let Some(task) = tasks::look(queue, id)? else { return Ok(Vec::new()) };
+    let jobs = home(queue, id);
+    let Some(mut chunk) = Chunk::open(queue, &jobs, start)? else { return Ok(Vec::new()) };
+    let round = round(&task);
+    let seen = chunk.look(queue, round)?;
+    let mut back = Vec::new();
+    for (number, n) in seen.running {
+        let card = chunk.claimer(queue, number, n)?;
+        // A claim that cannot be read is nobody's: whoever looks may end it.
+        let of = card.as_ref().map_or(wid, |card| card.wid.as_str());
+        if of == wid && expire(queue, me, &chunk, (number, n), of, round, how)? {
+            back.push(Key::new(&format!("{id}/{number}"), n));
+        }
+    }
+    tell_untold(queue, me, wid, id, &chunk)?;
+    follow_up(queue, me, id, &mut chunk, round)?;
+    Ok(back)
+}
+
+fn expire(
+    queue: &Queue,
+    me: &Proc,
+    chunk: &Chunk,
+    (number, n): (u64, u32),
+    holder: &str,
+    round: u32,
+    how: As<'_>,
+) -> Result<bool> {
+    let before = match n {
+        1 => None,
+        _ => chunk.end(queue, number, n - 1)?,
+    };
+    let end = match how {
+        As::Expired(why) => job::expiry(before.as_ref(), round, why),
+        As::HandedBack => {
+            let why = "a step of its worker failed".to_owned();
+            let kept = before.as_ref().map_or((0, 0), |end| (end.charged, end.boots));
+            End { why, charged: kept.0, boots: kept.1, ..End::new(Verdict::Release, true) }
+        }
+    };
+    step!("jobs.expire");
+    job::end_as(queue, me, chunk, number, n, End { holder: holder.to_owned(), ..end })
+}
+
+/// Notes what is over, and wakes those who wait for something to claim.
+fn follow_up(queue: &Queue, me: &mut Proc, id: &str, chunk: &mut Chunk, round: u32) -> Result<()> {
+    let jobs = home(queue, id);
+    let seen = chunk.look(queue, round)?;
+    close::note_over(queue, &jobs, chunk, round, &seen)?;
+    close::end_if_over(queue, me, id)?;
+    super::ring_all(queue, id);
+    Ok(())
+}
+
+/// Bytes of a log behind which the lines of one chunk cannot lie.
+const TAIL: u64 = 1 << 20;
+
+/// A try that ended between its register and its line: told in a log of ours.
+fn tell_untold(queue: &Queue, me: &Proc, wid: &str, id: &str, chunk: &Chunk) -> Result<()> {
+    let jobs = home(queue, id);
+    let told = told(queue, &jobs.join(format!("{wid}.log")))?;
+    let after = |end: fn(&Line) -> (u64, u64)| told.last().map_or(0, |line| end(line).0 + end(line).1);
+    let numbers: BTreeSet<(u64, u32)> = told.iter().map(|line| (line.job, line.n)).collect();
+    let entries = queue.fs.list_in(&chunk.dir).cannot("list a chunk of jobs", &chunk.dir.path)?;
+    let mut lines = Vec::new();
+    for entry in &entries {
+        let Some((number, n, false)) = super::chunk::parse(entry) else { continue };
+        if numbers.contains(&(number, n)) {
+            continue;
+        }
+        let Some(end) = chunk.end(queue, number, n)? else { continue };
+        let holder = if end.holder.is_empty() { &end.by } else { &end.holder };
+        if holder != wid {
+            continue;
+        }
+        let rest = |suffix: &str, from: u64| {
+            let stat = queue.fs.stat(&jobs.join(format!("{wid}.{suffix}")));
+            (from, stat.map_or(0, |stat| stat.len).saturating_sub(from))
+        };
+        lines.push(Line {
+            job: number,
+            n,
+            end: end.verdict.word().to_owned(),
+            retry: end.retry,
+            code: end.exit.code,
+            signal: end.exit.signal,
+            at: queue.clock.wall_ms(),
+            out: rest("out", after(|line| line.out)),
+            err: rest("err", after(|line| line.err)),
+            of: wid.to_owned(),
+            ..Line::default()
+        });
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let path = jobs.join(format!("{}.log", me.wid));
+    let log = queue.fs.open_log(&path).cannot("open the log of the jobs", &path)?;
+    lines.iter().try_for_each(|line| job::tell(queue, &log, line))
+}
+
+/// The last lines of a log.
+fn told(queue: &Queue, path: &std::path::Path) -> Result<Vec<Line>> {
+    let from = match queue.fs.stat(path) {
+        Ok(stat) => stat.len.saturating_sub(TAIL),
+        Err(e) if is_absent(&e) => return Ok(Vec::new()),
+        Err(e) => return Err(e).cannot("look at the log of the jobs", path),
+    };
+    let limit = usize::try_from(TAIL).unwrap_or(usize::MAX) * 2;
+    let bytes = queue.fs.read(path, from, limit).cannot("read the log of the jobs", path)?;
+    let lines = bytes.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+    Ok(lines.collect())
+}
+
+/// Looks at every open chunk of an array: claims that no intent names and whose process is dead end as
+/// expired, and what is over is noted. `is_orphan` judges a claim by its card.
+pub fn sweep(
+    queue: &Queue,
+    me: &mut Proc,
+    id: &str,
+    is_orphan: impl Fn(&Card, u64) -> bool,
+) -> Result<usize> {
+    let Some(task) = tasks::look(queue, id)? else { return Ok(0) };
+    if !matches!(task.phase, Phase::Pending(_)) {
+        return Ok(0);
+    }
+    let (jobs, round) = (home(queue, id), round(&task));
+    let mut running = 0;
+    for start in Overview::read(queue, &jobs, round)?.open() {
+        let Some(mut chunk) = Chunk::open(queue, &jobs, start)? else { continue };
+        let seen = chunk.look(queue, round)?;
+        let mut expired = false;
+        for (number, n) in &seen.running {
+            let card = chunk.claimer(queue, *number, *n)?;
+            if card.as_ref().is_none_or(|card| is_orphan(card, start)) {
+                let (of, how) = (card.map_or(String::new(), |card| card.wid), As::Expired("dead"));
+                expired |= expire(queue, me, &chunk, (*number, *n), &of, round, how)?;
+            } else {
+                running += 1;
+            }
+        }
+        if expired || seen.is_over() {
+            follow_up(queue, me, id, &mut chunk, round)?;
+        }
+    }
+    close::end_if_over(queue, me, id)?;
+    Ok(running)
+}

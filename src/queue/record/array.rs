@@ -1,0 +1,74 @@
+//! The records of an array: a task that stands for a list of jobs.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::is_default;
+
+/// What the jobs of an array have in common; `array` in `spec.json`. Their arguments stand in
+/// `tasks/T/jobs/START.in`, a line each.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Array {
+    /// The words of the command, with placeholders. None: the arguments of a job are its command.
+    pub command: Vec<String>,
+    /// The command is a line for `sh -c`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sh: bool,
+    /// A job has as many arguments as fit, all for one placeholder.
+    #[serde(skip_serializing_if = "is_default")]
+    pub many: bool,
+    /// Names of the columns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// How often a job that fails is tried; at least 1.
+    pub tries: u32,
+    /// The directory that its jobs run in.
+    pub cwd: String,
+}
+
+/// `jobs/closed`: the list is complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// Version of the record.
+    pub v: u32,
+    /// How many jobs there are.
+    pub jobs: u64,
+}
+
+/// A line of `jobs/W.log`: how one try of a job ended. Written after the register that says so.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Line {
+    /// The job's number.
+    pub job: u64,
+    /// Which try it was.
+    pub n: u32,
+    /// The word of its verdict.
+    pub end: String,
+    /// Whether another try follows.
+    #[serde(skip_serializing_if = "is_default")]
+    pub retry: bool,
+    /// Exit code; absent if a signal ended it, or nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// When it started, milliseconds since 1970.
+    pub at: u64,
+    /// How long it ran, milliseconds.
+    pub ms: u64,
+    /// Where in `jobs/W.out` its standard output stands: offset and length, bytes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub out: (u64, u64),
+    /// Where in `jobs/W.err` its standard error stands.
+    #[serde(skip_serializing_if = "is_default")]
+    pub err: (u64, u64),
+    /// Whose output files those are, where it is not the one who wrote the line.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub of: String,
+    /// Fields of newer programs.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}

@@ -1,0 +1,182 @@
+//! Starting a command, by posix_spawn: the child shares this process's memory until it has become the
+//! command, so no page is copied.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use nix::errno::Errno;
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::sys::signal::SigSet;
+use nix::unistd::Pid;
+
+use super::host::Output;
+
+/// glibc and musl: the child becomes leader of a new session.
+const POSIX_SPAWN_SETSID: i32 = 0x80;
+
+/// Where programs are looked for when the environment does not say.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// The environment of a command, in the form that the kernel takes: made once for many commands that
+/// differ in a few variables.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    places: BTreeMap<String, usize>,
+    block: Vec<CString>,
+}
+
+impl Environment {
+    /// With these variables.
+    ///
+    /// # Errors
+    /// When one of them has a NUL in it.
+    pub fn new(variables: &BTreeMap<String, String>) -> io::Result<Environment> {
+        let mut made = Environment::default();
+        variables.iter().try_for_each(|(name, value)| made.set(name, value))?;
+        Ok(made)
+    }
+
+    /// Sets a variable.
+    pub fn set(&mut self, name: &str, value: &str) -> io::Result<()> {
+        let text = c_string(&format!("{name}={value}"))?;
+        match self.places.get(name) {
+            Some(&at) => self.block[at] = text,
+            None => {
+                self.places.insert(name.to_owned(), self.block.len());
+                self.block.push(text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where programs are looked for.
+    pub fn path(&self) -> &str {
+        self.get("PATH").unwrap_or(PATH)
+    }
+
+    /// What a variable says.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let text = self.block[*self.places.get(name)?].to_str().ok()?;
+        text.get(name.len() + 1..)
+    }
+}
+
+/// A command that is about to be started.
+#[derive(Debug)]
+pub struct Command<'a> {
+    /// The program and its arguments.
+    pub argv: &'a [String],
+    /// Where the program is, if that is known already; else it is looked up in the `PATH` of `env`.
+    pub program: Option<&'a Path>,
+    /// The whole environment.
+    pub env: &'a Environment,
+    /// Where it runs.
+    pub cwd: &'a Path,
+    /// Its standard output; standard input is /dev/null.
+    pub output: &'a Output,
+    /// Its standard error.
+    pub errors: &'a Output,
+}
+
+impl<'a> Command<'a> {
+    /// A command with one file for both of its outputs.
+    pub fn new(
+        argv: &'a [String],
+        env: &'a Environment,
+        cwd: &'a Path,
+        output: &'a Output,
+    ) -> Command<'a> {
+        Command { argv, program: None, env, cwd, output, errors: output }
+    }
+}
+
+fn io_error(errno: Errno) -> io::Error {
+    io::Error::from_raw_os_error(errno as i32)
+}
+
+fn c_string(text: &str) -> io::Result<CString> {
+    CString::new(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in argument"))
+}
+
+/// Where the program of a command is, by the rules of `execvp`, seen from `cwd`.
+///
+/// # Errors
+/// ENOENT where it is nowhere in `PATH`.
+#[expect(clippy::disallowed_methods, reason = "sys/ may look at files")]
+pub fn find_program(program: &str, path: &str, cwd: &Path) -> io::Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let runnable = |p: &Path| {
+        std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return Ok(cwd.join(program));
+    }
+    path.split(':')
+        .map(|dir| cwd.join(if dir.is_empty() { "." } else { dir }).join(program))
+        .find(|candidate| runnable(candidate))
+        .ok_or_else(|| io::Error::from_raw_os_error(nix::libc::ENOENT))
+}
+
+/// /dev/null, for the standard input of every command.
+#[expect(clippy::disallowed_methods, reason = "sys/ may open files")]
+static NULL: LazyLock<Option<OwnedFd>> = LazyLock::new(|| {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+    null.ok().map(Into::into)
+});
+
+/// Where this process stands; it always comes back here.
+static HERE: LazyLock<Option<PathBuf>> = LazyLock::new(|| std::env::current_dir().ok());
+
+/// Starts a command in a session of its own with default signal handling.
+///
+/// posix_spawn has no portable way to set the directory, so this process goes there and back where
+/// it does not stand there already. All our paths are absolute, and only the main thread uses any.
+pub fn spawn(command: &Command<'_>) -> io::Result<i32> {
+    let found;
+    let program = match command.program {
+        Some(program) => program,
+        None => {
+            let name = command.argv.first().map_or("", String::as_str);
+            found = find_program(name, command.env.path(), command.cwd)?;
+            &found
+        }
+    };
+    let program = c_string(&program.to_string_lossy())?;
+    let argv = command.argv.iter().map(|a| c_string(a)).collect::<io::Result<Vec<_>>>()?;
+    let no_file = || io::Error::from_raw_os_error(nix::libc::EBADF);
+    let output = command.output.0.as_ref().ok_or_else(no_file)?;
+    let errors = command.errors.0.as_ref().ok_or_else(no_file)?;
+    let null = NULL.as_ref().ok_or_else(|| io::Error::from_raw_os_error(nix::libc::ENODEV))?;
+    let mut actions = PosixSpawnFileActions::init().map_err(io_error)?;
+    actions.add_dup2(null.as_raw_fd(), 0).map_err(io_error)?;
+    actions.add_dup2(output.as_raw_fd(), 1).map_err(io_error)?;
+    actions.add_dup2(errors.as_raw_fd(), 2).map_err(io_error)?;
+    let mut attr = PosixSpawnAttr::init().map_err(io_error)?;
+    let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF
+        | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
+        | PosixSpawnFlags::from_bits_retain(POSIX_SPAWN_SETSID as _);
+    attr.set_flags(flags).map_err(io_error)?;
+    attr.set_sigdefault(&SigSet::all()).map_err(io_error)?;
+    attr.set_sigmask(&SigSet::empty()).map_err(io_error)?;
+    let block = &command.env.block;
+    let start = || posix_spawn(program.as_c_str(), &actions, &attr, &argv, block);
+    if HERE.as_deref() == Some(command.cwd) {
+        return start().map(Pid::as_raw).map_err(io_error);
+    }
+    let here = nix::fcntl::open(
+        ".",
+        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    );
+    nix::unistd::chdir(command.cwd).map_err(io_error)?;
+    let spawned = start();
+    if let Ok(here) = here {
+        // Where it stands matters to nobody; only the place must not stay busy for an unmount.
+        let _ = nix::unistd::fchdir(here);
+    }
+    spawned.map(Pid::as_raw).map_err(io_error)
+}

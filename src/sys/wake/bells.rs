@@ -1,0 +1,165 @@
+//! Hearing bells: by inotify, or by looking at their times.
+//!
+//! A bell is a file that is never replaced; ringing is `utimensat`. inotify reports that as IN_ATTRIB
+//! and merges repeats (100,000 rings made one event), so a queue of events cannot overflow. Reading
+//! is not reported: a program may list a directory that it watches. One inotify instance a process: a
+//! user has 128.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+
+use super::Wake;
+
+/// What is reported of a watched path.
+const CHANGES: AddWatchFlags = AddWatchFlags::IN_ATTRIB
+    .union(AddWatchFlags::IN_MODIFY)
+    .union(AddWatchFlags::IN_CREATE)
+    .union(AddWatchFlags::IN_DELETE)
+    .union(AddWatchFlags::IN_MOVE)
+    .union(AddWatchFlags::IN_DELETE_SELF)
+    .union(AddWatchFlags::IN_MOVE_SELF);
+
+/// The watched path itself is gone, or events were lost.
+const GONE: AddWatchFlags = AddWatchFlags::IN_DELETE_SELF
+    .union(AddWatchFlags::IN_MOVE_SELF)
+    .union(AddWatchFlags::IN_UNMOUNT)
+    .union(AddWatchFlags::IN_IGNORED)
+    .union(AddWatchFlags::IN_Q_OVERFLOW);
+
+/// The times of the last change of a path, nanoseconds: of its content and of its inode.
+type Stamp = Option<(u64, u64)>;
+
+/// The watched paths.
+pub(super) struct Bells {
+    inotify: Option<Inotify>,
+    watched: BTreeMap<PathBuf, Stamp>,
+    paths: HashMap<WatchDescriptor, PathBuf>,
+    /// Why there is no inotify.
+    pub(super) blind: Option<String>,
+}
+
+/// The time of the last change of a path, as a poller sees it.
+#[expect(clippy::disallowed_methods, reason = "sys/ may look at files")]
+fn stamp(path: &Path) -> Stamp {
+    use std::os::unix::fs::MetadataExt;
+    // Opened first: on a shared file system only an open asks the server.
+    let meta = std::fs::File::open(path).and_then(|f| f.metadata()).ok()?;
+    let part = |seconds: i64, nanos: i64| {
+        u64::try_from(seconds).unwrap_or(0) * 1_000_000_000 + u64::try_from(nanos).unwrap_or(0)
+    };
+    Some((part(meta.mtime(), meta.mtime_nsec()), part(meta.ctime(), meta.ctime_nsec())))
+}
+
+impl Bells {
+    /// `blind`: why inotify is not to be asked at all.
+    pub(super) fn new(blind: Option<String>) -> Bells {
+        let mut bells =
+            Bells { inotify: None, watched: BTreeMap::new(), paths: HashMap::new(), blind };
+        if bells.blind.is_none() {
+            match Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC) {
+                Ok(inotify) => bells.inotify = Some(inotify),
+                Err(e) => bells.blind = Some(describe(e)),
+            }
+        }
+        bells
+    }
+
+    /// What to wait at; `None` where the times must be looked at.
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether the times of the watched paths must be looked at.
+    pub(super) fn must_look(&self) -> bool {
+        self.inotify.is_none() && !self.watched.is_empty()
+    }
+
+    pub(super) fn watch(&mut self, path: &Path) {
+        if self.watched.contains_key(path) {
+            return;
+        }
+        let Some(inotify) = &self.inotify else {
+            self.watched.insert(path.to_owned(), stamp(path));
+            return;
+        };
+        self.watched.insert(path.to_owned(), None);
+        match inotify.add_watch(path, CHANGES) {
+            Ok(descriptor) => {
+                self.paths.insert(descriptor, path.to_owned());
+            }
+            // Nothing is there to be heard of.
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(e) => {
+                self.blind = Some(describe(e));
+                self.inotify = None;
+                self.paths.clear();
+                for (path, last) in &mut self.watched {
+                    *last = stamp(path);
+                }
+            }
+        }
+    }
+
+    pub(super) fn unwatch(&mut self, path: &Path) {
+        if self.watched.remove(path).is_none() {
+            return;
+        }
+        let found = self.paths.iter().find(|(_, of)| of.as_path() == path).map(|(wd, _)| *wd);
+        if let Some(descriptor) = found {
+            self.paths.remove(&descriptor);
+            if let Some(inotify) = &self.inotify {
+                // A watch on a removed file is gone already.
+                let _ = inotify.rm_watch(descriptor);
+            }
+        }
+    }
+
+    /// What inotify has to tell.
+    pub(super) fn read(&mut self, wakes: &mut Vec<Wake>) {
+        let Some(inotify) = &self.inotify else { return };
+        while let Ok(events) = inotify.read_events() {
+            for event in events {
+                let overflow = event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
+                // Not watched any more: what was reported before is no news.
+                let Some(path) = self.paths.get(&event.wd).filter(|_| !overflow) else {
+                    if overflow {
+                        wakes.push(Wake::Rescan);
+                    }
+                    continue;
+                };
+                if event.mask.intersects(GONE) {
+                    wakes.push(Wake::Rescan);
+                    continue;
+                }
+                let path = event.name.as_ref().map_or_else(|| path.clone(), |n| path.join(n));
+                wakes.push(Wake::Bell(path));
+            }
+        }
+    }
+
+    /// Compares the times of all watched paths with those of the last look.
+    pub(super) fn look(&mut self, wakes: &mut Vec<Wake>) {
+        for (path, last) in &mut self.watched {
+            let now = stamp(path);
+            if now != *last {
+                wakes.push(if now.is_none() { Wake::Rescan } else { Wake::Bell(path.clone()) });
+                *last = now;
+            }
+        }
+    }
+}
+
+fn describe(error: Errno) -> String {
+    let text = match error {
+        Errno::ENOSPC => "no inotify watch left".to_owned(),
+        other => other.desc().to_owned(),
+    };
+    match crate::sys::machine::sysctl("fs/inotify/max_user_instances") {
+        Some(most) => format!("{text}; this user may have {most} inotify instances"),
+        None => text,
+    }
+}
