@@ -15,7 +15,7 @@ use crate::queue::record::{CardKind, StageVerdict};
 use crate::queue::state::{self, Listed};
 use crate::queue::status::{Status as Summary, current};
 use crate::queue::tasks::{self, Task};
-use crate::queue::{Queue, control};
+use crate::queue::{Queue, control, lane};
 use crate::run::context::leftovers;
 use crate::run::site::Site;
 use crate::sys::clock::{local_hms, parse_rfc3339};
@@ -41,6 +41,7 @@ pub fn status(cli: &Cli, args: &Status) -> Answer {
         document["workers"] = serde_json::to_value(fleet::members(&queue)).unwrap_or_default();
         let asked = control::asked(&queue, "");
         document["paused"] = asked.pause.into();
+        document["merging_paused"] = lane::is_paused(&queue).into();
         document["draining"] = (asked.drain || asked.stop).into();
         output::document(&document);
     } else {
@@ -81,6 +82,9 @@ fn print_status(queue: &Queue, status: &Summary) {
     }
     if asked.pause {
         head.push("PAUSED (coord resume)".to_owned());
+    }
+    if lane::is_paused(queue) {
+        head.push("MERGING PAUSED (coord mergeq resume)".to_owned());
     }
     line(&head.join(" · "));
     if total == 0 {

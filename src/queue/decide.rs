@@ -66,7 +66,12 @@ pub fn cancel(
         let task = tasks::existing(queue, id)?;
         match task.phase {
             Phase::Cancelled(_) => return durable::registers(queue, me, &task),
-            Phase::Done(_) | Phase::Failed(_) | Phase::Stage(..) => {
+            // What it did may be on the branch already, whatever its register says so far.
+            Phase::Stage(..) => {
+                let what = format!("{id} has run and waits to be merged: it is too late to cancel");
+                return Err(conflict(what).hint(format!("coord why {id}")));
+            }
+            Phase::Done(_) | Phase::Failed(_) => {
                 let state = super::state::state(queue, &task)?.word();
                 return Err(conflict(format!("{id} is over already: {state}")));
             }

@@ -91,7 +91,7 @@ pub fn dependency(entry: &str) -> (&str, bool) {
 pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
     let Ok(spec) = &task.spec else { return Ok(Readiness::Blocked(Vec::new())) };
     if lane_name(&task.id).is_some()
-        && let Some(answer) = lane::readiness(queue, &task.id)?
+        && let Some(answer) = lane::readiness(queue, task)?
     {
         return Ok(answer);
     }

@@ -265,12 +265,16 @@ fn bounces(queue: &Queue, task: &Task) -> Result<u32> {
 }
 
 /// What speaks against the next turn of a lane; `None`: nothing but perhaps the time.
-pub fn readiness(queue: &Queue, lane: &str) -> Result<Option<Readiness>> {
+pub fn readiness(queue: &Queue, lane: &Task) -> Result<Option<Readiness>> {
     let nothing = Some(Readiness::Blocked(Vec::new()));
     if is_paused(queue) {
         return Ok(nothing);
     }
-    let dir = queue.layout.merging_in(lane);
+    // Somebody has asked for it, also if nothing waits: a turn has more to do than to merge.
+    if lane.names.reopens.contains(&lane.names.last()) {
+        return Ok(None);
+    }
+    let dir = queue.layout.merging_in(&lane.id);
     for hint in queue.list(&dir)? {
         let Some(key) = Key::parse(&hint.name) else { continue };
         if entry(queue, &key)?.is_some_and(|entry| entry.blockers.is_empty()) {
