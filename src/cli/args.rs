@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod cleaning;
 mod merging;
 
+pub use cleaning::{Gc, WorktreeGc};
 pub use merging::{Merge, Mergeq};
 
 /// Many cooperating processes on one pile of work, where the pile is a directory.
@@ -100,6 +102,8 @@ pub enum Verb {
     /// What waits to be merged, in its order
     #[command(subcommand)]
     Mergeq(Mergeq),
+    /// Archive what is done, and remove what nobody needs (worktrees: coord worktree gc)
+    Gc(Gc),
     /// Check every invariant of the queue
     Fsck(Fsck),
     /// Check this machine
@@ -436,16 +440,8 @@ pub enum WorktreeVerb {
     Ls,
     /// Where an attempt runs
     Path(Attempt),
-    /// Remove those that are free, clean and saved
+    /// Remove those that are free, clean and saved (tasks: coord gc)
     Gc(WorktreeGc),
-}
-
-/// `coord worktree gc`.
-#[derive(Debug, Args)]
-pub struct WorktreeGc {
-    /// Only say what would be done
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 /// One attempt.

@@ -86,6 +86,11 @@ pub fn claim(
         return Ok(Claimed::Stale);
     };
     let Ok(spec) = task.spec.clone() else { return Ok(Claimed::Unsuited) };
+    if task.archived {
+        // Whatever its registers say by now, nothing is ever run from there.
+        ready::remove(queue, &candidate.path)?;
+        return Ok(Claimed::Stale);
+    }
     if task.phase != Phase::Pending(key.n) || (me.won.contains(key) && rule!("R2.own")) {
         // Only what is certain: a listing that lags behind (shared file systems) may not show yet
         // that the attempt before has ended.
@@ -146,7 +151,7 @@ pub fn claim(
 pub fn seize(queue: &Queue, me: &mut Proc, key: &Key, kind: CardKind) -> Result<Claimed> {
     let Some(task) = tasks::look(queue, &key.task)? else { return Ok(Claimed::Stale) };
     let Ok(spec) = task.spec.clone() else { return Ok(Claimed::Stale) };
-    if task.phase != Phase::Pending(key.n) {
+    if task.archived || task.phase != Phase::Pending(key.n) {
         return Ok(Claimed::Lost);
     }
     durable::registers(queue, me, &task)?;
@@ -245,7 +250,8 @@ fn take(
         }
     };
     // "Ours" alone is not a win: it may be an old claim of ours whose attempt has ended (R2).
-    let over = queue.fs.exists(&task.dir.path.join(format!("{}.end", key.n)));
+    // Looked for in the directory itself, which may lie in the archive by now.
+    let over = queue.fs.exists_in(&task.dir, &format!("{}.end", key.n));
     if held != Held::Ours || (over && rule!("R2.own")) {
         step!("claim.help");
         if rule!("R4.loser") {

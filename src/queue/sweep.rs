@@ -12,8 +12,9 @@ use crate::sys::alive::EnvMark;
 use crate::sys::fs::Kind;
 
 use super::Queue;
+use super::archive::{self, Archiver};
 use super::evaluate::{Readiness, readiness};
-use super::ids::Key;
+use super::ids::{Key, is_task_id};
 use super::lane;
 use super::procs::{self, Proc};
 use super::record::Card;
@@ -69,9 +70,16 @@ pub fn bells(queue: &Queue) -> [std::path::PathBuf; 5] {
 
 /// Looks at every task.
 pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
+    sweep_and_archive(queue, me, None)
+}
+
+/// The same, and archives what has been done for so long.
+pub fn sweep_and_archive(queue: &Queue, me: &mut Proc, after_ms: Option<u64>) -> Result<Swept> {
     restore_directories(queue)?;
     remove_unfinished(queue);
+    archive::empty_trash(queue)?;
     let mut swept = Swept::default();
+    let archiver = after_ms.map(|_| Archiver::new(queue, me)).transpose()?;
     // Claims that an intent names are the recovery pass's; read before the tasks, so that a claim
     // which is made meanwhile is not taken for an orphan: its process is alive anyway.
     let mut named = BTreeSet::new();
@@ -85,6 +93,13 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
         match one(queue, me, &id, &named, &mut swept) {
             Ok(key) => pending.extend(key),
             Err(e) => failed = failed.or(Some(e)),
+        }
+        if let (Some(archiver), Some(after_ms)) = (&archiver, after_ms)
+            && is_task_id(&id)
+            && is_older(queue, &queue.layout.task(&id), after_ms)
+            && tasks::look(queue, &id)?.is_some_and(|task| matches!(task.phase, Phase::Done(_)))
+        {
+            archiver.archive(queue, me, &id)?;
         }
     }
     // Entries of attempts that are over or run. What is pending was settled above.
@@ -233,7 +248,8 @@ const OLD_MS: u64 = 3_600_000;
 /// The same for a registration that does not even say whose it is.
 const CARDLESS_MS: u64 = 60_000;
 
-fn is_older(queue: &Queue, path: &std::path::Path, than_ms: u64) -> bool {
+/// Whether a directory has not changed for longer than this.
+pub fn is_older(queue: &Queue, path: &Path, than_ms: u64) -> bool {
     let Ok(stat) = queue.fs.stat(path) else { return false };
     queue.clock.wall_ms().saturating_sub(stat.mtime_ns / 1_000_000) > than_ms
 }
