@@ -179,7 +179,7 @@ impl Keeper {
                 sweep::sweep_and_archive(queue, me, self.archive_after_ms)?;
                 self.next_sweep_ms = now_ms + SWEEP_EVERY_MS;
             } else {
-                sweep::sweep_once_a_boot(queue, me)?;
+                sweep::sweep_once_a_boot(queue, me, self.archive_after_ms)?;
             }
             // Also after a sweep, which does not see the entries of tasks that are over.
             self.look_at_blocked(queue, me)?;

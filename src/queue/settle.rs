@@ -89,7 +89,8 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
                     seen.remove(&waiter);
                     todo.push(waiter);
                 }
-                if matches!(task.phase, Phase::Done(_)) {
+                // Nor will a dead one be reopened in the archive.
+                if matches!(task.phase, Phase::Done(_)) || task.archived {
                     served.push(id);
                 }
             }

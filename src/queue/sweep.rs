@@ -283,13 +283,13 @@ fn remove_empty(queue: &Queue, id: &str) {
 }
 
 /// Sweeps once a boot: the hints of an earlier one may be incomplete.
-pub fn sweep_once_a_boot(queue: &Queue, me: &mut Proc) -> Result<bool> {
+pub fn sweep_once_a_boot(queue: &Queue, me: &mut Proc, after_ms: Option<u64>) -> Result<bool> {
     let place = queue.host.place();
     let mark = queue.layout.boot_mark(&place.host_id, &place.boot);
     if queue.fs.stat(&mark).is_ok() {
         return Ok(false);
     }
-    sweep(queue, me)?;
+    sweep_and_archive(queue, me, after_ms)?;
     retell::retell_lost(queue, me)?;
     step!("sweep.boot_mark");
     queue.fs.touch(&mark).cannot("note the sweep", &mark)?;

@@ -152,13 +152,6 @@ pub struct Task {
     pub archived: bool,
 }
 
-impl Task {
-    /// What attempt n left: `n.out`, wherever the task lies.
-    pub fn out(&self, n: u32) -> std::path::PathBuf {
-        self.dir.path.join(format!("{n}.out"))
-    }
-}
-
 /// Reads a task, in `tasks/` or else in the archive. `None`: there is no such directory.
 ///
 /// In this order, since a task goes from the one to the other and never back. An empty directory in
