@@ -9,6 +9,7 @@ use crate::plan::selector::{self, Row};
 use crate::plan::units::duration_ms;
 use crate::queue::archive::{self, Archiver, Moved};
 use crate::queue::gc::{self, Chosen, Leftovers, Wish};
+use crate::queue::procs::Proc;
 use crate::queue::{Queue, state};
 use crate::sys::tree;
 
@@ -42,13 +43,9 @@ pub fn gc(cli: &Cli, args: &Gc) -> Answer {
             rows.push(match args.dry_run {
                 true => would(one, args.delete),
                 false => {
-                    let mut moved = Moved::Yes;
-                    if !one.archived {
-                        moved = archiver.archive(&queue, me, &one.id)?;
-                    }
-                    if args.delete && !matches!(moved, Moved::Stays(_)) {
-                        moved = archiver.bury(&queue, me, &one.id)?;
-                    }
+                    let moved = act(&queue, me, &mut archiver, &one, args.delete);
+                    // One that cannot be moved must not keep the others from it.
+                    let moved = moved.unwrap_or_else(|e| Moved::Stays(e.one_line()));
                     done(one, moved, args.delete)
                 }
             });
@@ -59,6 +56,23 @@ pub fn gc(cli: &Cli, args: &Gc) -> Answer {
     rows.extend(refused.into_iter().map(|(id, why)| stays(id, "", why)));
     tell(cli, args, &rows, &left);
     Ok(None)
+}
+
+fn act(
+    queue: &Queue,
+    me: &mut Proc,
+    archiver: &mut Archiver,
+    one: &Chosen,
+    delete: bool,
+) -> Result<Moved> {
+    let mut moved = Moved::Yes;
+    if !one.archived {
+        moved = archiver.archive(queue, me, &one.id)?;
+    }
+    if delete && !matches!(moved, Moved::Stays(_)) {
+        moved = archiver.bury(queue, me, &one.id)?;
+    }
+    Ok(moved)
 }
 
 fn stays(id: String, state: &'static str, why: String) -> Task {

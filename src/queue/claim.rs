@@ -23,7 +23,7 @@ use super::ids::Key;
 use super::procs::Proc;
 use super::ready::{self, Candidate};
 use super::record::{self, Card, CardKind, End, Spec, Verdict};
-use super::register::{Held, publish};
+use super::register::{Held, is_there, publish};
 use super::scopes::{self, Taken};
 use super::settle::settle;
 use super::tasks::{self, Phase, Task};
@@ -250,8 +250,7 @@ fn take(
         }
     };
     // "Ours" alone is not a win: it may be an old claim of ours whose attempt has ended (R2).
-    // Looked for in the directory itself, which may lie in the archive by now.
-    let over = queue.fs.exists_in(&task.dir, &format!("{}.end", key.n));
+    let over = is_there(queue, &task.dir, &format!("{}.end", key.n))?;
     if held != Held::Ours || (over && rule!("R2.own")) {
         step!("claim.help");
         if rule!("R4.loser") {

@@ -20,7 +20,7 @@ use super::events::{self, Event};
 use super::ids::Key;
 use super::procs::{self, Proc};
 use super::record::{self, Card, CardKind, End, Note, Verdict};
-use super::register::{Held, publish};
+use super::register::{Held, is_there, publish};
 use super::tasks::{self, Phase, Task};
 
 /// Tries to do something to a task whose state others change at the same time.
@@ -131,7 +131,7 @@ fn cancel_claimed(
         }
     }
     // Acknowledged only if the attempt still runs: who ends it from now on sees the request.
-    if rule!("R6.cancel") && queue.fs.exists_in(&task.dir, &format!("{n}.end")) {
+    if rule!("R6.cancel") && is_there(queue, &task.dir, &format!("{n}.end"))? {
         return Ok(false);
     }
     if how == How::Ask {

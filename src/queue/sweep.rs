@@ -19,7 +19,7 @@ use super::lane;
 use super::procs::{self, Proc};
 use super::record::Card;
 use super::settle::{self, settle};
-use super::tasks::{self, Phase};
+use super::tasks::{self, Phase, Task};
 use super::{layout, recover, retell};
 
 /// What a sweep found.
@@ -77,7 +77,9 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
 pub fn sweep_and_archive(queue: &Queue, me: &mut Proc, after_ms: Option<u64>) -> Result<Swept> {
     restore_directories(queue)?;
     remove_unfinished(queue);
-    archive::empty_trash(queue)?;
+    if let Err(e) = archive::empty_trash(queue) {
+        tracing::warn!(error = %e, "what was buried cannot be deleted");
+    }
     let mut swept = Swept::default();
     let archiver = after_ms.map(|_| Archiver::new(queue, me)).transpose()?;
     // Claims that an intent names are the recovery pass's; read before the tasks, so that a claim
@@ -95,11 +97,9 @@ pub fn sweep_and_archive(queue: &Queue, me: &mut Proc, after_ms: Option<u64>) ->
             Err(e) => failed = failed.or(Some(e)),
         }
         if let (Some(archiver), Some(after_ms)) = (&archiver, after_ms)
-            && is_task_id(&id)
-            && is_older(queue, &queue.layout.task(&id), after_ms)
-            && tasks::look(queue, &id)?.is_some_and(|task| matches!(task.phase, Phase::Done(_)))
+            && let Err(e) = archive_old(queue, me, archiver, &id, after_ms)
         {
-            archiver.archive(queue, me, &id)?;
+            failed = failed.or(Some(e));
         }
     }
     // Entries of attempts that are over or run. What is pending was settled above.
@@ -114,6 +114,22 @@ pub fn sweep_and_archive(queue: &Queue, me: &mut Proc, after_ms: Option<u64>) ->
     }
 }
 
+/// Archives a task that has been done for so long.
+fn archive_old(
+    queue: &Queue,
+    me: &mut Proc,
+    archiver: &Archiver,
+    id: &str,
+    after_ms: u64,
+) -> Result<()> {
+    let old = is_task_id(id) && is_older(queue, &queue.layout.task(id), after_ms);
+    let done = |task: Task| matches!(task.phase, Phase::Done(_));
+    if old && tasks::look(queue, id)?.is_some_and(done) {
+        archiver.archive(queue, me, id)?;
+    }
+    Ok(())
+}
+
 /// Looks at one task. Returns the attempt that is pending, if one is.
 fn one(
     queue: &Queue,
@@ -123,6 +139,11 @@ fn one(
     swept: &mut Swept,
 ) -> Result<Option<Key>> {
     let Some(task) = tasks::look(queue, id)? else { return Ok(None) };
+    if task.archived {
+        // What is left in tasks/ is of somebody who wanted the id again.
+        remove_empty(queue, id);
+        return Ok(None);
+    }
     match task.phase {
         Phase::Pending(n) => {
             settle(queue, me, id)?;

@@ -120,11 +120,6 @@ pub trait Fs: Send + Sync {
     /// The same of an open directory.
     fn sync_in(&self, dir: &Dir) -> io::Result<()>;
 
-    /// The same in an open directory, wherever that lies by now.
-    fn exists_in(&self, dir: &Dir, name: &str) -> bool {
-        !matches!(self.read_in(dir, name, 1), Err(e) if is_absent(&e))
-    }
-
     /// Removes a directory with all that is in it. Not at once: others see it become less.
     fn remove_tree(&self, path: &Path) -> io::Result<()> {
         for entry in self.list(path)? {
