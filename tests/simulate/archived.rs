@@ -30,10 +30,12 @@ fn place(top: &str, lot: &str, id: &str) -> String {
 
 pub fn reused_id() -> Result<(), String> {
     let (mut s, w1) = over("ok");
+    // Nobody was at T when the archiver looked. Then somebody finds the directory there, and makes it anew.
+    let gc = s.start("gc", 0, programs::archive_once("T", false));
+    s.until(gc, Call::Rename, "archive/done");
     let add = again(&mut s);
-    // It finds T in tasks/, and stands; T is archived; it makes the directory anew.
     s.until(add, Call::Mkdir, "tasks/T");
-    s.done("gc", 0, programs::archive_once("T", false));
+    s.go(gc);
     ensure(s.has(&place("archive", "done", "T")), "the schedule is not what it was meant to be")?;
     s.go(add);
     s.go(w1);
@@ -59,7 +61,7 @@ pub fn tombstone() -> Result<(), String> {
     let (mut s, _) = over("ok");
     let gc = s.start("gc", 0, programs::archive_once("T", true));
     // About to make the place for the tombstone: the directory must still be there.
-    s.until(gc, Call::Mkdir, "buried");
+    s.comes_to(gc, Call::Mkdir, "buried", 5);
     s.kill(gc);
     let add = again(&mut s);
     s.go(add);
