@@ -53,8 +53,11 @@ pub struct Chosen {
     over_ns: u64,
 }
 
+/// A task that was named and does not fit: its id, and why.
+pub type Refused = (String, String);
+
 /// The tasks that fit, those that were over last first, and why those that were named do not.
-pub fn choose(queue: &Queue, wish: &Wish) -> Result<(Vec<Chosen>, Vec<(String, String)>)> {
+pub fn choose(queue: &Queue, wish: &Wish) -> Result<(Vec<Chosen>, Vec<Refused>)> {
     let (mut chosen, mut refused) = (Vec::new(), Vec::new());
     let wanted = |id: &String| wish.only.as_ref().is_none_or(|only| only.contains(id));
     for id in tasks::ids(queue)?.into_iter().filter(wanted) {

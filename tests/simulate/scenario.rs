@@ -130,7 +130,7 @@ fn prepare(runner: &mut Runner, seed: u64) -> Setting {
         let again = specs.iter().filter(|(id, _)| id.is_some()).cloned();
         let again = again.map(|(id, spec)| (id, Spec { title: "again".to_owned(), ..spec }));
         runner.start("add-again", 0, programs::add(again.collect()));
-        runner.start("gc", 0, programs::archiver(seed % 2 == 0));
+        runner.start("gc", 0, programs::archiver(seed.is_multiple_of(2)));
     }
     runner.start("add", 0, programs::add(specs));
     let place = |runner: &Runner| runner.world().choices.below(machines as u32) as usize;
