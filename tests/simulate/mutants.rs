@@ -15,7 +15,6 @@ const RULES: &[(&str, &str, u64)] = &[
     ("R3", "an intent is removed by its whole name, never `run/*`", 15),
     ("R4.owner", "the owner drops its intent after the follow-ups exist", 3),
     ("R4.recoverer", "who finds an attempt ended helps before it drops the intent", 22),
-    ("R6.wait", "who waits registers, and then looks again", 116),
 ];
 
 /// Seeds within which each has to be caught.
