@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod cleaning;
 mod merging;
 mod running;
 
+pub use cleaning::{Gc, WorktreeGc};
 pub use merging::{Merge, Mergeq};
 pub use running::{Jobs, Map, Run};
 
@@ -104,6 +106,8 @@ pub enum Verb {
     /// What waits to be merged, in its order
     #[command(subcommand)]
     Mergeq(Mergeq),
+    /// Archive what is done, and remove what nobody needs (worktrees: coord worktree gc)
+    Gc(Gc),
     /// Check every invariant of the queue
     Fsck(Fsck),
     /// Check this machine
@@ -440,16 +444,8 @@ pub enum WorktreeVerb {
     Ls,
     /// Where an attempt runs
     Path(Attempt),
-    /// Remove those that are free, clean and saved
+    /// Remove those that are free, clean and saved (tasks: coord gc)
     Gc(WorktreeGc),
-}
-
-/// `coord worktree gc`.
-#[derive(Debug, Args)]
-pub struct WorktreeGc {
-    /// Only say what would be done
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 /// One attempt.

@@ -31,7 +31,7 @@ use crate::sys::fs::mkdir_all;
 
 use super::Queue;
 use super::durable;
-use super::evaluate::{Readiness, dependency};
+use super::evaluate::{Readiness, dependency, phase_for};
 use super::events::{self, Event};
 use super::ids::{Key, lane_id, lane_name};
 use super::procs::Proc;
@@ -153,8 +153,7 @@ pub fn blockers(queue: &Queue, id: &str, spec: &Spec) -> Result<Vec<String>> {
     let listed = spec.merge_after.iter().map(String::as_str).chain(early.map(|(on, _)| on));
     let mut missing = Vec::new();
     for on in listed.filter(|on| *on != id) {
-        let open = tasks::look(queue, on)?.is_none_or(|other| !other.phase.is_over());
-        if open {
+        if !phase_for(queue, on, false)?.is_over() {
             missing.push(on.to_owned());
         }
     }

@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archive;
 mod bad_inputs;
 mod careful;
 mod chaos;
