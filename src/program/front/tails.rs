@@ -24,13 +24,8 @@ impl Tails {
     }
 
     /// How many logs are followed.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.offsets.len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.offsets.is_empty()
     }
 
     /// Hands every new line to `each`, with the process that printed: whose files its output is in.
