@@ -22,6 +22,8 @@ const BIN_CODE_MAX: usize = 9;
 const ON_DEMAND: &[&str] = &[
     "tasks/T",
     "tasks/T/n.out",
+    "tasks/T/jobs",
+    "tasks/T/jobs/START",
     "waiters/D",
     "ready/ROLE",
     "ready/ROLE/PP",
@@ -29,6 +31,7 @@ const ON_DEMAND: &[&str] = &[
     "delayed/DUE",
     "procs/W",
     "procs/W/run",
+    "runs",
 ];
 
 /// An allowed import: from, to, and which submodules (all where empty).

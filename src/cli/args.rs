@@ -43,6 +43,8 @@ pub enum Verb {
     Import(Import),
     /// Run a command for each line of a list, here and now; the same command again goes on with it
     Run(Box<Run>),
+    /// Put a list into the queue: one task, of which workers run a command for each line
+    Map(Box<Map>),
     /// The summary: what needs you, what runs, what is next
     Status(Status),
     /// List tasks
@@ -263,8 +265,11 @@ pub struct Maybe {
 /// `coord logs`.
 #[derive(Debug, Args)]
 pub struct Logs {
-    /// The task, or ID@N for attempt N [default: $COORD_TASK_ID]
+    /// The task, or ID@N for attempt N; of an array ID/JOB or ID/JOB@N [default: $COORD_TASK_ID]
     pub id: Option<String>,
+    /// Only this job of an array
+    #[arg(long, value_name = "N")]
+    pub job: Option<u64>,
     /// Go on as it comes, also over retries, until the task is over
     #[arg(short, long)]
     pub follow: bool,

@@ -18,7 +18,7 @@ use crate::run::site::Site;
 
 use super::Answer;
 use super::args::{Cli, One};
-use super::{output, place};
+use super::{arrays, output, place};
 
 /// Reasons, and what comes next.
 struct Answered {
@@ -81,7 +81,12 @@ fn answer(site: &Site, task: &Task) -> Result<Answered> {
                 None => tasks::end_of(queue, task, *n)?.why,
             };
             let text = format!("attempt {n} was the last: {why}");
-            one("end", text, &format!("coord retry {} --note \"…\"", task.id))
+            let mut answered = one("end", text, &format!("coord retry {} --note \"…\"", task.id));
+            if arrays::of(task).is_some() {
+                answered.reasons.extend(arrays::failed(queue, task)?);
+                answered.next = format!("coord retry {}: what failed runs again", task.id);
+            }
+            answered
         }
         Phase::Cancelled(n) => {
             let end = tasks::end_of(queue, task, *n)?;
@@ -167,7 +172,9 @@ fn ready(site: &Site, task: &Task, n: u32) -> Result<Answered> {
     let spec = task.spec.clone().unwrap_or_default();
     let workers = fleet::workers(queue);
     let asked = control::asked(queue, "");
-    if attempt::command(site, &spec).is_none() {
+    if spec.array.is_some() {
+        (reasons, next) = arrays::reasons(queue, task)?;
+    } else if attempt::command(site, &spec).is_none() {
         let text = "it has no command, and coord.toml names no agent".to_owned();
         reasons.push(("command".to_owned(), text));
         "set [workers] agent in coord.toml".clone_into(&mut next);

@@ -62,10 +62,19 @@ pub struct Order {
     pub total: Option<u64>,
     /// How many were over when this run began.
     pub before: u64,
-    /// Shows a line of progress; `None` to wipe it.
-    pub bar: Option<fn(Option<&Progress>)>,
+    /// The line of progress.
+    pub bar: Option<Bar>,
     /// Says something to the person at the terminal.
     pub tell: fn(&str),
+}
+
+/// A line of progress.
+#[derive(Debug, Clone, Copy)]
+pub struct Bar {
+    /// Shows it; `None` to wipe it.
+    pub draw: fn(Option<&Progress>),
+    /// How often.
+    pub every_ms: u64,
 }
 
 /// Why a run came to its end.
@@ -141,16 +150,18 @@ pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
         next_bar: now,
     };
     front.tails.follow(&me.wid);
-    let done = front.start_hands(order.workers).and_then(|()| front.follow_all()).and_then(|()| {
-        front.work(&mut me, &mut keeper, &mut waiter)
-    });
+    let done = front
+        .start_hands(order.workers)
+        .and_then(|()| front.follow_all())
+        .and_then(|()| front.work(&mut me, &mut keeper, &mut waiter));
     let left = front.send_home(&mut waiter);
     me.leave(queue);
     let stopped = done?;
     left?;
-    let fault = order.feed.as_ref().and_then(|fed| {
-        fed.lock().unwrap_or_else(PoisonError::into_inner).fault.take()
-    });
+    let fault = order
+        .feed
+        .as_ref()
+        .and_then(|fed| fed.lock().unwrap_or_else(PoisonError::into_inner).fault.take());
     Ok(Outcome { stopped, total: front.total, fault })
 }
 
@@ -356,14 +367,15 @@ impl Front<'_> {
     fn draw(&mut self, over: bool) {
         let Some(bar) = self.order.bar else { return };
         if over {
-            return bar(None);
+            return (bar.draw)(None);
         }
         let now = Instant::now();
-        if now < self.next_bar {
+        // What was wiped for some output comes back at once.
+        if now < self.next_bar && !std::mem::take(&mut self.show.wiped) {
             return;
         }
-        self.next_bar = now + Duration::from_millis(100);
-        bar(Some(&Progress {
+        self.next_bar = now + Duration::from_millis(bar.every_ms);
+        (bar.draw)(Some(&Progress {
             done: self.show.over(),
             failed: self.show.counts.failed,
             running: self.hands.len() as u64,

@@ -4,6 +4,7 @@
 //! whatever the bytes are (I23). While programs run the queue changes under it, so a finding counts
 //! only if it is still there when everything is looked at again.
 
+mod arrays;
 mod hints;
 mod procs;
 mod registers;

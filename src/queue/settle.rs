@@ -245,11 +245,9 @@ fn cancel_pending(queue: &Queue, me: &mut Proc, key: &Key, why: &str) -> Result<
             super::end::finish(queue, me, &lease, false)
         }
         Claimed::Dead => Err(declared_dead(me)),
-        Claimed::Lost
-        | Claimed::Stale
-        | Claimed::Unsuited
-        | Claimed::Busy
-        | Claimed::Array(_) => Ok(()),
+        Claimed::Lost | Claimed::Stale | Claimed::Unsuited | Claimed::Busy | Claimed::Array(_) => {
+            Ok(())
+        }
     }
 }
 

@@ -123,7 +123,9 @@ fn one(
         Phase::Claimed(n) => {
             let key = Key::new(id, n);
             let card = tasks::claimer(queue, &task, n)?;
-            if !named.contains(&key) && card.as_ref().is_none_or(|c| is_orphan(queue, c, &key.to_string())) {
+            if !named.contains(&key)
+                && card.as_ref().is_none_or(|c| is_orphan(queue, c, &key.to_string()))
+            {
                 if let Some(card) = &card
                     && !end_leftovers(queue, card)
                 {

@@ -55,7 +55,8 @@ struct Printed {
 
 impl Printed {
     fn open(site: &Site, path: PathBuf) -> Result<Printed> {
-        let file = site.queue.host.open_output(&path).cannot("open the output of the jobs", &path)?;
+        let file =
+            site.queue.host.open_output(&path).cannot("open the output of the jobs", &path)?;
         let from = site.queue.fs.stat(&path).map_or(0, |stat| stat.len);
         Ok(Printed { path, file, from })
     }
@@ -63,9 +64,10 @@ impl Printed {
     /// Offset and length of what was printed since the last call.
     fn take(&mut self, site: &Site) -> (u64, u64) {
         let from = self.from;
-        self.from = self.file.len().unwrap_or_else(|| {
-            site.queue.fs.stat(&self.path).map_or(from, |stat| stat.len)
-        });
+        self.from = self
+            .file
+            .len()
+            .unwrap_or_else(|| site.queue.fs.stat(&self.path).map_or(from, |stat| stat.len));
         let length = self.from.saturating_sub(from);
         if length == 0 { (0, 0) } else { (from, length) }
     }
@@ -204,7 +206,10 @@ impl Shift {
         step!("jobs.spawn");
         site.queue.host.spawn(&command).map_err(|e| {
             if self.cwd.is_absolute() && !site.queue.fs.exists(&self.cwd) {
-                return format!("cannot start `{name}`: its directory {} is gone", self.cwd.display());
+                return format!(
+                    "cannot start `{name}`: its directory {} is gone",
+                    self.cwd.display()
+                );
             }
             cannot(&e)
         })

@@ -13,8 +13,8 @@ use coord::sys::child::Exit;
 use coord::sys::clock::Clock;
 use coord::sys::fs::{Dir, Entry, Fs, Stat};
 use coord::sys::host::{Host, Output, Platform, ProcessId};
-use coord::sys::spawn::Command;
 use coord::sys::machine::Place;
+use coord::sys::spawn::Command;
 use coord::sys::wake::Watch;
 
 use crate::disk::Disk;

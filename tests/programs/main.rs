@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arrays;
 mod bad_inputs;
 mod careful;
 mod chaos;
@@ -20,6 +21,8 @@ mod nothing_lost;
 mod peers;
 mod repositories;
 mod rules;
+mod run;
+mod run_goes_on;
 mod scopes;
 mod single;
 mod worktree_verbs;

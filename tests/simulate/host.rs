@@ -8,8 +8,8 @@ use coord::sys::alive::EnvMark;
 use coord::sys::child::Exit;
 use coord::sys::clock::Clock;
 use coord::sys::host::{Host, Output, ProcessId};
-use coord::sys::spawn::Command;
 use coord::sys::machine::Place;
+use coord::sys::spawn::Command;
 use nix::libc;
 
 use crate::machines::{Job, State};

@@ -332,8 +332,11 @@ impl Seat {
         if fate == Fate::Stale && versions > 0 {
             let back = world.choices.below(u32::try_from(versions).unwrap_or(1)) as usize;
             let names = world.before[&ino][versions - 1 - back].clone();
-            let entry =
-                |(name, ino): (&String, &u64)| Entry { name: name.clone(), kind: disk.kind(*ino), ino: *ino };
+            let entry = |(name, ino): (&String, &u64)| Entry {
+                name: name.clone(),
+                kind: disk.kind(*ino),
+                ino: *ino,
+            };
             return Ok(names.iter().map(entry).collect());
         }
         disk.list(ino)

@@ -8,8 +8,8 @@ use crate::run::pool;
 use crate::run::pool::chain::{Chains, Record, State};
 use crate::run::site::{read_config, repository_of};
 use crate::sys::fs::{Fs, RealFs};
-use crate::sys::tool::sibling;
 use crate::sys::spawn::find_program;
+use crate::sys::tool::sibling;
 use crate::sys::{machine, tool};
 
 use super::{Check, Place};

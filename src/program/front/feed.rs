@@ -1,10 +1,10 @@
-//! Submitting the list of an array while others work on it already: a thread of its own, since its
-//! input may make it wait.
+//! Submitting the list of an array while others work on it already. `coord run` does it in a thread of
+//! its own, since its input may make it wait.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Error, Exit, Result};
+use crate::error::{Cannot, Error, Exit, Result};
 use crate::queue::array::list::{self, Written};
 use crate::queue::array::{self, CHUNK};
 use crate::queue::procs::{Identity, Proc};
@@ -39,19 +39,7 @@ pub type Shared = Arc<Mutex<Fed>>;
 pub fn begin(queue: &Queue, id: &str, input: Box<dyn Input>) -> Result<Shared> {
     let shared = Shared::default();
     // Before the thread: whoever looks finds that more is to come.
-    let me = Proc::register(queue, &Identity::plain("cli", CardKind::Cli))?;
-    let path = me.run(&format!("_array.{id}"));
-    step!("array.intent");
-    queue.fs.touch(&path).map_err(|e| Error::new(Exit::Environment, e.to_string()).at(&path))?;
-    let mut feeder = Feeder {
-        queue: queue.clone(),
-        me,
-        id: id.to_owned(),
-        home: array::home(queue, id),
-        input,
-        lines: Vec::with_capacity(CHUNK),
-        start: 1,
-    };
+    let mut feeder = Feeder::new(queue, id, input)?;
     let result = shared.clone();
     let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
         let fed = match feeder.feed() {
@@ -59,10 +47,7 @@ pub fn begin(queue: &Queue, id: &str, input: Box<dyn Input>) -> Result<Shared> {
             Err(fault) => Fed { jobs: None, fault: Some(fault) },
         };
         *result.lock().unwrap_or_else(PoisonError::into_inner) = fed;
-        drop(feeder.queue.discard(&path));
-        feeder.me.leave(&feeder.queue);
-        feeder.queue.ring(&array::progress(&feeder.home));
-        feeder.queue.ring(&array::bell(&feeder.home));
+        feeder.leave();
     });
     match thread {
         Ok(_) => Ok(shared),
@@ -73,10 +58,19 @@ pub fn begin(queue: &Queue, id: &str, input: Box<dyn Input>) -> Result<Shared> {
     }
 }
 
+/// Submits here and now what the input has. Returns how many jobs the list has.
+pub fn here(queue: &Queue, id: &str, input: Box<dyn Input>) -> Result<u64> {
+    let mut feeder = Feeder::new(queue, id, input)?;
+    let fed = feeder.feed();
+    feeder.leave();
+    fed
+}
+
 struct Feeder {
     queue: Queue,
     me: Proc,
     id: String,
+    intent: PathBuf,
     home: PathBuf,
     input: Box<dyn Input>,
     lines: Vec<String>,
@@ -84,6 +78,30 @@ struct Feeder {
 }
 
 impl Feeder {
+    fn new(queue: &Queue, id: &str, input: Box<dyn Input>) -> Result<Feeder> {
+        let me = Proc::register(queue, &Identity::plain("cli", CardKind::Cli))?;
+        let intent = me.run(&format!("_array.{id}"));
+        step!("array.intent");
+        queue.fs.touch(&intent).cannot("write an intent", &intent)?;
+        Ok(Feeder {
+            queue: queue.clone(),
+            me,
+            id: id.to_owned(),
+            intent,
+            home: array::home(queue, id),
+            input,
+            lines: Vec::with_capacity(CHUNK),
+            start: 1,
+        })
+    }
+
+    fn leave(&mut self) {
+        drop(self.queue.discard(&self.intent));
+        self.me.leave(&self.queue);
+        self.queue.ring(&array::progress(&self.home));
+        self.queue.ring(&array::bell(&self.home));
+    }
+
     fn feed(&mut self) -> Result<u64> {
         self.skip_written()?;
         loop {

@@ -12,6 +12,7 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::jobs::exit::Ended;
 use crate::jobs::halt::Counts;
 use crate::jobs::joblog;
+use crate::jobs::progress::Progress;
 use crate::jobs::results::{Paths, Results};
 use crate::jobs::template::{Job, Template};
 use crate::queue::array::chunk::read_list;
@@ -36,6 +37,8 @@ pub struct Style {
     pub results: Option<Results>,
     /// How many values a row has, where a job has several rows.
     pub columns: usize,
+    /// The round that the array is in: what failed in an earlier one runs again.
+    pub round: u32,
 }
 
 /// What is shown.
@@ -46,7 +49,9 @@ pub struct Show {
     template: Template,
     joblog: Option<Log>,
     log: Log,
+    /// Jobs that were shown in this round, and in earlier ones.
     shown: Numbers,
+    shown_before: Numbers,
     over: Numbers,
     waiting: BTreeMap<u64, (String, Line)>,
     next: u64,
@@ -55,8 +60,10 @@ pub struct Show {
     pub counts: Counts,
     /// The first that failed.
     pub first: Option<Ended>,
-    /// Tries that failed and were followed by another.
-    pub retried: u64,
+    /// Wipes the line of progress, where there is one.
+    pub wipe: Option<fn(Option<&Progress>)>,
+    /// It was wiped.
+    pub wiped: bool,
 }
 
 impl Show {
@@ -65,14 +72,16 @@ impl Show {
         let path = home.join("shown");
         let log = site.queue.fs.open_log(&path).cannot("note what was shown", &path)?;
         let text = site.queue.fs.read(&path, 0, usize::MAX >> 1).unwrap_or_default();
-        let mut shown = Numbers::default();
+        let (mut shown, mut shown_before) = (Numbers::default(), Numbers::default());
         for line in text.split(|b| *b == b'\n') {
-            if let Some(number) = std::str::from_utf8(line).ok().and_then(|l| l.parse().ok()) {
-                shown.insert(number);
+            match std::str::from_utf8(line).ok().and_then(parse_shown) {
+                Some((job, of)) if of == style.round => drop(shown.insert(job)),
+                Some((job, of)) if of < style.round => drop(shown_before.insert(job)),
+                _ => {}
             }
         }
         let joblog = match &style.joblog {
-            Some(path) => Some(open_joblog(site, path, shown.is_empty())?),
+            Some(path) => Some(open_joblog(site, path, text.is_empty())?),
             None => None,
         };
         Ok(Show {
@@ -84,12 +93,14 @@ impl Show {
             joblog,
             log,
             shown,
+            shown_before,
             over: Numbers::default(),
             waiting: BTreeMap::new(),
             next: 1,
             counts: Counts::default(),
             first: None,
-            retried: 0,
+            wipe: None,
+            wiped: false,
         })
     }
 
@@ -100,11 +111,9 @@ impl Show {
 
     /// Takes note of how a try ended, and shows what can be shown. `of`: whose files have its output.
     pub fn take(&mut self, of: &str, line: Line) -> Result<()> {
-        if line.retry {
-            self.retried += u64::from(line.end != "release");
-            return Ok(());
-        }
-        if line.end == "late" || line.end == "release" || !self.over.insert(line.job) {
+        let is_final = !line.retry && line.end != "late" && line.end != "release";
+        let is_past = line.end != "done" && line.round < self.style.round;
+        if !is_final || is_past || !self.over.insert(line.job) {
             return Ok(());
         }
         if line.end == "done" {
@@ -135,7 +144,9 @@ impl Show {
     fn emit(&mut self, of: &str, line: &Line) -> Result<()> {
         let silent = line.out.1 == 0 && line.err.1 == 0;
         let plain = self.joblog.is_none() && self.style.results.is_none();
-        if self.shown.contains(line.job) || (silent && plain) {
+        let earlier = line.round < self.style.round;
+        let known = if earlier { &self.shown_before } else { &self.shown };
+        if known.contains(line.job) || (silent && plain) {
             return Ok(());
         }
         let out = printed(&self.site, &self.home, &format!("{of}.out"), line.out);
@@ -145,6 +156,10 @@ impl Show {
             true => self.lists.arguments(&self.site, &self.home, line.job)?,
             false => Vec::new(),
         };
+        if let (Some(wipe), false) = (self.wipe, silent || self.wiped) {
+            wipe(None);
+            self.wiped = true;
+        }
         let tag = self.style.tag.then(|| arguments.join(" "));
         write_all(&mut std::io::stdout().lock(), &out, tag.as_deref())?;
         write_all(&mut std::io::stderr().lock(), &err, tag.as_deref())?;
@@ -170,9 +185,15 @@ impl Show {
             joblog::push_line(&mut text, &finished);
             self.site.queue.fs.append_to(log, text.as_bytes()).cannot("append to", &log.path)?;
         }
-        self.shown.insert(line.job);
-        let number = format!("{}\n", line.job);
-        self.site.queue.fs.append_to(&self.log, number.as_bytes()).cannot("append to", &self.log.path)
+        let number = match line.round {
+            0 => format!("{}\n", line.job),
+            round => format!("{}.{round}\n", line.job),
+        };
+        self.site
+            .queue
+            .fs
+            .append_to(&self.log, number.as_bytes())
+            .cannot("append to", &self.log.path)
     }
 
     fn write_results(&self, paths: Paths, job: u64, out: &[u8], err: &[u8]) -> Result<()> {
@@ -181,7 +202,8 @@ impl Show {
         let files = [(paths.stdout, out), (paths.stderr, err), (paths.seq, seq.as_bytes())];
         for (path, bytes) in files {
             if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-                crate::sys::fs::mkdir_all(&**fs, dir).cannot("make a directory for results", dir)?;
+                crate::sys::fs::mkdir_all(&**fs, dir)
+                    .cannot("make a directory for results", dir)?;
             }
             fs.create(&path, bytes, 0o644).cannot("write a result", &path)?;
         }
@@ -196,6 +218,14 @@ fn open_joblog(site: &Site, path: &std::path::Path, fresh: bool) -> Result<Log> 
         fs.create(path, joblog::HEADER.as_bytes(), 0o644).cannot("write the log of jobs", path)?;
     }
     fs.open_log(path).cannot("open the log of jobs", path)
+}
+
+/// A line of `jobs/shown`: the job, and the round unless it is the first.
+fn parse_shown(line: &str) -> Option<(u64, u32)> {
+    match line.split_once('.') {
+        Some((job, round)) => Some((job.parse().ok()?, round.parse().ok()?)),
+        None => Some((line.parse().ok()?, 0)),
+    }
 }
 
 /// How a job ended, in the numbers of its log line.
@@ -215,7 +245,9 @@ fn write_all(to: &mut impl Write, bytes: &[u8], tag: Option<&str>) -> Result<()>
         None => to.write_all(bytes),
         Some(tag) => {
             let lines = bytes.split_inclusive(|b| *b == b'\n');
-            lines.map(|line| [tag.as_bytes(), b"\t", line].concat()).try_for_each(|l| to.write_all(&l))
+            lines
+                .map(|line| [tag.as_bytes(), b"\t", line].concat())
+                .try_for_each(|l| to.write_all(&l))
         }
     };
     written.and_then(|()| to.flush()).map_err(|cause| Error {
@@ -240,7 +272,9 @@ const RECENT: usize = 8;
 impl Lists {
     fn arguments(&mut self, site: &Site, home: &std::path::Path, job: u64) -> Result<Vec<String>> {
         while self.ends <= job {
-            let Some(list) = read_list(&site.queue, home, self.ends)? else { return Ok(Vec::new()) };
+            let Some(list) = read_list(&site.queue, home, self.ends)? else {
+                return Ok(Vec::new());
+            };
             if list.is_empty() {
                 return Ok(Vec::new());
             }

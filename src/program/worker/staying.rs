@@ -205,14 +205,16 @@ impl Worker {
         }
         let before = match running.n {
             1 => None,
-            n => stay.taker.chunk().and_then(|chunk| {
-                chunk.end(&self.site.queue, running.job, n - 1).ok().flatten()
-            }),
+            n => stay
+                .taker
+                .chunk()
+                .and_then(|chunk| chunk.end(&self.site.queue, running.job, n - 1).ok().flatten()),
         };
         let end = judge(&running, before.as_ref(), stay.shift.tries, stay.shift.round);
         let mut line = stay.shift.line(&self.site, &running);
         end.verdict.word().clone_into(&mut line.end);
         line.retry = end.retry;
+        line.round = stay.shift.round;
         stay.ended = Some((running, line, end, now_ms));
     }
 
@@ -251,7 +253,8 @@ impl Worker {
                 self.last_succeeded = plain && ours;
                 if !ours {
                     let text = format!("job {number} of {id}, try {n}: its worker came too late");
-                    let event = events::Event { k: "notice".to_owned(), ..events::Event::default() };
+                    let event =
+                        events::Event { k: "notice".to_owned(), ..events::Event::default() };
                     events::append(&self.site.queue, &mut self.me, event.why(&text));
                 }
             }

@@ -100,8 +100,7 @@ impl Chunk {
     /// Looks at the registers of all jobs. One listing, and one read for each end whose inode was not
     /// seen before.
     pub fn look(&mut self, queue: &Queue, round: u32) -> Result<Seen> {
-        let entries =
-            queue.fs.list_in(&self.dir).cannot("list a chunk of jobs", &self.dir.path)?;
+        let entries = queue.fs.list_in(&self.dir).cannot("list a chunk of jobs", &self.dir.path)?;
         let mut tries = vec![Tries::default(); self.list.len()];
         for entry in &entries {
             let Some((job, n, is_claim)) = parse(entry) else { continue };
@@ -167,8 +166,17 @@ struct Tries {
 }
 
 /// `JOB.n.claim` or `JOB.n.end`.
-pub(super) fn parse(entry: &Entry) -> Option<(u64, u32, bool)> {
-    let (rest, kind) = entry.name.rsplit_once('.')?;
+pub(in super::super) fn parse(entry: &Entry) -> Option<(u64, u32, bool)> {
+    parse_name(&entry.name)
+}
+
+/// Whether this is the name of a register of a job.
+pub(in super::super) fn is_register(name: &str) -> bool {
+    parse_name(name).is_some()
+}
+
+fn parse_name(name: &str) -> Option<(u64, u32, bool)> {
+    let (rest, kind) = name.rsplit_once('.')?;
     let is_claim = match kind {
         "claim" => true,
         "end" => false,
@@ -179,10 +187,11 @@ pub(super) fn parse(entry: &Entry) -> Option<(u64, u32, bool)> {
 }
 
 /// The round in which a try failed for good.
-fn round_of(end: &End) -> u32 {
-    end.more.get("round").and_then(serde_json::Value::as_u64).map_or(0, |round| {
-        u32::try_from(round).unwrap_or(u32::MAX)
-    })
+pub(super) fn round_of(end: &End) -> u32 {
+    end.more
+        .get("round")
+        .and_then(serde_json::Value::as_u64)
+        .map_or(0, |round| u32::try_from(round).unwrap_or(u32::MAX))
 }
 
 /// The lines of a chunk's list; `None` if there is no such chunk.

@@ -23,13 +23,7 @@ use super::chunk::{Chunk, Seen};
 use super::{Overview, bell, home, over_file, round};
 
 /// Notes that every job of a chunk is over. `seen`: what a look in this round found.
-pub fn note_over(
-    queue: &Queue,
-    home: &Path,
-    chunk: &Chunk,
-    round: u32,
-    seen: &Seen,
-) -> Result<()> {
+pub fn note_over(queue: &Queue, home: &Path, chunk: &Chunk, round: u32, seen: &Seen) -> Result<()> {
     if !seen.is_over() {
         return Ok(());
     }

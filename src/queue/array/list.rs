@@ -50,8 +50,9 @@ pub fn append(
     let task = tasks::existing(queue, id)?;
     let jobs = home(queue, id);
     if start + lines.len() as u64 > JOBS_MAX {
-        return Err(Error::usage(format!("more than {JOBS_MAX} jobs"))
-            .hint("split the list into several"));
+        return Err(
+            Error::usage(format!("more than {JOBS_MAX} jobs")).hint("split the list into several")
+        );
     }
     if let Some(theirs) = read_list(queue, &jobs, start)? {
         return Ok(theirs);
@@ -110,7 +111,7 @@ pub fn close(queue: &Queue, me: &Proc, id: &str, jobs: u64) -> Result<()> {
         }
     }
     if queue.is_durable() {
-        step!("sync.jobs");
+        step!("sync.closed");
         queue.fs.sync_in(&open).cannot("make a list of jobs durable", &dir)?;
     }
     queue.ring(&bell(&dir));

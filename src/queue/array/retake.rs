@@ -98,7 +98,8 @@ const TAIL: u64 = 1 << 20;
 fn tell_untold(queue: &Queue, me: &Proc, wid: &str, id: &str, chunk: &Chunk) -> Result<()> {
     let jobs = home(queue, id);
     let told = told(queue, &jobs.join(format!("{wid}.log")))?;
-    let after = |end: fn(&Line) -> (u64, u64)| told.last().map_or(0, |line| end(line).0 + end(line).1);
+    let after =
+        |end: fn(&Line) -> (u64, u64)| told.last().map_or(0, |line| end(line).0 + end(line).1);
     let numbers: BTreeSet<(u64, u32)> = told.iter().map(|line| (line.job, line.n)).collect();
     let entries = queue.fs.list_in(&chunk.dir).cannot("list a chunk of jobs", &chunk.dir.path)?;
     let mut lines = Vec::new();
@@ -121,6 +122,7 @@ fn tell_untold(queue: &Queue, me: &Proc, wid: &str, id: &str, chunk: &Chunk) -> 
             n,
             end: end.verdict.word().to_owned(),
             retry: end.retry,
+            round: super::chunk::round_of(&end),
             code: end.exit.code,
             signal: end.exit.signal,
             at: queue.clock.wall_ms(),

@@ -178,13 +178,7 @@ fn rank(queue: &Queue, me: &Proc) -> Result<(usize, usize)> {
 
 /// The share of one of `of` workers. Nobody's where there is less than one for each: then chance
 /// decides whether this one tries.
-fn share(
-    seen: &Seen,
-    rank: usize,
-    of: usize,
-    anew: bool,
-    random: u64,
-) -> VecDeque<(u64, u32)> {
+fn share(seen: &Seen, rank: usize, of: usize, anew: bool, random: u64) -> VecDeque<(u64, u32)> {
     let pending = &seen.pending;
     let random = usize::try_from(random >> 33).unwrap_or(0);
     if pending.len() < of {
