@@ -2,7 +2,7 @@
 //!
 //! A run is an array in a queue of its own; runs.rs says where. The same command given again finds it.
 
-use crate::error::Result;
+use crate::error::{Error, Exit, Result};
 use crate::jobs::exit;
 use crate::jobs::halt::Halt;
 use crate::jobs::joblog::shown;
@@ -66,9 +66,12 @@ pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
     };
     let mut show = Show::new(site, jobs, template, style)?;
     show.wipe = bar.filter(|_| terminal).map(|bar| bar.draw);
+    // What failed was read before, and its input may be gone.
+    let known = found.resumed && (args.resume || args.retry_failed);
     let fed = match before.jobs {
-        Some(_) => None,
-        None => Some(feed::begin(queue, id, listed.input)?),
+        Some(_) if known => None,
+        None if args.resume => return Err(not_read(id)),
+        _ => Some(feed::begin(queue, id, listed.input, !found.resumed)?),
     };
     let order = Order {
         id: id.clone(),
@@ -76,16 +79,20 @@ pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
         cwd: listed.cwd,
         halt,
         feed: fed,
-        total: before.jobs,
+        total: before.jobs.filter(|_| known),
         before: before.over(),
         bar,
         tell: output::note,
     };
     let outcome = front::run(site, &order, &mut show)?;
     let wordy = !cli.quiet && (terminal || found.resumed);
+    if outcome.stopped == Stopped::Finished && outcome.fault.is_none() {
+        runs::note_told(queue, &task)?;
+    }
     let text = summary(&order, &outcome, &show);
-    let bad = show.counts.failed > 0 || outcome.stopped != Stopped::Finished;
-    if wordy || bad && !cli.quiet {
+    let refused = outcome.fault.as_ref().is_some_and(|e| e.exit == Exit::Conflict);
+    let bad = !refused && (show.counts.failed > 0 || outcome.stopped != Stopped::Finished);
+    if wordy && !refused || bad && !cli.quiet {
         output::note(&text);
         name_failures(&found, show.counts.failed)?;
     }
@@ -98,6 +105,11 @@ pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
         Stopped::Interrupted | Stopped::Cancelled => INTERRUPTED,
         Stopped::Finished | Stopped::Halted => exit::status(&order.halt, counts, show.first),
     })
+}
+
+fn not_read(id: &str) -> Error {
+    Error::new(Exit::Conflict, format!("the input of {id} was not read to its end"))
+        .hint("give it again, without --resume")
 }
 
 fn going_on(id: &str, before: &tally::Tally, retry: bool) -> String {
@@ -122,8 +134,10 @@ fn summary(order: &Order, outcome: &Outcome, show: &Show) -> String {
     };
     let id = &order.id;
     match outcome.stopped {
-        Stopped::Finished if over == 1 => format!("{id}: 1 job is over{failed}"),
-        Stopped::Finished => format!("{id}: {over} jobs are over{failed}"),
+        Stopped::Finished if over == 0 => format!("{id}: the list is empty"),
+        Stopped::Finished if !failed.is_empty() => format!("{id}: {over} jobs are over{failed}"),
+        Stopped::Finished if over == 1 => format!("{id}: 1 job done"),
+        Stopped::Finished => format!("{id}: all {over} jobs done"),
         Stopped::Cancelled => format!("{id}: cancelled: {over}{of} jobs are over{failed}"),
         Stopped::Halted => {
             format!(

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::queue::array;
 use crate::queue::decide::{self, How};
 use crate::queue::durable::Durability;
 use crate::queue::end;
@@ -84,12 +85,30 @@ pub fn find(cli: &Cli, args: &Run, listed: &Listed) -> Result<Found> {
         }
     } else if args.retry_failed {
         return Err(nothing_failed());
+    } else if args.resume {
+        return Err(nothing_open());
     }
     let id = format!("{prefix}{}", last.unwrap_or(0) + 1);
     let site = open(&runs.join(&id), args)?;
     let id = begin(&site, listed, &id)?;
     make_room(&runs, &name);
     Ok(Found { site, id, resumed: false })
+}
+
+/// `jobs/told.R`: a front has seen round R to its end, and said what became of it.
+fn told(queue: &Queue, task: &Task) -> PathBuf {
+    array::home(queue, &task.id).join(format!("told.{}", array::round(task)))
+}
+
+/// Notes that a run came to its end before the eyes of its user.
+pub fn note_told(queue: &Queue, task: &Task) -> Result<()> {
+    let path = told(queue, task);
+    queue.fs.touch(&path).cannot("note the end of the run", &path)
+}
+
+fn nothing_open() -> Error {
+    Error::new(Exit::NotFound, "there is no unfinished run of this command")
+        .hint("leave out --resume")
 }
 
 fn nothing_failed() -> Error {
@@ -100,7 +119,7 @@ fn nothing_failed() -> Error {
 /// `runs/` of the project's queue, or of the user.
 fn place_of_runs(cli: &Cli) -> Result<PathBuf> {
     match place::find(cli) {
-        Ok(queue) => Ok(queue.join("runs")),
+        Ok(queue) => Queue::open(&queue, Platform::real()).map(|_| queue.join("runs")),
         Err(e) if cli.dir.is_some() => Err(e),
         Err(_) => {
             let state = std::env::var_os("XDG_STATE_HOME")
@@ -142,8 +161,8 @@ fn open(home: &Path, args: &Run) -> Result<Site> {
 fn go_on(site: &Site, args: &Run, listed: &Listed, id: &str) -> Result<Option<(String, bool)>> {
     let queue = &site.queue;
     let Some(task) = tasks::look(queue, id)?.filter(|task| task.phase != Phase::NoSpec) else {
-        if args.retry_failed {
-            return Err(nothing_failed());
+        if args.retry_failed || args.resume {
+            return Err(if args.resume { nothing_open() } else { nothing_failed() });
         }
         // Its place was made, and somebody died before it was begun.
         return begin(site, listed, id).map(|id| Some((id, false)));
@@ -160,12 +179,19 @@ fn resume(queue: &Queue, me: &mut Proc, args: &Run, task: &Task) -> Result<bool>
             Ok(false)
         }
         Phase::Pending(_) | Phase::Claimed(_) => Ok(true),
+        // Its workers have finished it after their front was killed: what became of it is still to be said.
+        Phase::Done(_) | Phase::Failed(_)
+            if !args.fresh && !args.retry_failed && !queue.fs.exists(&told(queue, task)) =>
+        {
+            Ok(true)
+        }
         Phase::Failed(n) if args.retry_failed => {
             let note = Note::new(&me.wid, queue.now(), "coord run --retry-failed");
             end::reopen(queue, me, task, n, &note)?;
             Ok(true)
         }
         _ if args.retry_failed => Err(nothing_failed()),
+        _ if args.resume => Err(nothing_open()),
         _ => Ok(false),
     }
 }
@@ -245,8 +271,9 @@ fn is_finished(home: &Path, id: &str) -> bool {
     let Ok(queue) = Queue::open(&root, Platform::real()) else { return false };
     let nobody = procs::all(&queue).is_ok_and(|wids| wids.is_empty());
     let alone = tasks::ids(&queue).is_ok_and(|ids| ids == [id]);
-    let done = tasks::look(&queue, id)
-        .is_ok_and(|task| task.is_some_and(|task| matches!(task.phase, Phase::Done(_))));
+    let is_done =
+        |task: &Task| matches!(task.phase, Phase::Done(_)) && queue.fs.exists(&told(&queue, task));
+    let done = tasks::look(&queue, id).is_ok_and(|task| task.as_ref().is_some_and(is_done));
     nobody && alone && done && !RealFs.exists(&root.join("runs"))
 }
 

@@ -116,6 +116,8 @@ struct Front<'a> {
     hands: Vec<Hand>,
     named: u32,
     short_lives: u32,
+    /// The workers were started.
+    begun: bool,
     stopping: Option<Stopped>,
     urgent: bool,
     total: Option<u64>,
@@ -143,6 +145,7 @@ pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
         hands: Vec::new(),
         named: 0,
         short_lives: 0,
+        begun: false,
         stopping: None,
         urgent: false,
         total: order.total,
@@ -151,7 +154,7 @@ pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
     };
     front.tails.follow(&me.wid);
     let done = front
-        .start_hands(order.workers)
+        .begin()
         .and_then(|()| front.follow_all())
         .and_then(|()| front.work(&mut me, &mut keeper, &mut waiter));
     let left = front.send_home(&mut waiter);
@@ -190,14 +193,17 @@ impl Front<'_> {
                 return Ok(why);
             }
             let rung = wakes.iter().any(|wake| !matches!(wake, Wake::Signal(_)));
+            let agreed = self.has_agreed();
             let complete = self.total.is_some_and(|total| self.show.over() >= total);
-            if (rung || complete || Instant::now() >= scan_at)
+            if agreed
+                && (rung || complete || !self.begun || Instant::now() >= scan_at)
                 && let Some(stopped) = self.is_over()?
             {
                 self.follow_all()?;
                 self.catch_up()?;
                 return Ok(stopped);
             }
+            self.begin()?;
             if Instant::now() >= scan_at {
                 scan_at = Instant::now() + IDLE_LOOK;
             }
@@ -207,6 +213,22 @@ impl Front<'_> {
                 wakes = waiter.wait(scan_at);
             }
         }
+    }
+
+    /// Starts the workers, as soon as it is known that the input is that of the run.
+    fn begin(&mut self) -> Result<()> {
+        let may = !self.begun && self.stopping.is_none() && self.has_agreed();
+        if may && self.is_over()?.is_none() {
+            self.begun = true;
+            self.start_hands(self.order.workers)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the input is that of the run, as far as it is known. Before that, nothing is run.
+    fn has_agreed(&self) -> bool {
+        let agreed = |fed: &feed::Shared| fed.lock().unwrap_or_else(PoisonError::into_inner).agreed;
+        self.order.feed.as_ref().is_none_or(agreed)
     }
 
     /// Whether the task of the array is over.

@@ -140,16 +140,16 @@ fn what_failed_runs_again_when_asked() {
     let s = Sandbox::new();
     let line = "echo {} >> ran; echo {}; [ {} != 2 ] || [ -e mended ]";
     let base = ["run", "-k", "--joblog", "log", "--sh", line, ":::", "1", "2", "3"];
-    let with = |option: &str| [&["run", option], &base[1..]].concat();
-    s.coord(&with("--retry-failed")).fails(255, "no run of this command that failed");
+    let again = [&["run", "--retry-failed"], &base[1..]].concat();
+    s.coord(&again).fails(255, "no run of this command that failed");
     s.coord(&base).exits(1);
-    s.coord(&with("--retry-failed")).exits(1).warns("what failed runs again: 2 of 3");
+    s.coord(&again).exits(1).warns("what failed runs again: 2 of 3");
     s.sh("touch mended");
-    let again = s.coord(&with("--retry-failed"));
-    assert_eq!(again.ok().stdout, "2\n", "only what it ran is shown");
+    let shown = s.coord(&again);
+    assert_eq!(shown.ok().stdout, "2\n", "only what it ran is shown");
     assert_eq!(s.lines("ran"), ["1", "2", "3", "2", "2"].map(str::to_owned));
     assert_eq!(s.lines("log").len(), 6, "a line for each time");
-    s.coord(&with("--retry-failed")).fails(255, "no run of this command that failed");
+    s.coord(&again).fails(255, "no run of this command that failed");
     // What is done begins anew.
     assert_eq!(s.coord(&base).ok().stdout, "1\n2\n3\n");
     assert_eq!(runs(&s).len(), 2);

@@ -51,7 +51,7 @@ fn ctrl_c_finishes_what_runs_and_the_same_command_goes_on() {
     out.warns("the same command goes on");
     assert_eq!(out.stdout, "1\n2\n3\n4\n");
     let again = s.coord(&gated(&LIST));
-    again.ok().warns("going on where it stopped: 4 of 6 jobs are over").warns("6 jobs are over");
+    again.ok().warns("going on where it stopped: 4 of 6 jobs are over").warns("all 6 jobs done");
     assert_eq!(again.stdout, "5\n6\n", "what was shown is not shown again");
     assert_eq!((sorted(&s).len(), claims(&s), runs(&s).len()), (6, 6, 1), "each ran once");
 }
@@ -59,14 +59,8 @@ fn ctrl_c_finishes_what_runs_and_the_same_command_goes_on() {
 #[test]
 fn a_second_ctrl_c_ends_what_runs_and_that_runs_again() {
     let s = Sandbox::new();
-    let child = until_two_wait(&s, &LIST);
-    signal(Pid::from_raw(pid(&child)), Signal::SIGINT).unwrap();
-    until("it has heard", || {
-        let Ok(mut child) = std::fs::read_dir(s.queue("runs")) else { return false };
-        child.next().is_some()
-    });
+    let mut child = until_two_wait(&s, &LIST);
     // Two signals that come at once are one.
-    let mut child = child;
     assert!(patiently(|| {
         let _ = signal(Pid::from_raw(pid(&child)), Signal::SIGINT);
         child.try_wait().unwrap().is_some()
@@ -81,19 +75,24 @@ fn a_second_ctrl_c_ends_what_runs_and_that_runs_again() {
 #[test]
 fn another_list_is_not_taken_for_the_same() {
     let s = Sandbox::new();
-    let line = "cat list | coord run -n 1 --halt soon,done=1 -k echo";
+    let line = "cat list | coord run -n 1 --halt soon,done=1 -k --sh 'echo {}; echo {} >> ran'";
     s.sh("seq 5 > list");
     sh(&s, line).ok().warns("stopped by --halt");
-    s.sh("printf '1\\n2\\nx\\n' > list");
-    // What was read once is not read again.
-    let (home, id) = newest(&s);
-    let closed = home.join(format!(".coord/tasks/{id}/jobs/closed"));
-    assert!(closed.exists());
-    std::fs::remove_file(closed).unwrap();
-    let other = sh(&s, line);
-    other.exits(255).warns("job 3").warns("--fresh");
-    let fresh = sh(&s, &line.replace("-k", "-k --fresh").replace("soon,done=1", "never"));
-    assert_eq!(fresh.ok().stdout, "1\n2\nx\n");
+    let before = s.lines("ran");
+    for (list, says) in [
+        ("1 2 x 4 5", "job 3 was [\"3\"] and is now [\"x\"]"),
+        ("1 2", "job 3 was [\"3\"] and is now the end of the input"),
+        ("1 2 3 4 5 6", "job 6 was the end of the input and is now [\"6\"]"),
+    ] {
+        s.sh(&format!("printf '%s\n' {list} > list"));
+        sh(&s, line).fails(255, says).warns("--resume").warns("--fresh");
+        assert_eq!(s.lines("ran"), before, "nothing ran");
+    }
+    let rest = line.replace("soon,done=1", "never");
+    sh(&s, &rest.replace("-k", "-k --resume")).ok().warns("all 5 jobs done");
+    assert_eq!(s.lines("ran").len(), 5);
+    sh(&s, &rest.replace("-k", "-k --resume")).fails(255, "no unfinished run of this command");
+    assert_eq!(sh(&s, &rest.replace("-k", "-k --fresh")).ok().stdout, "1\n2\n3\n4\n5\n6\n");
 }
 
 /// Kills with `victims` while two jobs wait, and gives the same command again.
@@ -121,6 +120,7 @@ fn workers(s: &Sandbox) -> Vec<i32> {
 fn the_front_is_killed_and_its_workers_finish() {
     let (s, again) = killed(|_, child| vec![pid(child)]);
     assert_eq!(again.code, 0, "{again:?}");
+    assert!(again.stdout.ends_with("5\n6\n"), "{again:?}");
     assert_eq!(sorted(&s), LIST.map(str::to_owned), "each ran once");
     assert_eq!((claims(&s), runs(&s).len()), (6, 1));
 }

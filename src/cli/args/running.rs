@@ -102,6 +102,9 @@ pub struct Run {
     /// Begin a new run, even where one with the same command is not finished
     #[arg(long, conflicts_with = "retry_failed")]
     pub fresh: bool,
+    /// Go on without reading the input again: it was read to its end, and may have changed since
+    #[arg(long, conflicts_with_all = ["fresh", "retry_failed"])]
+    pub resume: bool,
     /// Run again what failed in the last run with the same command
     #[arg(long)]
     pub retry_failed: bool,

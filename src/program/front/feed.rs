@@ -26,6 +26,8 @@ pub trait Input: Send {
 /// What has come of the feeding.
 #[derive(Debug, Default)]
 pub struct Fed {
+    /// Whether the input begins as it did before, as far as it was submitted then.
+    pub agreed: bool,
     /// How many jobs the list has, once it is complete.
     pub jobs: Option<u64>,
     /// Why it could not be completed.
@@ -35,18 +37,23 @@ pub struct Fed {
 /// The state of a feeder, for who waits for it.
 pub type Shared = Arc<Mutex<Fed>>;
 
-/// Submits in the background what the input has.
-pub fn begin(queue: &Queue, id: &str, input: Box<dyn Input>) -> Result<Shared> {
-    let shared = Shared::default();
+/// Submits in the background what the input has. `anew`: nothing was submitted before.
+pub fn begin(queue: &Queue, id: &str, input: Box<dyn Input>, anew: bool) -> Result<Shared> {
+    let shared = Shared::new(Mutex::new(Fed { agreed: anew, ..Fed::default() }));
     // Before the thread: whoever looks finds that more is to come.
     let mut feeder = Feeder::new(queue, id, input)?;
     let result = shared.clone();
     let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
-        let fed = match feeder.feed() {
-            Ok(jobs) => Fed { jobs: Some(jobs), fault: None },
-            Err(fault) => Fed { jobs: None, fault: Some(fault) },
-        };
-        *result.lock().unwrap_or_else(PoisonError::into_inner) = fed;
+        let fed = || result.lock().unwrap_or_else(PoisonError::into_inner);
+        let jobs = feeder.skip_written().and_then(|closed| {
+            fed().agreed = true;
+            feeder.queue.ring(&array::progress(&feeder.home));
+            closed.map_or_else(|| feeder.feed(), Ok)
+        });
+        match jobs {
+            Ok(jobs) => fed().jobs = Some(jobs),
+            Err(fault) => fed().fault = Some(fault),
+        }
         feeder.leave();
     });
     match thread {
@@ -61,7 +68,8 @@ pub fn begin(queue: &Queue, id: &str, input: Box<dyn Input>) -> Result<Shared> {
 /// Submits here and now what the input has. Returns how many jobs the list has.
 pub fn here(queue: &Queue, id: &str, input: Box<dyn Input>) -> Result<u64> {
     let mut feeder = Feeder::new(queue, id, input)?;
-    let fed = feeder.feed();
+    let closed = feeder.skip_written();
+    let fed = closed.and_then(|closed| closed.map_or_else(|| feeder.feed(), Ok));
     feeder.leave();
     fed
 }
@@ -103,7 +111,6 @@ impl Feeder {
     }
 
     fn feed(&mut self) -> Result<u64> {
-        self.skip_written()?;
         loop {
             match self.input.next()? {
                 Some(arguments) => self.lines.push(list::line(&arguments)?),
@@ -121,8 +128,9 @@ impl Feeder {
         Ok(jobs)
     }
 
-    /// Compares what the input begins with with what was submitted before.
-    fn skip_written(&mut self) -> Result<()> {
+    /// Compares what the input begins with with what was submitted before. Returns how many jobs there
+    /// are, if that was all.
+    fn skip_written(&mut self) -> Result<Option<u64>> {
         let (queue, home) = (self.queue.clone(), self.home.clone());
         let mut written = Written::new(&queue, &home);
         let mut job = 1;
@@ -132,7 +140,13 @@ impl Feeder {
             job += 1;
         }
         self.start = written.end();
-        Ok(())
+        let closed = is_closed(&queue, &self.id)?;
+        if closed.is_some()
+            && let Some(more) = self.input.next()?
+        {
+            self.agree(job, "the end of the input", Some(&more))?;
+        }
+        Ok(closed)
     }
 
     fn agree(&self, job: u64, there: &str, next: Option<&[String]>) -> Result<()> {
@@ -145,8 +159,9 @@ impl Feeder {
             "the input is not that of the unfinished run {}: job {job} was {there} and is now {ours}",
             self.id
         );
-        Err(Error::new(Exit::Conflict, what)
-            .hint("give the same input to go on, or --fresh to begin a new run"))
+        Err(Error::new(Exit::Conflict, what).hint(
+            "give the same input; or --resume to go on without it; or --fresh to begin a new run",
+        ))
     }
 
     /// Publishes what was gathered. Somebody else may be submitting the same list.

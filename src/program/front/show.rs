@@ -4,6 +4,7 @@
 //! The numbers of the jobs that were shown are kept in `jobs/shown`, so that a run that is given again
 //! after a crash shows what is missing, and nothing twice but what was being shown at that moment.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::path::PathBuf;
@@ -71,17 +72,14 @@ impl Show {
     pub fn new(site: &Site, home: PathBuf, template: Template, style: Style) -> Result<Show> {
         let path = home.join("shown");
         let log = site.queue.fs.open_log(&path).cannot("note what was shown", &path)?;
-        let text = site.queue.fs.read(&path, 0, usize::MAX >> 1).unwrap_or_default();
         let (mut shown, mut shown_before) = (Numbers::default(), Numbers::default());
-        for line in text.split(|b| *b == b'\n') {
-            match std::str::from_utf8(line).ok().and_then(parse_shown) {
-                Some((job, of)) if of == style.round => drop(shown.insert(job)),
-                Some((job, of)) if of < style.round => drop(shown_before.insert(job)),
-                _ => {}
-            }
-        }
+        let any = each_shown(site, &path, |job, of| match of.cmp(&style.round) {
+            Ordering::Equal => shown.insert(job),
+            Ordering::Less => shown_before.insert(job),
+            Ordering::Greater => false,
+        })?;
         let joblog = match &style.joblog {
-            Some(path) => Some(open_joblog(site, path, text.is_empty())?),
+            Some(path) => Some(open_joblog(site, path, !any)?),
             None => None,
         };
         Ok(Show {
@@ -218,6 +216,27 @@ fn open_joblog(site: &Site, path: &std::path::Path, fresh: bool) -> Result<Log> 
         fs.create(path, joblog::HEADER.as_bytes(), 0o644).cannot("write the log of jobs", path)?;
     }
     fs.open_log(path).cannot("open the log of jobs", path)
+}
+
+/// Hands out what `jobs/shown` says, a piece of it at a time. False: nothing.
+fn each_shown(
+    site: &Site,
+    path: &std::path::Path,
+    mut each: impl FnMut(u64, u32) -> bool,
+) -> Result<bool> {
+    const PIECE: usize = 1 << 16;
+    let mut offset = 0;
+    loop {
+        let bytes = site.queue.fs.read(path, offset, PIECE).cannot("read what was shown", path)?;
+        // A torn last line is of a job that was being shown.
+        let Some(end) = bytes.iter().rposition(|b| *b == b'\n') else { return Ok(offset > 0) };
+        for line in bytes[..end].split(|b| *b == b'\n') {
+            if let Some((job, round)) = std::str::from_utf8(line).ok().and_then(parse_shown) {
+                each(job, round);
+            }
+        }
+        offset += end as u64 + 1;
+    }
 }
 
 /// A line of `jobs/shown`: the job, and the round unless it is the first.

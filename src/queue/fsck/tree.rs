@@ -195,6 +195,7 @@ fn is_temporary(parts: &[&str]) -> bool {
 fn jobs(rest: &[&str]) -> Class {
     match rest {
         ["closed" | "bell" | "progress" | "shown"] => Class::File,
+        [name] if name.starts_with("told.") => Class::File,
         [name] if array::start_of(name).is_some() => Class::Dir,
         [name] => {
             let list = name.strip_suffix(".in").and_then(array::start_of).is_some();
