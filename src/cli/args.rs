@@ -6,9 +6,11 @@ use clap::{Args, Parser, Subcommand};
 
 mod merging;
 mod running;
+mod worktrees;
 
 pub use merging::{Merge, Mergeq};
 pub use running::{Jobs, Map, Run};
+pub use worktrees::{Attempt, Diff, WorktreeGc, WorktreeVerb};
 
 /// Many cooperating processes on one pile of work, where the pile is a directory.
 #[derive(Debug, Parser)]
@@ -436,42 +438,6 @@ pub struct Progress {
     /// Percent, or words
     #[arg(required = true)]
     pub words: Vec<String>,
-}
-
-/// `coord worktree`.
-#[derive(Debug, Subcommand)]
-pub enum WorktreeVerb {
-    /// Who has which, for what, and why it stays
-    Ls,
-    /// Where an attempt runs
-    Path(Attempt),
-    /// Remove those that are free, clean and saved
-    Gc(WorktreeGc),
-}
-
-/// `coord worktree gc`.
-#[derive(Debug, Args)]
-pub struct WorktreeGc {
-    /// Only say what would be done
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// One attempt.
-#[derive(Debug, Args)]
-pub struct Attempt {
-    /// The task, or ID@N for attempt N [default: the last]
-    pub id: String,
-}
-
-/// `coord diff`.
-#[derive(Debug, Args)]
-pub struct Diff {
-    /// The task, or ID@N for attempt N [default: the last]
-    pub id: String,
-    /// Only how much of which file
-    #[arg(long)]
-    pub stat: bool,
 }
 
 /// `coord fsck`.

@@ -6,9 +6,9 @@ use clap::CommandFactory;
 use serde_json::json;
 
 use crate::error::{Cannot, Error, Result};
+use crate::jobs::Format;
 use crate::jobs::groups::{BYTES_MAX, Grouping, Groups};
 use crate::jobs::joblog::shown;
-use crate::jobs::records::Format;
 use crate::jobs::rows::Rows;
 use crate::jobs::source::{Origin, SourceArg, split};
 use crate::jobs::template::{Command, Job, Template};

@@ -115,7 +115,7 @@ impl Iterator for Groups {
 
 #[cfg(test)]
 mod tests {
-    use super::super::records::Format;
+    use super::super::format::Format;
     use super::super::source::{Origin, SourceArg};
     use super::*;
 

@@ -27,6 +27,7 @@
 //! A command and a job are values that can be stored; expanding them again gives the same words.
 
 pub mod exit;
+pub mod format;
 pub mod groups;
 pub mod halt;
 pub mod joblog;
@@ -40,13 +41,15 @@ pub mod template;
 mod placeholder;
 mod script;
 mod shell;
+mod word;
 
 pub use exit::Ended;
+pub use format::Format;
 pub use groups::{BYTES_MAX, Grouping, Groups};
 pub use halt::{Counts, Halt, When};
 pub use joblog::Finished;
 pub use progress::Progress;
-pub use records::Format;
+pub use records::RECORD_MAX;
 pub use results::{Paths, Results};
 pub use rows::Rows;
 pub use source::{Origin, SourceArg, split};

@@ -128,9 +128,9 @@ mod tests {
             (
                 run,
                 80,
-                "[========>                        ] 50/200, 2 failed, 8 running, 5.0/s, 30s left",
+                "[========>                       ] 50/200, 2 failed, 8 running, 5.0/s, 30s left",
             ),
-            (run, 50, "[==>      ] 50/200, 2 failed, 8 running, 5.0/s"),
+            (run, 50, "50/200, 2 failed, 8 running, 5.0/s, 30s left"),
             (run, 46, "50/200, 2 failed, 8 running, 5.0/s, 30s left"),
             (run, 20, "50/200, 2 failed"),
             (run, 8, "50/200"),
@@ -145,9 +145,13 @@ mod tests {
             (
                 Progress { done: 200, running: 0, failed: 0, ..run },
                 60,
-                "[============================] 200/200, 0 running, 20/s",
+                "[================================] 200/200, 0 running, 20/s",
             ),
-            (Progress { total: Some(0), ..Progress::default() }, 30, "[=========] 0/0, 0 running"),
+            (
+                Progress { total: Some(0), ..Progress::default() },
+                30,
+                "[============] 0/0, 0 running",
+            ),
         ] {
             assert_eq!(progress.line(width), line);
         }

@@ -11,84 +11,12 @@ use std::path::Path;
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
+use super::format::Format;
 use crate::error::{Cannot, Error, Result};
 use crate::sys::input::Input;
 
 /// The longest record, in bytes: a job must fit into a record of a queue.
 pub const RECORD_MAX: usize = 512 * 1024;
-
-/// How values are written down in a source.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Format {
-    /// Records end with a NUL instead of a new line.
-    pub null: bool,
-    /// What separates columns: fixed text, not a pattern. `\t` stands for a tab.
-    pub colsep: Option<String>,
-    /// Rows are CSV: RFC 4180, columns separated by commas, or by a `colsep` of one byte.
-    pub csv: bool,
-    /// The first record of each source has the names of its columns. Then columns are separated by
-    /// tabs, where nothing else is said.
-    pub header: bool,
-    /// Blank records are passed over.
-    pub skip_empty: bool,
-}
-
-impl Format {
-    /// The text between columns.
-    fn separator(&self) -> Option<&str> {
-        match self.colsep.as_deref() {
-            Some("\\t") => Some("\t"),
-            Some(text) => Some(text),
-            None => (self.header && !self.csv).then_some("\t"),
-        }
-    }
-
-    fn delimiter(&self) -> Result<u8> {
-        match self.separator().map(str::as_bytes) {
-            None => Ok(b','),
-            Some([one]) if !matches!(one, b'"' | b'\n' | b'\r') => Ok(*one),
-            Some(_) => Err(Error::usage("with --csv, --colsep is one character of ASCII")
-                .hint("write --colsep ';' or --colsep '\\t'")),
-        }
-    }
-
-    /// Whether this can be read at all.
-    pub(super) fn check(&self) -> Result<()> {
-        if self.csv && self.null {
-            return Err(Error::usage("--csv and --null exclude each other")
-                .hint("a row of CSV ends with its line"));
-        }
-        if self.separator() == Some("") {
-            return Err(
-                Error::usage("--colsep is empty").hint("write --colsep , or --colsep '\\t'")
-            );
-        }
-        if self.csv {
-            self.delimiter()?;
-        }
-        Ok(())
-    }
-
-    /// Whether a record is blank, and blank ones are not wanted. One with separators is not blank.
-    pub(super) fn passes_over(&self, record: &str) -> bool {
-        self.skip_empty && record.trim().is_empty()
-    }
-
-    /// The columns of one record.
-    pub(super) fn columns(&self, record: String) -> Result<Vec<String>> {
-        if self.csv {
-            let input: Box<dyn Feed> = Box::new(io::Cursor::new(record.into_bytes()));
-            let mut rows = Records::new(input, "the command line".to_owned(), self)?;
-            return Ok(rows.next()?.unwrap_or_else(|| vec![String::new()]));
-        }
-        Ok(match self.separator() {
-            None => vec![record],
-            Some(separator) => {
-                record.split(separator).map(|column| column.trim().to_owned()).collect()
-            }
-        })
-    }
-}
 
 /// What can be read, and asked whether reading would wait.
 pub(super) trait Feed: Read + Send {
@@ -200,7 +128,7 @@ impl Records {
             (filled, count) = (filled + written, count + ended);
             match result {
                 ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::OutputFull if self.bytes.len() > RECORD_MAX => {
+                ReadRecordResult::OutputFull if self.bytes.len() >= RECORD_MAX => {
                     return Err(self.too_long());
                 }
                 ReadRecordResult::OutputFull => self.bytes.resize(self.bytes.len() * 2, 0),

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::records::Format;
+use super::format::Format;
 use super::source::{Origin, Source, SourceArg};
 use crate::error::{Error, Result};
 use crate::sys::input::Input;

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::records::{Format, Records};
+use super::format::Format;
+use super::records::Records;
 use crate::error::{Cannot, Error, Result};
 use crate::sys::input::Input;
 

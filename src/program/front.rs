@@ -40,6 +40,8 @@ use tails::Tails;
 const LOOK: Duration = Duration::from_millis(10);
 /// Without being woken, it looks this often.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at who works here: somebody may have joined.
+const ROLL: Duration = Duration::from_millis(100);
 /// Time for the workers to leave when all is over.
 const LEAVE: Duration = Duration::from_secs(10);
 /// A worker that dies sooner than this after its start, so often in a row, is not started again.
@@ -123,6 +125,7 @@ struct Front<'a> {
     total: Option<u64>,
     began: Instant,
     next_bar: Instant,
+    next_roll: Instant,
 }
 
 /// Runs an array to its end, or until it is stopped.
@@ -151,6 +154,7 @@ pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
         total: order.total,
         began: now,
         next_bar: now,
+        next_roll: now,
     };
     front.tails.follow(&me.wid);
     let done = front
@@ -173,14 +177,24 @@ impl Front<'_> {
         let queue = &self.site.queue;
         let mut wakes = Vec::new();
         let mut scan_at = Instant::now();
+        let mut keep_at = scan_at;
+        let progress = array::progress(&self.home);
         loop {
             self.hear(&wakes);
             self.reap()?;
-            if let Err(e) = keeper.tick(queue, me, waiter, &wakes) {
-                tracing::warn!(error = %e, "a look went wrong; will look again");
-            }
-            for line in keeper.report.drain(..) {
-                tracing::info!("{line}");
+            // What the jobs ring thousands of times a second is nothing to a keeper.
+            let of_jobs = |wake: &Wake| matches!(wake, Wake::Bell(bell) if *bell == progress);
+            if Instant::now() >= keep_at || !wakes.iter().all(of_jobs) {
+                keep_at = match keeper.tick(queue, me, waiter, &wakes) {
+                    Ok(until_ms) => self.instant(until_ms),
+                    Err(e) => {
+                        tracing::warn!(error = %e, "a look went wrong; will look again");
+                        Instant::now() + IDLE_LOOK
+                    }
+                };
+                for line in keeper.report.drain(..) {
+                    tracing::info!("{line}");
+                }
             }
             self.follow_workers();
             self.catch_up()?;
@@ -210,7 +224,7 @@ impl Front<'_> {
             // Deaf for a moment: then one look is for all that was rung meanwhile.
             wakes = waiter.wait_deaf(Instant::now() + LOOK);
             if wakes.is_empty() {
-                wakes = waiter.wait(scan_at);
+                wakes = waiter.wait(scan_at.min(keep_at.max(Instant::now() + LOOK)));
             }
         }
     }
@@ -229,6 +243,12 @@ impl Front<'_> {
     fn has_agreed(&self) -> bool {
         let agreed = |fed: &feed::Shared| fed.lock().unwrap_or_else(PoisonError::into_inner).agreed;
         self.order.feed.as_ref().is_none_or(agreed)
+    }
+
+    /// A time of the monotonic clock.
+    fn instant(&self, mono_ms: u64) -> Instant {
+        let left_ms = mono_ms.saturating_sub(self.site.queue.clock.mono_ms());
+        Instant::now() + Duration::from_millis(left_ms)
     }
 
     /// Whether the task of the array is over.
@@ -354,8 +374,13 @@ impl Front<'_> {
 
     // --- what they tell ---
 
-    /// Follows the logs of those who work here now.
+    /// Follows the logs of those who work here now; now and then, once its own workers are known.
     fn follow_workers(&mut self) {
+        let now = Instant::now();
+        if now < self.next_roll && self.tails.len() > self.hands.len() {
+            return;
+        }
+        self.next_roll = now + ROLL;
         for wid in procs::all(&self.site.queue).unwrap_or_default() {
             self.tails.follow(&wid);
         }

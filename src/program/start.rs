@@ -44,6 +44,9 @@ struct Args {
     /// Leave after this many attempts
     #[arg(long)]
     max_tasks: Option<u64>,
+    /// The mark in its environment is its own
+    #[arg(long, hide = true)]
+    mark: Option<String>,
 }
 
 /// Makes sure that this process carries a mark of its own in its environment, by starting itself
@@ -77,9 +80,11 @@ fn log_json() {
 }
 
 fn run(body: impl FnOnce(&Args, &Site) -> Result<()>) -> ExitCode {
-    ensure_marked();
-    log_json();
     let args = Args::parse();
+    if args.mark.is_none() || args.mark != std::env::var(alive::MARK).ok() {
+        ensure_marked();
+    }
+    log_json();
     let done = Site::open(&args.dir).and_then(|site| body(&args, &site));
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
+use super::clock::{Clock, RealClock};
 use super::host::Output as Log;
 use super::spawn::{Command, Environment, spawn};
 
@@ -147,17 +148,21 @@ pub fn start_with(
     command.stdout(log.try_clone()?).stderr(log.try_clone()?).spawn()
 }
 
-/// Starts one of our own programs in a session of its own, detached from this terminal.
+/// Starts one of our own programs in a session of its own, detached from this terminal. It gets a mark
+/// of its own, and `--mark` says so: inherited by what it starts in turn, the mark alone would not.
 pub fn start_program(program: &Path, args: &[String], cwd: &Path, log: &Log) -> io::Result<i32> {
     let mut argv = vec![program.to_string_lossy().into_owned()];
     argv.extend_from_slice(args);
+    let mark = format!("{:016x}", RealClock.random());
+    argv.extend(["--mark".to_owned(), mark.clone()]);
     // A program that an attempt starts belongs to the queue from then on, not to the attempt.
     let not_ours =
         [super::alive::MARK, "COORD_TOKEN", "COORD_TASK_ID", "COORD_ATTEMPT", "COORD_OUT"];
-    let env: BTreeMap<String, String> = std::env::vars_os()
+    let mut env: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| !not_ours.contains(&name.as_str()))
         .collect();
+    env.insert(super::alive::MARK.to_owned(), mark);
     spawn(&Command::new(&argv, &Environment::new(&env)?, cwd, log))
 }
 

@@ -184,28 +184,40 @@ fn io_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno as i32)
 }
 
-fn open_regular(file: std::fs::File) -> io::Result<std::fs::File> {
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+/// Reads at most `limit` bytes of a regular file from `offset` on.
+fn read_regular(mut file: std::fs::File, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-}
-
-fn read_from(file: &std::fs::File, limit: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    if offset > 0 {
+        file.seek(io::SeekFrom::Start(offset))?;
+    }
+    // With room for what is there and one more, it takes one read, and one to see the end.
+    let there = usize::try_from(meta.len().saturating_sub(offset)).unwrap_or(limit);
+    let mut bytes = Vec::with_capacity(there.min(limit).min(READ_AHEAD) + 1);
     file.take(limit as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
+
+/// The most that is reserved before it is read.
+const READ_AHEAD: usize = 1 << 20;
 
 const READ_FLAGS: nix::fcntl::OFlag = nix::fcntl::OFlag::O_RDONLY
     .union(nix::fcntl::OFlag::O_NOFOLLOW)
     .union(nix::fcntl::OFlag::O_NONBLOCK)
     .union(nix::fcntl::OFlag::O_CLOEXEC);
 
-fn list_of(dir: rustix::fs::Dir) -> io::Result<Vec<Entry>> {
+/// Bytes of names that the kernel hands over at once.
+const NAMES: usize = 32 << 10;
+
+/// The names in an open directory, from its beginning.
+fn list_of(dir: &OwnedFd) -> io::Result<Vec<Entry>> {
+    rustix::fs::seek(dir, rustix::fs::SeekFrom::Start(0))?;
+    let mut buffer = Vec::with_capacity(NAMES);
+    let mut listing = rustix::fs::RawDir::new(dir, buffer.spare_capacity_mut());
     let mut names = Vec::new();
-    for entry in dir {
+    while let Some(entry) = listing.next() {
         let entry = entry.map_err(io::Error::from)?;
         let bytes = entry.file_name().to_bytes();
         if bytes == b"." || bytes == b".." {
@@ -304,19 +316,14 @@ impl Fs for RealFs {
         fault()?;
         let mut options = std::fs::OpenOptions::new();
         options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
-        let mut file = open_regular(options.open(path)?)?;
-        if offset > 0 {
-            file.seek(io::SeekFrom::Start(offset))?;
-        }
-        // Grows with what is there: the limit may be millions of times as much.
-        read_from(&file, limit)
+        read_regular(options.open(path)?, offset, limit)
     }
 
     fn read_in(&self, dir: &Dir, name: &str, limit: usize) -> io::Result<Vec<u8>> {
         fault()?;
         let mode = nix::sys::stat::Mode::empty();
         let fd = nix::fcntl::openat(dir.fd()?, name, READ_FLAGS, mode).map_err(io_error)?;
-        read_from(&open_regular(std::fs::File::from(fd))?, limit)
+        read_regular(std::fs::File::from(fd), 0, limit)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
@@ -326,7 +333,7 @@ impl Fs for RealFs {
 
     fn list_in(&self, dir: &Dir) -> io::Result<Vec<Entry>> {
         fault()?;
-        list_of(rustix::fs::Dir::read_from(dir.fd()?)?)
+        list_of(dir.fd()?)
     }
 
     fn open_dir(&self, path: &Path) -> io::Result<Dir> {

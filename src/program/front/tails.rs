@@ -23,6 +23,16 @@ impl Tails {
         self.offsets.entry(wid.to_owned()).or_default();
     }
 
+    /// How many logs are followed.
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
     /// Hands every new line to `each`, with the process that printed: whose files its output is in.
     /// True: there was one.
     pub fn catch_up(

@@ -34,6 +34,7 @@ impl Keeper {
         wid: &str,
         waiter: &mut dyn Watch,
     ) -> Result<Option<Death>> {
+        #[cfg(debug_assertions)]
         let dir = queue.layout.proc(wid);
         if !self.watched.contains_key(wid) {
             let Some(card) = procs::card(queue, wid) else {

@@ -1,12 +1,13 @@
 //! Which job a worker takes next.
 //!
-//! A chunk is listed once, and what is pending in it is dealt to the workers by their rank: each takes
-//! its share in order, so many claim at once and hardly ever the same job. Only when its share is gone
-//! does a worker list the chunk anew and takes a share of what the others have not got to. Where jobs
-//! take so long that a listing costs nothing beside them, it lists before each claim, and takes the
-//! first ones first.
+//! Jobs are dealt by their numbers: of `of` workers at a chunk, the one of rank r takes the jobs whose
+//! number leaves r when divided by `of`. A chunk is listed once, and its share claimed one after the
+//! other: many claim at once, and hardly ever the same job. Many workers spread over several chunks.
+//! Who is through with its share lists the chunk anew, and takes from the end of the largest share that
+//! is left, while its owner goes on from the beginning. Where jobs take so long that a listing costs
+//! nothing beside them, a worker lists before each claim and takes the first ones first.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
@@ -21,6 +22,10 @@ use super::{Overview, close};
 
 /// Jobs lost in a row after which the chunk is listed anew.
 const LOSSES_MAX: u32 = 4;
+/// Workers at one chunk, where there are chunks enough.
+const TOGETHER: usize = 8;
+/// How long a worker goes by what it knows of the others, milliseconds.
+const ROLL_MS: u64 = 100;
 
 /// A worker's place in an array.
 #[derive(Debug)]
@@ -29,6 +34,9 @@ pub struct Taker {
     home: PathBuf,
     round: u32,
     at: Option<Place>,
+    /// Open chunks that were not looked at since they were listed.
+    open: VecDeque<u64>,
+    roll: Roll,
     /// Claims that somebody else was faster with.
     pub lost: u64,
 }
@@ -57,7 +65,15 @@ pub enum Next {
 impl Taker {
     /// For the array `id`, whose jobs are in `home`, in this round.
     pub fn new(id: &str, home: &Path, round: u32) -> Taker {
-        Taker { id: id.to_owned(), home: home.to_owned(), round, at: None, lost: 0 }
+        Taker {
+            id: id.to_owned(),
+            home: home.to_owned(),
+            round,
+            at: None,
+            open: VecDeque::new(),
+            roll: Roll::default(),
+            lost: 0,
+        }
     }
 
     /// The chunk of the job that was claimed last.
@@ -94,19 +110,31 @@ impl Taker {
 
     /// Finds a chunk with something pending and takes a share of it. False: there is none.
     fn deal(&mut self, queue: &Queue, me: &mut Proc, anew: bool) -> Result<bool> {
-        let (rank, of) = rank(queue, me)?;
+        self.roll.call(queue, me)?;
         if let Some(mut at) = self.at.take() {
             let seen = at.chunk.look(queue, self.round)?;
-            let wanted = !seen.pending.is_empty();
-            at.share = share(&seen, rank, of, anew, queue.clock.random());
-            if wanted && !at.share.is_empty() {
+            at.share = self.roll.share(&seen, anew, queue.clock.random());
+            if !at.share.is_empty() {
                 self.at = Some(at);
                 return Ok(true);
             }
             self.go(queue, at, &seen)?;
         }
+        if anew {
+            // What is first may have come back.
+            self.open.clear();
+        }
         let mut last = None;
-        for start in Overview::read(queue, &self.home, self.round)?.open() {
+        let mut listed = false;
+        loop {
+            let Some(start) = self.open.pop_front() else {
+                if std::mem::replace(&mut listed, true) {
+                    break;
+                }
+                let seen = Overview::read(queue, &self.home, self.round)?;
+                self.open = self.roll.spread(seen.open().collect(), anew);
+                continue;
+            };
             let Some(mut chunk) = Chunk::open(queue, &self.home, start)? else { continue };
             let seen = chunk.look(queue, self.round)?;
             if seen.is_over() {
@@ -115,14 +143,14 @@ impl Taker {
             if seen.pending.is_empty() {
                 continue;
             }
-            let share = share(&seen, rank, of, anew, queue.clock.random());
+            let share = self.roll.share(&seen, anew, queue.clock.random());
             if share.is_empty() {
                 last.get_or_insert((chunk, seen));
                 continue;
             }
             return self.come(queue, me, chunk, share).map(|()| true);
         }
-        // Only what is others' share is left: they may be busy for long.
+        // Only what others have as good as taken is left; but they may be busy for long.
         let Some((chunk, seen)) = last else { return Ok(false) };
         self.come(queue, me, chunk, seen.pending.into())?;
         Ok(true)
@@ -161,55 +189,139 @@ impl Taker {
     }
 }
 
-/// The rank of this process among the workers, and how many there are.
-fn rank(queue: &Queue, me: &Proc) -> Result<(usize, usize)> {
-    let mut workers = Vec::new();
-    for wid in procs::all(queue)? {
-        if wid == me.wid
-            || procs::card(queue, &wid).is_some_and(|card| card.kind == CardKind::Worker)
-        {
-            workers.push(wid);
-        }
-    }
-    workers.sort();
-    let rank = workers.iter().position(|wid| *wid == me.wid).unwrap_or(0);
-    Ok((rank, workers.len().max(1)))
+/// Who works here, as far as this process knows.
+#[derive(Debug, Default)]
+struct Roll {
+    /// Whether a process is a worker; it stays what it is.
+    known: BTreeMap<String, bool>,
+    /// The rank of this process among the workers, and how many there are.
+    rank: usize,
+    of: usize,
+    /// The same among those who are at the same chunks.
+    here: (usize, usize),
+    until_ms: u64,
 }
 
-/// The share of one of `of` workers. Nobody's where there is less than one for each: then chance
-/// decides whether this one tries.
-fn share(seen: &Seen, rank: usize, of: usize, anew: bool, random: u64) -> VecDeque<(u64, u32)> {
-    let pending = &seen.pending;
-    let random = usize::try_from(random >> 33).unwrap_or(0);
-    if pending.len() < of {
-        return pending.get(random % of).copied().into_iter().collect();
+impl Roll {
+    /// Looks who is there, now and then.
+    fn call(&mut self, queue: &Queue, me: &Proc) -> Result<()> {
+        let now_ms = queue.clock.mono_ms();
+        if self.of > 0 && now_ms < self.until_ms {
+            return Ok(());
+        }
+        self.until_ms = now_ms + ROLL_MS;
+        let mut present = procs::all(queue)?;
+        present.sort();
+        self.known.retain(|wid, _| present.binary_search(wid).is_ok());
+        let mut workers = Vec::new();
+        for wid in present {
+            let known = self.known.entry(wid.clone()).or_insert_with(|| {
+                procs::card(queue, &wid).is_some_and(|card| card.kind == CardKind::Worker)
+            });
+            if *known || wid == me.wid {
+                workers.push(wid);
+            }
+        }
+        self.rank = workers.iter().position(|wid| *wid == me.wid).unwrap_or(0);
+        self.of = workers.len().max(1);
+        self.here = (self.rank, self.of);
+        Ok(())
     }
-    if anew {
-        // The first ones first, but not all workers the very first.
-        return pending[rank..].iter().chain(&pending[..rank]).take(of).copied().collect();
+
+    /// The order in which this worker goes to the open chunks: many of them begin at different ones.
+    fn spread(&mut self, open: Vec<u64>, anew: bool) -> VecDeque<u64> {
+        let groups = if anew { 1 } else { open.len().min(self.of.div_ceil(TOGETHER)).max(1) };
+        let mine = self.rank % groups;
+        let members = (self.of - mine).div_ceil(groups);
+        self.here = (self.rank / groups, members.max(1));
+        // Its own ones in order, then the others.
+        let (own, others): (Vec<_>, Vec<_>) =
+            (0_usize..).zip(open).partition(|(at, _)| at % groups == mine);
+        own.into_iter().chain(others).map(|(_, start)| start).collect()
     }
-    pending.iter().skip(rank).step_by(of).copied().collect()
+
+    /// The share of this worker. Nobody's where there is less than one for each: then chance decides
+    /// whether this one tries.
+    fn share(&self, seen: &Seen, anew: bool, random: u64) -> VecDeque<(u64, u32)> {
+        let (rank, of) = self.here;
+        let pending = &seen.pending;
+        if pending.len() < of {
+            let random = usize::try_from(random >> 33).unwrap_or(0);
+            return pending.get(random % of).copied().into_iter().collect();
+        }
+        if anew {
+            // The first ones first, but not all workers the very first.
+            return pending[rank..].iter().chain(&pending[..rank]).take(of).copied().collect();
+        }
+        let whose = |job: u64| usize::try_from(job % of as u64).unwrap_or(0);
+        let share_of =
+            |rank: usize| pending.iter().filter(move |(job, _)| whose(*job) == rank).copied();
+        let own: VecDeque<(u64, u32)> = share_of(rank).collect();
+        if !own.is_empty() {
+            return own;
+        }
+        let mut left = vec![0_usize; of];
+        pending.iter().for_each(|(job, _)| left[whose(*job)] += 1);
+        // Those who look at the same time should not all choose the same one.
+        let turn = |other: &usize| (left[*other], (*other + of - rank) % of);
+        let most = (0..of).max_by_key(turn).unwrap_or(rank);
+        let theirs: Vec<(u64, u32)> = share_of(most).collect();
+        theirs.into_iter().rev().take(left[most].div_ceil(2)).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn seen(jobs: std::ops::RangeInclusive<u64>) -> Seen {
+        Seen { pending: jobs.map(|job| (job, 1)).collect(), ..Seen::default() }
+    }
+
+    fn roll(rank: usize, of: usize) -> Roll {
+        Roll { rank, of, here: (rank, of), ..Roll::default() }
+    }
+
     #[test]
     fn shares_are_disjoint_and_together_everything() {
-        let pending: Vec<(u64, u32)> = (1..=100).map(|job| (job, 1)).collect();
-        let seen = Seen { pending: pending.clone(), ..Seen::default() };
-        let mut all: Vec<_> = (0..7).flat_map(|rank| share(&seen, rank, 7, false, 0)).collect();
+        let seen = seen(1..=100);
+        let mut all: Vec<_> =
+            (0..7).flat_map(|rank| roll(rank, 7).share(&seen, false, 0)).collect();
         all.sort_unstable();
-        assert_eq!(all, pending);
-        let firsts: Vec<_> = (0..7).map(|rank| share(&seen, rank, 7, true, 0)[0].0).collect();
+        assert_eq!(all, seen.pending);
+        let firsts: Vec<_> = (0..7).map(|rank| roll(rank, 7).share(&seen, true, 0)[0].0).collect();
         assert_eq!(firsts, [1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]
+    fn who_is_through_takes_from_the_end_of_the_largest_share() {
+        let mut seen = seen(1..=40);
+        seen.pending.retain(|(job, _)| job % 4 == 3 || (job % 4 == 1 && *job > 30));
+        let taken: Vec<u64> =
+            roll(0, 4).share(&seen, false, 0).iter().map(|(job, _)| *job).collect();
+        assert_eq!(taken, [39, 35, 31, 27, 23]);
+    }
+
+    #[test]
     fn of_less_than_one_for_each_every_job_can_be_drawn() {
-        let seen = Seen { pending: vec![(1, 1), (2, 1)], ..Seen::default() };
-        let drawn = |random: u64| share(&seen, 0, 3, false, random << 33);
+        let seen = seen(1..=2);
+        let drawn = |random: u64| roll(0, 3).share(&seen, false, random << 33);
         assert_eq!((drawn(0)[0], drawn(1)[0], drawn(2).len()), ((1, 1), (2, 1), 0));
+    }
+
+    #[test]
+    fn many_spread_over_the_chunks_and_each_chunk_has_all_ranks() {
+        let mut at: BTreeMap<u64, Vec<(usize, usize)>> = BTreeMap::new();
+        for rank in 0..64 {
+            let mut roll = roll(rank, 64);
+            let first = roll.spread((0..100).collect(), false)[0];
+            at.entry(first).or_default().push(roll.here);
+        }
+        assert_eq!(at.len(), 8, "{at:?}");
+        for (_, mut here) in at {
+            here.sort_unstable();
+            assert_eq!(here, (0..8).map(|rank| (rank, 8)).collect::<Vec<_>>());
+        }
+        assert_eq!(roll(5, 64).spread((0..3).collect(), true), [0, 1, 2]);
     }
 }

@@ -10,6 +10,7 @@ mod built;
 pub mod config;
 mod directory;
 pub mod fields;
+mod jobs;
 mod names;
 mod plans;
 mod records;
@@ -41,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     ("listing", names::listing),
     ("config", config::config),
     ("placeholder", config::placeholder),
+    ("template", jobs::template),
     ("built", built::built),
     ("directory", directory::directory),
 ];
