@@ -86,8 +86,8 @@ fn is_fed(queue: &Queue, id: &str) -> bool {
     })
 }
 
-/// Why a pending array is where it is, and what comes next: for `why`.
-pub fn reasons(queue: &Queue, task: &Task) -> Result<(Vec<(String, String)>, String)> {
+/// Why a pending array is where it is, what comes next, and whether that needs a worker: for `why`.
+pub fn reasons(queue: &Queue, task: &Task) -> Result<(Vec<(String, String)>, String, bool)> {
     let (id, tally) = (&task.id, Tally::of(queue, task)?);
     let mut reasons = vec![("jobs".to_owned(), tally.words())];
     let left = tally.submitted.saturating_sub(tally.over() + tally.running);
@@ -114,7 +114,7 @@ pub fn reasons(queue: &Queue, task: &Task) -> Result<(Vec<(String, String)>, Str
             next = format!("the same coord map with --id {id} completes it; or coord cancel {id}");
         }
     }
-    Ok((reasons, next))
+    Ok((reasons, next, left > 0))
 }
 
 /// The jobs that failed, for the `why` of an array that is over.

@@ -74,7 +74,7 @@ pub fn find(cli: &Cli, args: &Run, listed: &Listed) -> Result<Found> {
         };
     }
     let runs = place_of_runs(cli)?;
-    mkdir_all(&RealFs, &runs).cannot("make the directory of the runs", &runs)?;
+    make(&runs)?;
     let names = RealFs.list(&runs).cannot("list the runs", &runs)?;
     let last = names.iter().filter_map(|entry| number(&entry.name)).max();
     if let Some(last) = last {
@@ -135,10 +135,14 @@ fn place_of_runs(cli: &Cli) -> Result<PathBuf> {
     }
 }
 
+fn make(dir: &Path) -> Result<()> {
+    let made = mkdir_all(&RealFs, dir).cannot("make the directory of the run", dir);
+    made.map_err(|e| e.hint("keep it elsewhere: coord run --queue DIR …"))
+}
+
 /// Opens the queue of a run, or makes it.
 fn open(home: &Path, args: &Run) -> Result<Site> {
-    let made = mkdir_all(&RealFs, home).cannot("make the directory of the run", home);
-    made.map_err(|e| e.hint("keep it elsewhere: coord run --queue DIR …"))?;
+    make(home)?;
     let (_, durability) = Durability::WORDS
         .into_iter()
         .find(|(word, _)| *word == args.durability)

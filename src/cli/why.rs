@@ -169,11 +169,12 @@ fn ready(site: &Site, task: &Task, n: u32) -> Result<Answered> {
     let queue = &site.queue;
     let mut reasons = Vec::new();
     let mut next = "the next free worker takes it".to_owned();
+    let mut needs_worker = true;
     let spec = task.spec.clone().unwrap_or_default();
     let workers = fleet::workers(queue);
     let asked = control::asked(queue, "");
     if spec.array.is_some() {
-        (reasons, next) = arrays::reasons(queue, task)?;
+        (reasons, next, needs_worker) = arrays::reasons(queue, task)?;
     } else if attempt::command(site, &spec).is_none() {
         let text = "it has no command, and coord.toml names no agent".to_owned();
         reasons.push(("command".to_owned(), text));
@@ -185,7 +186,9 @@ fn ready(site: &Site, task: &Task, n: u32) -> Result<Answered> {
     }
     if workers.is_empty() {
         reasons.push(("workers".to_owned(), "nobody works here".to_owned()));
-        "coord start -n 3, or coord work".clone_into(&mut next);
+        if needs_worker {
+            "coord start -n 3, or coord work".clone_into(&mut next);
+        }
     } else {
         let serves = |m: &&fleet::Member| {
             m.roles.is_empty() || m.roles.iter().any(|role| role == spec.role())

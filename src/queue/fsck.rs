@@ -28,7 +28,7 @@ use super::Queue;
 use super::evaluate::Readiness;
 use super::tasks::{Names, Phase};
 use procs::Seen;
-pub use repair::repair;
+pub use repair::{repair, untrue};
 
 /// How much a finding means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -28,11 +28,6 @@ impl Tails {
         self.offsets.len()
     }
 
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.offsets.is_empty()
-    }
-
     /// Hands every new line to `each`, with the process that printed: whose files its output is in.
     /// True: there was one.
     pub fn catch_up(

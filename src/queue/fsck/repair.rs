@@ -39,6 +39,13 @@ pub fn repair(queue: &Queue, me: &mut Proc) -> Result<usize> {
         queue.discard(&intent)?;
         removed += 1;
     }
+    Ok(removed)
+}
+
+/// Removes hints that chunks are over which are not true. Before recovery and sweep, which would
+/// believe them and end the array. Returns how many went.
+pub fn untrue(queue: &Queue) -> Result<usize> {
+    let mut removed = 0;
     for id in tasks::ids(queue)? {
         if let Some(task) = tasks::look(queue, &id)? {
             removed += arrays::repair(queue, &task)?;
