@@ -28,6 +28,8 @@ const ON_DEMAND: &[&str] = &[
     "archive/LOT/XX/T",
     "archive/trash",
     "buried",
+    "tasks/T/jobs",
+    "tasks/T/jobs/START",
     "waiters/D",
     "ready/ROLE",
     "ready/ROLE/PP",
@@ -35,6 +37,7 @@ const ON_DEMAND: &[&str] = &[
     "delayed/DUE",
     "procs/W",
     "procs/W/run",
+    "runs",
 ];
 
 /// An allowed import: from, to, and which submodules (all where empty).
@@ -65,7 +68,10 @@ const EDGES: &[Edge] = &[
     ("queue", "sys", &[], "the layers, downwards"),
     ("git", "sys", &[], "the layers, downwards"),
     ("cli", "jobs", &[], "coord run and coord map"),
+    ("program", "jobs", &[], "the front of coord run shows its jobs"),
+    ("run", "jobs", &["template"], "the commands of an array's jobs"),
     ("jobs", "sys", &["input"], "where values are read from"),
+    ("jobs", "sys", &["fs::Fs", "fs::RealFs"], "its tests make files"),
     ("plan", "queue", &["record", "ids", "events"], "types of records and names: values, no I/O"),
     ("plan", "sys", &["clock::parse_rfc3339"], "a pure function over text"),
     ("config", "plan", &["suggest", "units", "validate", "scope"], "pure functions over words"),

@@ -7,10 +7,12 @@ use clap::{Args, Parser, Subcommand};
 mod cleaning;
 mod merging;
 mod running;
+mod worktrees;
 
 pub use cleaning::{Gc, WorktreeGc};
 pub use merging::{Merge, Mergeq};
 pub use running::{Jobs, Map, Run};
+pub use worktrees::{Attempt, Diff, WorktreeVerb};
 
 /// Many cooperating processes on one pile of work, where the pile is a directory.
 #[derive(Debug, Parser)]
@@ -45,6 +47,8 @@ pub enum Verb {
     Import(Import),
     /// Run a command for each line of a list, here and now; the same command again goes on with it
     Run(Box<Run>),
+    /// Put a list into the queue: one task, of which workers run a command for each line
+    Map(Box<Map>),
     /// The summary: what needs you, what runs, what is next
     Status(Status),
     /// List tasks
@@ -267,8 +271,11 @@ pub struct Maybe {
 /// `coord logs`.
 #[derive(Debug, Args)]
 pub struct Logs {
-    /// The task, or ID@N for attempt N [default: $COORD_TASK_ID]
+    /// The task, or ID@N for attempt N; of an array ID/JOB or ID/JOB@N [default: $COORD_TASK_ID]
     pub id: Option<String>,
+    /// Only this job of an array
+    #[arg(long, value_name = "N")]
+    pub job: Option<u64>,
     /// Go on as it comes, also over retries, until the task is over
     #[arg(short, long)]
     pub follow: bool,
@@ -435,34 +442,6 @@ pub struct Progress {
     /// Percent, or words
     #[arg(required = true)]
     pub words: Vec<String>,
-}
-
-/// `coord worktree`.
-#[derive(Debug, Subcommand)]
-pub enum WorktreeVerb {
-    /// Who has which, for what, and why it stays
-    Ls,
-    /// Where an attempt runs
-    Path(Attempt),
-    /// Remove those that are free, clean and saved (tasks: coord gc)
-    Gc(WorktreeGc),
-}
-
-/// One attempt.
-#[derive(Debug, Args)]
-pub struct Attempt {
-    /// The task, or ID@N for attempt N [default: the last]
-    pub id: String,
-}
-
-/// `coord diff`.
-#[derive(Debug, Args)]
-pub struct Diff {
-    /// The task, or ID@N for attempt N [default: the last]
-    pub id: String,
-    /// Only how much of which file
-    #[arg(long)]
-    pub stat: bool,
 }
 
 /// `coord fsck`.

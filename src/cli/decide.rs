@@ -23,7 +23,7 @@ use crate::sys::fs::{Fs, RealFs};
 
 use super::Answer;
 use super::args::{Cancel, Cli, Done, Fail, Retry, Select};
-use super::{look, output, place};
+use super::{arrays, look, output, place};
 
 /// Does `act` to every selected task; goes on after a refusal and reports the first one.
 fn each(
@@ -65,7 +65,10 @@ fn each(
 pub fn cancel(cli: &Cli, args: &Cancel) -> Answer {
     let how = if args.force { How::Force } else { How::Ask };
     each(cli, "cancel", &args.tasks, |queue, me, id| {
-        decide::cancel(queue, me, id, how, &args.reason, |card| {
+        // Of an array, jobs may have run.
+        let is_array = tasks::look(queue, id)?.is_some_and(|task| arrays::of(&task).is_some());
+        let reason = if is_array && args.reason.is_empty() { "cancelled" } else { &args.reason };
+        decide::cancel(queue, me, id, how, reason, |card| {
             output::note(&format!("{id}: {} was asked to stop", short(&card.wid)));
         })
     })

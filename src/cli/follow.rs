@@ -19,12 +19,13 @@ use crate::sys::wake::{Waiter, Watch};
 
 use super::Answer;
 use super::args::{Cli, Events, Logs, Wait};
-use super::{look, output, place};
+use super::{arrays, joblogs, look, output, place};
 
 /// Bytes of a log that are read at a time.
 const CHUNK: usize = 1 << 20;
 
-fn waiter(queue: &Queue) -> Result<Waiter> {
+/// Waits for changes of a queue.
+pub(super) fn waiter(queue: &Queue) -> Result<Waiter> {
     let root = queue.layout.root();
     Waiter::new(&[], root).cannot("listen for changes", root)
 }
@@ -34,7 +35,20 @@ pub fn logs(cli: &Cli, args: &Logs) -> Answer {
     let queue = place::open(cli)?;
     let word = place::task_or_own(args.id.as_deref())?;
     let (id, wanted) = place::attempt(&word)?;
+    let (id, job) = match id.split_once('/') {
+        Some((id, job)) => (id.to_owned(), Some(number(job)?)),
+        None => (id, args.job),
+    };
     let task = tasks::existing(&queue, &id)?;
+    match (arrays::of(&task), job) {
+        (Some(_), Some(job)) => return joblogs::one(&queue, &task, job, wanted, args.lines),
+        (Some(_), None) => return joblogs::all(&queue, &task, args.lines, args.follow),
+        (None, Some(_)) => {
+            return Err(Error::usage(format!("{id} is no array: it has no jobs"))
+                .hint(format!("coord logs {id}")));
+        }
+        (None, None) => {}
+    }
     let has_log = |n: &u32| queue.fs.exists(&task.out(*n).join("log"));
     let newest = task.names.outs.iter().rev().find(|n| has_log(n)).copied();
     let first = wanted.or(newest);
@@ -49,6 +63,12 @@ pub fn logs(cli: &Cli, args: &Logs) -> Answer {
         return Ok(None);
     }
     follow_log(&queue, &id, wanted, first, args.lines)
+}
+
+fn number(text: &str) -> Result<u64> {
+    text.parse().map_err(|_| {
+        Error::usage(format!("`{text}` is not the number of a job")).hint("coord logs ID/JOB")
+    })
 }
 
 fn last_lines(text: &[u8], lines: Option<usize>) -> &[u8] {

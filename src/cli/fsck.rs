@@ -39,13 +39,14 @@ fn repair(cli: &Cli, queue: &Queue) -> Result<()> {
     const RESCAN_MS: u64 = 30_000;
     // Without procs/ nobody can register.
     sweep::restore_directories(queue)?;
+    let untrue = checks::untrue(queue)?;
     place::with_proc(queue, |me| {
         let root = queue.layout.root();
         let mut waiter = Waiter::new(&[], root).cannot("watch the queue", root)?;
         let mut keeper = Keeper::new(queue, RESCAN_MS);
         keeper.tick(queue, me, &mut waiter, &[])?;
         let swept = sweep::sweep(queue, me)?;
-        let hints = checks::repair(queue, me)?;
+        let hints = untrue + checks::repair(queue, me)?;
         if !cli.json {
             keeper.report.iter().for_each(|text| output::note(text));
             let (back, orphans) = (keeper.report.len(), swept.orphans);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::CommandFactory;
 use serde_json::json;
 
 use crate::error::{Cannot, Error, Result};
@@ -11,11 +12,12 @@ use crate::jobs::joblog::shown;
 use crate::jobs::rows::Rows;
 use crate::jobs::source::{Origin, SourceArg, split};
 use crate::jobs::template::{Command, Job, Template};
+use crate::plan::suggest;
 use crate::plan::units::duration_ms;
 use crate::program::front::feed::Input;
 use crate::queue::record::{Array, Spec};
 
-use super::args::Jobs;
+use super::args::{Cli, Jobs};
 use super::output;
 
 /// Attempts to end an array, of which each costs one only if the process dies that makes it.
@@ -34,9 +36,12 @@ pub struct Listed {
     identity: String,
 }
 
-/// Reads the words and opens the input. `jobs`: how many will run at once.
-pub fn read(args: &Jobs, jobs: usize) -> Result<Listed> {
+/// Reads the words of `coord VERB` and opens the input. `jobs`: how many will run at once.
+pub fn read(verb: &str, args: &Jobs, jobs: usize) -> Result<Listed> {
     let (argv, mut sources) = split(args.words.clone());
+    if let Some(word) = argv.first().filter(|word| word.starts_with('-')) {
+        return Err(unknown_option(verb, word));
+    }
     let files = args.files.iter().map(|path| Origin::File(path.clone()));
     sources.splice(0..0, files.map(|origin| SourceArg { origin, linked: false }));
     let format = Format {
@@ -47,6 +52,10 @@ pub fn read(args: &Jobs, jobs: usize) -> Result<Listed> {
         skip_empty: args.no_run_if_empty,
     };
     let rows = Rows::open(&sources, &format)?;
+    if rows.from_terminal() && argv.is_empty() {
+        return Err(Error::usage("what is to be run?")
+            .hint(format!("coord {verb} COMMAND ::: ARG…; coord {verb} --help has examples")));
+    }
     if rows.from_terminal() {
         output::note("reading arguments from the terminal, a line each (end: Ctrl-D)");
     }
@@ -88,12 +97,13 @@ impl Listed {
 
     /// The task that stands for the list.
     pub fn spec(&self, title: &str) -> Result<Spec> {
-        let shown = if self.command.argv.is_empty() {
-            title.to_owned()
-        } else {
-            shown(&self.command.argv).chars().take(200).collect()
+        let text = match self.command.argv.as_slice() {
+            [] => title.to_owned(),
+            [line] => line.clone(),
+            words => shown(words),
         };
-        let mut spec = Spec::new(&shown);
+        let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let mut spec = Spec::new(&output::cut(&plain, 200));
         spec.max_attempts = CLOSINGS_MAX;
         spec.time_limit_s = self.timeout_ms.map(|ms| ms as f64 / 1000.0);
         spec.array = Some(Array {
@@ -105,6 +115,27 @@ impl Listed {
             cwd: self.cwd.to_string_lossy().into_owned(),
         });
         Ok(spec)
+    }
+}
+
+/// Options end with the first word of the command, so an unknown one would be taken for that.
+fn unknown_option(verb: &str, word: &str) -> Error {
+    let name = word.split('=').next().unwrap_or(word);
+    let all = Cli::command();
+    let options = |verb: &str| -> Vec<String> {
+        let of = all.find_subcommand(verb).into_iter().flat_map(|c| c.get_arguments());
+        of.filter_map(|arg| arg.get_long()).map(|long| format!("--{long}")).collect()
+    };
+    let error = Error::usage(format!("coord {verb} has no option {name}"));
+    if verb == "map" && options("run").iter().any(|option| option == name) {
+        return error
+            .hint(format!("{name} is of coord run, which runs the jobs here and shows them"));
+    }
+    match suggest::nearest(name, options(verb).iter().map(String::as_str)) {
+        Some(near) => {
+            error.hint(format!("did you mean {near}? a command that begins so: ./{word}"))
+        }
+        None => error.hint(format!("coord {verb} --help; a command that begins so: ./{word}")),
     }
 }
 

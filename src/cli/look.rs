@@ -1,6 +1,6 @@
 //! `status`, `ls`, `show`, `workers`: looking. None of them changes the queue.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -10,6 +10,7 @@ use crate::plan::selector;
 use crate::plan::suggest;
 use crate::plan::units::human_duration;
 use crate::program::fleet;
+use crate::queue::array::tally::Tally;
 use crate::queue::ids::{Key, short};
 use crate::queue::record::{CardKind, StageVerdict};
 use crate::queue::state::{self, Listed};
@@ -22,6 +23,7 @@ use crate::sys::clock::{local_hms, parse_rfc3339};
 
 use super::Answer;
 use super::args::{Cli, Ls, One, Status};
+use super::arrays;
 use super::output::{self, cut, line};
 use super::place;
 
@@ -38,14 +40,17 @@ pub fn status(cli: &Cli, args: &Status) -> Answer {
     }
     if cli.json {
         let mut document = serde_json::to_value(&status).unwrap_or_default();
-        document["workers"] = serde_json::to_value(fleet::members(&queue)).unwrap_or_default();
+        let members = fleet::members(&queue);
+        let open = arrays::open(&queue, &members, &status.next)?;
+        document["arrays"] = arrays::open_json(&queue, &open)?;
+        document["workers"] = serde_json::to_value(members).unwrap_or_default();
         let asked = control::asked(&queue, "");
         document["paused"] = asked.pause.into();
         document["merging_paused"] = lane::is_paused(&queue).into();
         document["draining"] = (asked.drain || asked.stop).into();
         output::document(&document);
     } else {
-        print_status(&queue, &status);
+        print_status(&queue, &status)?;
     }
     Ok(None)
 }
@@ -61,7 +66,7 @@ fn unknown_state(word: &str) -> Error {
     }
 }
 
-fn print_status(queue: &Queue, status: &Summary) {
+fn print_status(queue: &Queue, status: &Summary) -> Result<()> {
     let count = |state: State| status.counts.get(state.word()).copied().unwrap_or(0);
     let total: usize = status.counts.values().sum();
     let now_ms = queue.clock.wall_ms();
@@ -123,6 +128,7 @@ fn print_status(queue: &Queue, status: &Summary) {
         });
         output::columns(&rows.collect::<Vec<_>>());
     }
+    arrays::print_open(queue, &arrays::open(queue, &members, &status.next)?)?;
     let mut tail = Vec::new();
     if !status.next.is_empty() {
         let ids: Vec<&str> = status.next.iter().take(8).map(String::as_str).collect();
@@ -146,6 +152,7 @@ fn print_status(queue: &Queue, status: &Summary) {
     if open > 0 && live(CardKind::Worker) == 0 {
         line("nobody works here: coord start -n 3, or coord work");
     }
+    Ok(())
 }
 
 /// `coord ls`.
@@ -169,7 +176,7 @@ pub fn ls(cli: &Cli, args: &Ls) -> Answer {
         let mut tasks = Vec::new();
         for listed in &picked {
             if let Some(task) = tasks::look(&queue, &listed.row.id)? {
-                tasks.push(task_json(&queue, &task, &listed.row.state)?);
+                tasks.push(task_json(&queue, &task, &listed.row.state, false)?);
             }
         }
         output::document(&json!({ "schema": "coord.tasks/1", "tasks": tasks }));
@@ -179,8 +186,15 @@ pub fn ls(cli: &Cli, args: &Ls) -> Answer {
         picked.iter().for_each(|listed| line(&listed.row.id));
         return Ok(None);
     }
+    let mut jobs = BTreeMap::new();
+    for listed in picked.iter().filter(|listed| listed.is_array) {
+        if let Some(task) = tasks::look(&queue, &listed.row.id)? {
+            jobs.insert(task.id.clone(), format!("  ({})", Tally::of(&queue, &task)?.words()));
+        }
+    }
     let table = picked.iter().map(|listed| {
         let row = &listed.row;
+        let of = jobs.get(&row.id).map(String::as_str).unwrap_or_default();
         let who = if row.worker.is_empty() { "-".to_owned() } else { row.worker.clone() };
         let after = match listed.after.as_slice() {
             [] => String::new(),
@@ -191,7 +205,7 @@ pub fn ls(cli: &Cli, args: &Ls) -> Answer {
             row.state.clone(),
             who,
             listed.attempts.to_string(),
-            format!("{}{}", cut(&listed.title, 70), cut(&after, 60)),
+            format!("{}{of}{}", cut(&listed.title, 70), cut(&after, 60)),
         ]
     });
     let mut table: Vec<Vec<String>> = table.collect();
@@ -205,8 +219,8 @@ pub fn ls(cli: &Cli, args: &Ls) -> Answer {
     Ok(None)
 }
 
-/// A task as JSON.
-fn task_json(queue: &Queue, task: &Task, state: &str) -> Result<Value> {
+/// A task as JSON; of an array with some of its jobs, if they are to be `named`.
+fn task_json(queue: &Queue, task: &Task, state: &str, named: bool) -> Result<Value> {
     let spec = task.spec.as_ref().ok();
     let attempts = (1..=task.names.last())
         .filter(|n| task.names.claims.contains(n))
@@ -222,14 +236,18 @@ fn task_json(queue: &Queue, task: &Task, state: &str) -> Result<Value> {
             }))
         })
         .collect::<Result<Vec<Value>>>()?;
-    Ok(json!({
+    let mut value = json!({
         "id": task.id,
         "state": state,
         "archived": task.archived,
         "title": spec.map(|s| s.title.clone()),
         "spec": spec,
         "attempts": attempts,
-    }))
+    });
+    if arrays::of(task).is_some() {
+        value["array"] = arrays::json(queue, task, named)?;
+    }
+    Ok(value)
 }
 
 /// `coord show`.
@@ -238,7 +256,7 @@ pub fn show(cli: &Cli, args: &One) -> Answer {
     let task = tasks::existing(&queue, &args.id)?;
     let state = state::state(&queue, &task)?;
     if cli.json {
-        let mut document = task_json(&queue, &task, state.word())?;
+        let mut document = task_json(&queue, &task, state.word(), true)?;
         document["schema"] = "coord.task/1".into();
         output::document(&document);
         return Ok(None);
@@ -256,7 +274,13 @@ pub fn show(cli: &Cli, args: &One) -> Answer {
     } else {
         format!("sh -c {}", spec.sh)
     };
-    field("command", command);
+    match &spec.array {
+        Some(array) => {
+            let fields = arrays::fields(&queue, &task, array)?;
+            fields.into_iter().for_each(|(name, value)| field(name, value));
+        }
+        None => field("command", command),
+    }
     field("prompt", cut(&spec.prompt, 200));
     field("after", spec.after.join(", "));
     field("scope", spec.scope.join(", "));
@@ -272,12 +296,17 @@ pub fn show(cli: &Cli, args: &One) -> Answer {
     field("role", spec.role.clone());
     field("labels", spec.labels.join(", "));
     field("priority", spec.priority.to_string());
-    field("attempts", format!("at most {}", spec.max_attempts));
+    if spec.array.is_none() {
+        field("attempts", format!("at most {}", spec.max_attempts));
+    }
     field("not before", spec.not_before.clone().unwrap_or_default());
     field("submitted", format!("{} by {}", spec.at, spec.by));
     field("archived", if task.archived { "yes: over for ever".to_owned() } else { String::new() });
     field("files", task.dir.path.display().to_string());
     output::columns(&rows);
+    if spec.array.is_some() {
+        arrays::print_jobs(&queue, &task)?;
+    }
     // Only for what dead workers could not tell: without it everything else can be shown.
     let site = place::site(cli).ok();
     for n in (1..=task.names.last()).filter(|n| task.names.claims.contains(n)) {
@@ -339,6 +368,7 @@ fn show_attempt(queue: &Queue, site: Option<&Site>, task: &Task, n: u32) -> Resu
 pub fn workers(cli: &Cli) -> Answer {
     let queue = place::open(cli)?;
     let members = fleet::members(&queue);
+    let jobs = arrays::jobs_of(&queue, &members)?;
     if cli.json {
         let only = |kind: CardKind| members.iter().filter(|m| m.kind == kind).collect::<Vec<_>>();
         let others: Vec<_> = members.iter().filter(|m| m.kind != CardKind::Worker).collect();
@@ -346,6 +376,7 @@ pub fn workers(cli: &Cli) -> Answer {
             "schema": "coord.workers/1",
             "workers": only(CardKind::Worker),
             "programs": others,
+            "jobs": jobs,
         }));
         return Ok(None);
     }
@@ -361,7 +392,11 @@ pub fn workers(cli: &Cli) -> Answer {
         vec![["NAME", "STATE", "PID", "HOST", "TASK", "UP"].map(str::to_owned).to_vec()];
     for m in members {
         let up = parse_rfc3339(&m.since).map(|at| queue.clock.wall_ms().saturating_sub(at));
-        let task = if m.tasks.is_empty() { "-".to_owned() } else { m.tasks.join(" ") };
+        let task = match jobs.get(&m.name) {
+            Some(job) => job.clone(),
+            None if m.tasks.is_empty() => "-".to_owned(),
+            None => m.tasks.join(" "),
+        };
         table.push(vec![
             m.name,
             m.state.to_owned(),

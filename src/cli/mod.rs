@@ -1,6 +1,7 @@
 //! What people type: arguments in, text or JSON out. No decision is taken here.
 
 pub mod args;
+pub mod arrays;
 pub mod chaos;
 pub mod compare;
 pub mod decide;
@@ -10,12 +11,15 @@ pub mod fsck;
 pub mod gc;
 pub mod inside;
 pub mod joblist;
+pub mod joblogs;
 pub mod look;
+pub mod map;
 pub mod merge;
 pub mod output;
 pub mod place;
 pub mod put;
 pub mod run;
+pub mod runs;
 pub mod scope;
 pub mod serve;
 pub mod why;
@@ -26,6 +30,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::error::{Exit, Result};
+use crate::jobs::exit;
 use args::{Cli, Verb};
 
 /// How a verb ended when nothing went wrong: with 0, or with an answer that is "no".
@@ -47,7 +52,9 @@ pub fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(e) => {
             output::error(&e, cli.json);
-            ExitCode::from(e.exit as u8)
+            // Small numbers are jobs that failed.
+            let is_run = matches!(cli.verb, Some(Verb::Run(_)));
+            ExitCode::from(if is_run { exit::OTHER } else { e.exit as u8 })
         }
     }
 }
@@ -56,7 +63,23 @@ pub fn main() -> ExitCode {
 fn usage(error: &clap::Error) -> ExitCode {
     // A closed pipe is no failure of ours.
     let _ = error.print();
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    match u8::try_from(error.exit_code()).unwrap_or(2) {
+        0 => ExitCode::SUCCESS,
+        _ if is_run(std::env::args_os().skip(1)) => ExitCode::from(exit::OTHER),
+        status => ExitCode::from(status),
+    }
+}
+
+/// Whether the verb of a command line that could not be read is `run`: its small numbers are jobs.
+fn is_run(mut words: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("-C" | "--dir") => drop(words.next()),
+            Some(option) if option.starts_with('-') => {}
+            word => return word == Some("run"),
+        }
+    }
+    false
 }
 
 fn dispatch(cli: &Cli) -> Answer {
@@ -80,6 +103,7 @@ fn dispatch(cli: &Cli) -> Answer {
         Verb::Done(a) => decide::done(cli, a),
         Verb::Fail(a) => decide::fail(cli, a),
         Verb::Run(a) => run::run(cli, a).map(|status| (status != 0).then_some(Exit::No)),
+        Verb::Map(a) => map::map(cli, a),
         Verb::Start(a) => serve::start(cli, a),
         Verb::Stop(a) => serve::stop(cli, a),
         Verb::Scale(a) => serve::scale(cli, a),
@@ -98,5 +122,17 @@ fn dispatch(cli: &Cli) -> Answer {
         Verb::Fsck(a) => fsck::fsck(cli, a),
         Verb::Doctor => doctor::doctor(cli),
         Verb::Chaos(a) => chaos::chaos(cli, a),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verb_is_found_behind_global_options() {
+        let is = |line: &str| is_run(line.split(' ').map(Into::into));
+        assert!(is("run --bad") && is("-C run run -n x") && is("--json --dir x run"));
+        assert!(!is("add run") && !is("-C run add") && !is("-v") && !is("map run"));
     }
 }

@@ -143,7 +143,8 @@ fn report(cli: &Cli, submitted: &Submitted) {
     }
 }
 
-fn unknown(queue: &Queue, spec: &Spec) -> Vec<String> {
+/// What a task comes after that is not there yet.
+pub(super) fn unknown(queue: &Queue, spec: &Spec) -> Vec<String> {
     let ids = spec.after.iter().map(|entry| evaluate::dependency(entry).0.to_owned());
     ids.filter(|id| !is_known(queue, id)).collect()
 }
@@ -216,7 +217,8 @@ fn unknown_agent(config: &config::Config, name: &str) -> Error {
     }
 }
 
-fn person() -> String {
+/// Who submits.
+pub(super) fn person() -> String {
     let uid = nix::unistd::getuid();
     let known = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
     let user = std::env::var("USER").ok().or(known).unwrap_or_else(|| format!("uid {uid}"));

@@ -18,7 +18,7 @@ use crate::run::site::Site;
 
 use super::Answer;
 use super::args::{Cli, One};
-use super::{output, place};
+use super::{arrays, output, place};
 
 /// Reasons, and what comes next.
 struct Answered {
@@ -85,7 +85,12 @@ fn answer(site: &Site, task: &Task) -> Result<Answered> {
                 None => tasks::end_of(queue, task, *n)?.why,
             };
             let text = format!("attempt {n} was the last: {why}");
-            one("end", text, &format!("coord retry {} --note \"…\"", task.id))
+            let mut answered = one("end", text, &format!("coord retry {} --note \"…\"", task.id));
+            if arrays::of(task).is_some() {
+                answered.reasons.extend(arrays::failed(queue, task)?);
+                answered.next = format!("coord retry {}: what failed runs again", task.id);
+            }
+            answered
         }
         Phase::Cancelled(n) => {
             let end = tasks::end_of(queue, task, *n)?;
@@ -172,10 +177,13 @@ fn ready(site: &Site, task: &Task, n: u32) -> Result<Answered> {
     let queue = &site.queue;
     let mut reasons = Vec::new();
     let mut next = "the next free worker takes it".to_owned();
+    let mut needs_worker = true;
     let spec = task.spec.clone().unwrap_or_default();
     let workers = fleet::workers(queue);
     let asked = control::asked(queue, "");
-    if attempt::command(site, &spec).is_none() {
+    if spec.array.is_some() {
+        (reasons, next, needs_worker) = arrays::reasons(queue, task)?;
+    } else if attempt::command(site, &spec).is_none() {
         let text = "it has no command, and coord.toml names no agent".to_owned();
         reasons.push(("command".to_owned(), text));
         "set [workers] agent in coord.toml".clone_into(&mut next);
@@ -186,7 +194,9 @@ fn ready(site: &Site, task: &Task, n: u32) -> Result<Answered> {
     }
     if workers.is_empty() {
         reasons.push(("workers".to_owned(), "nobody works here".to_owned()));
-        "coord start -n 3, or coord work".clone_into(&mut next);
+        if needs_worker {
+            "coord start -n 3, or coord work".clone_into(&mut next);
+        }
     } else {
         let serves = |m: &&fleet::Member| {
             m.roles.is_empty() || m.roles.iter().any(|role| role == spec.role())

@@ -64,10 +64,19 @@ pub struct Order {
     pub total: Option<u64>,
     /// How many were over when this run began.
     pub before: u64,
-    /// Shows a line of progress; `None` to wipe it.
-    pub bar: Option<fn(Option<&Progress>)>,
+    /// The line of progress.
+    pub bar: Option<Bar>,
     /// Says something to the person at the terminal.
     pub tell: fn(&str),
+}
+
+/// A line of progress.
+#[derive(Debug, Clone, Copy)]
+pub struct Bar {
+    /// Shows it; `None` to wipe it.
+    pub draw: fn(Option<&Progress>),
+    /// How often.
+    pub every_ms: u64,
 }
 
 /// Why a run came to its end.
@@ -109,6 +118,8 @@ struct Front<'a> {
     hands: Vec<Hand>,
     named: u32,
     short_lives: u32,
+    /// The workers were started.
+    begun: bool,
     stopping: Option<Stopped>,
     urgent: bool,
     total: Option<u64>,
@@ -137,6 +148,7 @@ pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
         hands: Vec::new(),
         named: 0,
         short_lives: 0,
+        begun: false,
         stopping: None,
         urgent: false,
         total: order.total,
@@ -146,7 +158,7 @@ pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
     };
     front.tails.follow(&me.wid);
     let done = front
-        .start_hands(order.workers)
+        .begin()
         .and_then(|()| front.follow_all())
         .and_then(|()| front.work(&mut me, &mut keeper, &mut waiter));
     let left = front.send_home(&mut waiter);
@@ -195,14 +207,17 @@ impl Front<'_> {
                 return Ok(why);
             }
             let rung = wakes.iter().any(|wake| !matches!(wake, Wake::Signal(_)));
+            let agreed = self.has_agreed();
             let complete = self.total.is_some_and(|total| self.show.over() >= total);
-            if (rung || complete || Instant::now() >= scan_at)
+            if agreed
+                && (rung || complete || !self.begun || Instant::now() >= scan_at)
                 && let Some(stopped) = self.is_over()?
             {
                 self.follow_all()?;
                 self.catch_up()?;
                 return Ok(stopped);
             }
+            self.begin()?;
             if Instant::now() >= scan_at {
                 scan_at = Instant::now() + IDLE_LOOK;
             }
@@ -212,6 +227,22 @@ impl Front<'_> {
                 wakes = waiter.wait(scan_at.min(keep_at.max(Instant::now() + LOOK)));
             }
         }
+    }
+
+    /// Starts the workers, as soon as it is known that the input is that of the run.
+    fn begin(&mut self) -> Result<()> {
+        let may = !self.begun && self.stopping.is_none() && self.has_agreed();
+        if may && self.is_over()?.is_none() {
+            self.begun = true;
+            self.start_hands(self.order.workers)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the input is that of the run, as far as it is known. Before that, nothing is run.
+    fn has_agreed(&self) -> bool {
+        let agreed = |fed: &feed::Shared| fed.lock().unwrap_or_else(PoisonError::into_inner).agreed;
+        self.order.feed.as_ref().is_none_or(agreed)
     }
 
     /// A time of the monotonic clock.
@@ -383,14 +414,15 @@ impl Front<'_> {
     fn draw(&mut self, over: bool) {
         let Some(bar) = self.order.bar else { return };
         if over {
-            return bar(None);
+            return (bar.draw)(None);
         }
         let now = Instant::now();
-        if now < self.next_bar {
+        // What was wiped for some output comes back at once.
+        if now < self.next_bar && !std::mem::take(&mut self.show.wiped) {
             return;
         }
-        self.next_bar = now + Duration::from_millis(100);
-        bar(Some(&Progress {
+        self.next_bar = now + Duration::from_millis(bar.every_ms);
+        (bar.draw)(Some(&Progress {
             done: self.show.over(),
             failed: self.show.counts.failed,
             running: self.hands.len() as u64,

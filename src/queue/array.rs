@@ -25,6 +25,8 @@ pub mod job;
 pub mod list;
 pub mod retake;
 pub mod take;
+pub mod tally;
+pub mod told;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -101,7 +103,7 @@ pub fn round(task: &Task) -> u32 {
 }
 
 /// Parses the number of a chunk: ten digits.
-fn start_of(text: &str) -> Option<u64> {
+pub(super) fn start_of(text: &str) -> Option<u64> {
     let ours = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit());
     ours.then(|| text.parse().ok()).flatten().filter(|start| *start > 0)
 }
@@ -175,7 +177,8 @@ fn over_file(home: &Path, start: u64, round: u32, failed: u64) -> PathBuf {
     home.join(format!("{start:010}.r{round}.f{failed}.over"))
 }
 
-fn parse_over(name: &str) -> Option<(u64, u32, u64)> {
+/// The chunk, the round and the number of failed jobs that a hint names.
+pub(super) fn parse_over(name: &str) -> Option<(u64, u32, u64)> {
     let mut parts = name.strip_suffix(".over")?.split('.');
     let start = start_of(parts.next()?)?;
     let round = parts.next()?.strip_prefix('r')?.parse().ok()?;

@@ -5,6 +5,7 @@
 //! only if it is still there when everything is looked at again.
 
 mod archived;
+mod arrays;
 mod hints;
 mod procs;
 mod registers;
@@ -28,7 +29,7 @@ use super::Queue;
 use super::evaluate::Readiness;
 use super::tasks::{Names, Phase};
 use procs::Seen;
-pub use repair::repair;
+pub use repair::{repair, untrue};
 
 /// How much a finding means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

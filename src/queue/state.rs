@@ -74,6 +74,8 @@ pub struct Listed {
     pub row: Row,
     /// Its title.
     pub title: String,
+    /// Whether it is an array.
+    pub is_array: bool,
     /// What it comes after.
     pub after: Vec<String>,
     /// The highest attempt that was claimed.
@@ -89,7 +91,8 @@ pub fn all(queue: &Queue) -> Result<Vec<Listed>> {
             let row = row(queue, &task)?;
             let spec = task.spec.unwrap_or_default();
             let attempts = task.names.last();
-            listed.push(Listed { row, title: spec.title, after: spec.after, attempts });
+            let (title, is_array, after) = (spec.title, spec.array.is_some(), spec.after);
+            listed.push(Listed { row, title, is_array, after, attempts });
         }
     }
     Ok(listed)

@@ -9,6 +9,7 @@
 mod support;
 
 mod archive;
+mod arrays;
 mod bad_inputs;
 mod careful;
 mod chaos;
@@ -21,6 +22,8 @@ mod nothing_lost;
 mod peers;
 mod repositories;
 mod rules;
+mod run;
+mod run_goes_on;
 mod scopes;
 mod single;
 mod worktree_verbs;

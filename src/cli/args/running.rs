@@ -49,8 +49,45 @@ pub struct Jobs {
     pub words: Vec<String>,
 }
 
+/// What stands below the options of `coord run --help`.
+const RUN_HELP: &str = "\
+Placeholders, in any word of the command:
+  {}  the argument      {.}  without its extension     {#}  number of the job
+  {/} its last part     {//} its directory             {%}  number of its worker
+  {/.} both             {1} {2} {name}  one column     (none: {} is added at the end)
+
+Examples:
+  coord run gzip -9 ::: *.log
+  coord run -n 8 convert {} {.}.png ::: *.jpg
+  find . -name '*.wav' -print0 | coord run -0 'lame {} mp3/{/.}.mp3'
+  coord run --sh 'zcat {} | wc -l > {.}.lines' :::: files.txt
+  coord run --csv --header 'fetch {url} -o {name}.html' -a pages.csv
+  coord run train --seed {1} --rate {2} ::: 1 2 3 ::: 0.1 0.01     (all combinations)
+  coord run :::: commands.txt                                       (a command a line)
+
+Stopped by ^C, a crash or a power cut, the same command goes on where it was: jobs that were over do
+not run again. From another terminal, or by hand: coord -C DIR work|status|logs|cancel, where DIR is
+what --queue says, or .coord/runs/NAME-K.
+
+Exit status: 0 if every job succeeded, 1-100: so many failed, 101: more, 130: interrupted,
+255: it could not be carried out.";
+
+/// What stands below the options of `coord map --help`.
+const MAP_HELP: &str = "\
+The list becomes one task; coord work, or the workers of coord start, run its jobs.
+
+Examples:
+  coord map --id thumbs convert {} -resize 200 {.}.png ::: *.jpg
+  coord wait thumbs && coord logs thumbs
+  coord add --after thumbs -- make gallery
+  coord show thumbs; coord logs thumbs/17; coord retry thumbs
+
+Given again with the same --id after a crash, it goes on where it was. The placeholders are those of
+coord run.";
+
 /// `coord run`.
 #[derive(Debug, Args)]
+#[command(after_help = RUN_HELP)]
 pub struct Run {
     /// How many jobs run at once [default: the number of cores]
     #[arg(short = 'n', long = "workers", visible_short_alias = 'j', value_name = "N",
@@ -65,6 +102,9 @@ pub struct Run {
     /// Begin a new run, even where one with the same command is not finished
     #[arg(long, conflicts_with = "retry_failed")]
     pub fresh: bool,
+    /// Go on without reading the input again: it was read to its end, and may have changed since
+    #[arg(long, conflicts_with_all = ["fresh", "retry_failed"])]
+    pub resume: bool,
     /// Run again what failed in the last run with the same command
     #[arg(long)]
     pub retry_failed: bool,
@@ -86,12 +126,14 @@ pub struct Run {
     /// Show how far it is, and when it will be done (also with --eta) [default: on a terminal]
     #[arg(long, visible_alias = "eta")]
     pub bar: bool,
+    /// The command, and where its arguments come from
     #[command(flatten)]
     pub jobs: Jobs,
 }
 
 /// `coord map`.
 #[derive(Debug, Args)]
+#[command(after_help = MAP_HELP)]
 pub struct Map {
     /// Its id [default: the next number]
     #[arg(long)]
@@ -108,6 +150,7 @@ pub struct Map {
     /// What kind of worker it wants
     #[arg(long)]
     pub role: Option<String>,
+    /// The command, and where its arguments come from
     #[command(flatten)]
     pub jobs: Jobs,
 }

@@ -1,10 +1,10 @@
-//! Submitting the list of an array while others work on it already: a thread of its own, since its
-//! input may make it wait.
+//! Submitting the list of an array while others work on it already. `coord run` does it in a thread of
+//! its own, since its input may make it wait.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Error, Exit, Result};
+use crate::error::{Cannot, Error, Exit, Result};
 use crate::queue::array::list::{self, Written};
 use crate::queue::array::{self, CHUNK};
 use crate::queue::procs::{Identity, Proc};
@@ -26,6 +26,8 @@ pub trait Input: Send {
 /// What has come of the feeding.
 #[derive(Debug, Default)]
 pub struct Fed {
+    /// Whether the input begins as it did before, as far as it was submitted then.
+    pub agreed: bool,
     /// How many jobs the list has, once it is complete.
     pub jobs: Option<u64>,
     /// Why it could not be completed.
@@ -35,34 +37,24 @@ pub struct Fed {
 /// The state of a feeder, for who waits for it.
 pub type Shared = Arc<Mutex<Fed>>;
 
-/// Submits in the background what the input has.
-pub fn begin(queue: &Queue, id: &str, input: Box<dyn Input>) -> Result<Shared> {
-    let shared = Shared::default();
+/// Submits in the background what the input has. `anew`: nothing was submitted before.
+pub fn begin(queue: &Queue, id: &str, input: Box<dyn Input>, anew: bool) -> Result<Shared> {
+    let shared = Shared::new(Mutex::new(Fed { agreed: anew, ..Fed::default() }));
     // Before the thread: whoever looks finds that more is to come.
-    let me = Proc::register(queue, &Identity::plain("cli", CardKind::Cli))?;
-    let path = me.run(&format!("_array.{id}"));
-    step!("array.intent");
-    queue.fs.touch(&path).map_err(|e| Error::new(Exit::Environment, e.to_string()).at(&path))?;
-    let mut feeder = Feeder {
-        queue: queue.clone(),
-        me,
-        id: id.to_owned(),
-        home: array::home(queue, id),
-        input,
-        lines: Vec::with_capacity(CHUNK),
-        start: 1,
-    };
+    let mut feeder = Feeder::new(queue, id, input)?;
     let result = shared.clone();
     let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
-        let fed = match feeder.feed() {
-            Ok(jobs) => Fed { jobs: Some(jobs), fault: None },
-            Err(fault) => Fed { jobs: None, fault: Some(fault) },
-        };
-        *result.lock().unwrap_or_else(PoisonError::into_inner) = fed;
-        drop(feeder.queue.discard(&path));
-        feeder.me.leave(&feeder.queue);
-        feeder.queue.ring(&array::progress(&feeder.home));
-        feeder.queue.ring(&array::bell(&feeder.home));
+        let fed = || result.lock().unwrap_or_else(PoisonError::into_inner);
+        let jobs = feeder.skip_written().and_then(|closed| {
+            fed().agreed = true;
+            feeder.queue.ring(&array::progress(&feeder.home));
+            closed.map_or_else(|| feeder.feed(), Ok)
+        });
+        match jobs {
+            Ok(jobs) => fed().jobs = Some(jobs),
+            Err(fault) => fed().fault = Some(fault),
+        }
+        feeder.leave();
     });
     match thread {
         Ok(_) => Ok(shared),
@@ -73,10 +65,20 @@ pub fn begin(queue: &Queue, id: &str, input: Box<dyn Input>) -> Result<Shared> {
     }
 }
 
+/// Submits here and now what the input has. Returns how many jobs the list has.
+pub fn here(queue: &Queue, id: &str, input: Box<dyn Input>) -> Result<u64> {
+    let mut feeder = Feeder::new(queue, id, input)?;
+    let closed = feeder.skip_written();
+    let fed = closed.and_then(|closed| closed.map_or_else(|| feeder.feed(), Ok));
+    feeder.leave();
+    fed
+}
+
 struct Feeder {
     queue: Queue,
     me: Proc,
     id: String,
+    intent: PathBuf,
     home: PathBuf,
     input: Box<dyn Input>,
     lines: Vec<String>,
@@ -84,8 +86,31 @@ struct Feeder {
 }
 
 impl Feeder {
+    fn new(queue: &Queue, id: &str, input: Box<dyn Input>) -> Result<Feeder> {
+        let me = Proc::register(queue, &Identity::plain("cli", CardKind::Cli))?;
+        let intent = me.run(&format!("_array.{id}"));
+        step!("array.intent");
+        queue.fs.touch(&intent).cannot("write an intent", &intent)?;
+        Ok(Feeder {
+            queue: queue.clone(),
+            me,
+            id: id.to_owned(),
+            intent,
+            home: array::home(queue, id),
+            input,
+            lines: Vec::with_capacity(CHUNK),
+            start: 1,
+        })
+    }
+
+    fn leave(&mut self) {
+        drop(self.queue.discard(&self.intent));
+        self.me.leave(&self.queue);
+        self.queue.ring(&array::progress(&self.home));
+        self.queue.ring(&array::bell(&self.home));
+    }
+
     fn feed(&mut self) -> Result<u64> {
-        self.skip_written()?;
         loop {
             match self.input.next()? {
                 Some(arguments) => self.lines.push(list::line(&arguments)?),
@@ -103,8 +128,9 @@ impl Feeder {
         Ok(jobs)
     }
 
-    /// Compares what the input begins with with what was submitted before.
-    fn skip_written(&mut self) -> Result<()> {
+    /// Compares what the input begins with with what was submitted before. Returns how many jobs there
+    /// are, if that was all.
+    fn skip_written(&mut self) -> Result<Option<u64>> {
         let (queue, home) = (self.queue.clone(), self.home.clone());
         let mut written = Written::new(&queue, &home);
         let mut job = 1;
@@ -114,7 +140,13 @@ impl Feeder {
             job += 1;
         }
         self.start = written.end();
-        Ok(())
+        let closed = is_closed(&queue, &self.id)?;
+        if closed.is_some()
+            && let Some(more) = self.input.next()?
+        {
+            self.agree(job, "the end of the input", Some(&more))?;
+        }
+        Ok(closed)
     }
 
     fn agree(&self, job: u64, there: &str, next: Option<&[String]>) -> Result<()> {
@@ -127,8 +159,9 @@ impl Feeder {
             "the input is not that of the unfinished run {}: job {job} was {there} and is now {ours}",
             self.id
         );
-        Err(Error::new(Exit::Conflict, what)
-            .hint("give the same input to go on, or --fresh to begin a new run"))
+        Err(Error::new(Exit::Conflict, what).hint(
+            "give the same input; or --resume to go on without it; or --fresh to begin a new run",
+        ))
     }
 
     /// Publishes what was gathered. Somebody else may be submitting the same list.

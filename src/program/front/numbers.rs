@@ -34,11 +34,6 @@ impl Numbers {
     pub fn len(&self) -> u64 {
         self.count
     }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
 }
 
 #[cfg(test)]
@@ -48,7 +43,7 @@ mod tests {
     #[test]
     fn each_number_counts_once() {
         let mut numbers = Numbers::default();
-        assert!(numbers.is_empty() && !numbers.contains(7));
+        assert!(!numbers.contains(7));
         assert!(numbers.insert(7) && !numbers.insert(7) && numbers.insert(1_000_000));
         assert!(numbers.contains(7) && numbers.contains(1_000_000) && !numbers.contains(8));
         assert_eq!(numbers.len(), 2);

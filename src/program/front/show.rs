@@ -4,6 +4,7 @@
 //! The numbers of the jobs that were shown are kept in `jobs/shown`, so that a run that is given again
 //! after a crash shows what is missing, and nothing twice but what was being shown at that moment.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::jobs::exit::Ended;
 use crate::jobs::halt::Counts;
 use crate::jobs::joblog;
+use crate::jobs::progress::Progress;
 use crate::jobs::results::{Paths, Results};
 use crate::jobs::template::{Job, Template};
 use crate::queue::array::chunk::read_list;
@@ -36,6 +38,8 @@ pub struct Style {
     pub results: Option<Results>,
     /// How many values a row has, where a job has several rows.
     pub columns: usize,
+    /// The round that the array is in: what failed in an earlier one runs again.
+    pub round: u32,
 }
 
 /// What is shown.
@@ -46,7 +50,9 @@ pub struct Show {
     template: Template,
     joblog: Option<Log>,
     log: Log,
+    /// Jobs that were shown in this round, and in earlier ones.
     shown: Numbers,
+    shown_before: Numbers,
     over: Numbers,
     waiting: BTreeMap<u64, (String, Line)>,
     next: u64,
@@ -55,8 +61,10 @@ pub struct Show {
     pub counts: Counts,
     /// The first that failed.
     pub first: Option<Ended>,
-    /// Tries that failed and were followed by another.
-    pub retried: u64,
+    /// Wipes the line of progress, where there is one.
+    pub wipe: Option<fn(Option<&Progress>)>,
+    /// It was wiped.
+    pub wiped: bool,
 }
 
 impl Show {
@@ -64,15 +72,14 @@ impl Show {
     pub fn new(site: &Site, home: PathBuf, template: Template, style: Style) -> Result<Show> {
         let path = home.join("shown");
         let log = site.queue.fs.open_log(&path).cannot("note what was shown", &path)?;
-        let text = site.queue.fs.read(&path, 0, usize::MAX >> 1).unwrap_or_default();
-        let mut shown = Numbers::default();
-        for line in text.split(|b| *b == b'\n') {
-            if let Some(number) = std::str::from_utf8(line).ok().and_then(|l| l.parse().ok()) {
-                shown.insert(number);
-            }
-        }
+        let (mut shown, mut shown_before) = (Numbers::default(), Numbers::default());
+        let any = each_shown(site, &path, |job, of| match of.cmp(&style.round) {
+            Ordering::Equal => shown.insert(job),
+            Ordering::Less => shown_before.insert(job),
+            Ordering::Greater => false,
+        })?;
         let joblog = match &style.joblog {
-            Some(path) => Some(open_joblog(site, path, shown.is_empty())?),
+            Some(path) => Some(open_joblog(site, path, !any)?),
             None => None,
         };
         Ok(Show {
@@ -84,12 +91,14 @@ impl Show {
             joblog,
             log,
             shown,
+            shown_before,
             over: Numbers::default(),
             waiting: BTreeMap::new(),
             next: 1,
             counts: Counts::default(),
             first: None,
-            retried: 0,
+            wipe: None,
+            wiped: false,
         })
     }
 
@@ -100,11 +109,9 @@ impl Show {
 
     /// Takes note of how a try ended, and shows what can be shown. `of`: whose files have its output.
     pub fn take(&mut self, of: &str, line: Line) -> Result<()> {
-        if line.retry {
-            self.retried += u64::from(line.end != "release");
-            return Ok(());
-        }
-        if line.end == "late" || line.end == "release" || !self.over.insert(line.job) {
+        let is_final = !line.retry && line.end != "late" && line.end != "release";
+        let is_past = line.end != "done" && line.round < self.style.round;
+        if !is_final || is_past || !self.over.insert(line.job) {
             return Ok(());
         }
         if line.end == "done" {
@@ -135,7 +142,9 @@ impl Show {
     fn emit(&mut self, of: &str, line: &Line) -> Result<()> {
         let silent = line.out.1 == 0 && line.err.1 == 0;
         let plain = self.joblog.is_none() && self.style.results.is_none();
-        if self.shown.contains(line.job) || (silent && plain) {
+        let earlier = line.round < self.style.round;
+        let known = if earlier { &self.shown_before } else { &self.shown };
+        if known.contains(line.job) || (silent && plain) {
             return Ok(());
         }
         let out = printed(&self.site, &self.home, &format!("{of}.out"), line.out);
@@ -145,6 +154,10 @@ impl Show {
             true => self.lists.arguments(&self.site, &self.home, line.job)?,
             false => Vec::new(),
         };
+        if let (Some(wipe), false) = (self.wipe, silent || self.wiped) {
+            wipe(None);
+            self.wiped = true;
+        }
         let tag = self.style.tag.then(|| arguments.join(" "));
         write_all(&mut std::io::stdout().lock(), &out, tag.as_deref())?;
         write_all(&mut std::io::stderr().lock(), &err, tag.as_deref())?;
@@ -170,8 +183,10 @@ impl Show {
             joblog::push_line(&mut text, &finished);
             self.site.queue.fs.append_to(log, text.as_bytes()).cannot("append to", &log.path)?;
         }
-        self.shown.insert(line.job);
-        let number = format!("{}\n", line.job);
+        let number = match line.round {
+            0 => format!("{}\n", line.job),
+            round => format!("{}.{round}\n", line.job),
+        };
         self.site
             .queue
             .fs
@@ -201,6 +216,35 @@ fn open_joblog(site: &Site, path: &std::path::Path, fresh: bool) -> Result<Log> 
         fs.create(path, joblog::HEADER.as_bytes(), 0o644).cannot("write the log of jobs", path)?;
     }
     fs.open_log(path).cannot("open the log of jobs", path)
+}
+
+/// Hands out what `jobs/shown` says, a piece of it at a time. False: nothing.
+fn each_shown(
+    site: &Site,
+    path: &std::path::Path,
+    mut each: impl FnMut(u64, u32) -> bool,
+) -> Result<bool> {
+    const PIECE: usize = 1 << 16;
+    let mut offset = 0;
+    loop {
+        let bytes = site.queue.fs.read(path, offset, PIECE).cannot("read what was shown", path)?;
+        // A torn last line is of a job that was being shown.
+        let Some(end) = bytes.iter().rposition(|b| *b == b'\n') else { return Ok(offset > 0) };
+        for line in bytes[..end].split(|b| *b == b'\n') {
+            if let Some((job, round)) = std::str::from_utf8(line).ok().and_then(parse_shown) {
+                each(job, round);
+            }
+        }
+        offset += end as u64 + 1;
+    }
+}
+
+/// A line of `jobs/shown`: the job, and the round unless it is the first.
+fn parse_shown(line: &str) -> Option<(u64, u32)> {
+    match line.split_once('.') {
+        Some((job, round)) => Some((job.parse().ok()?, round.parse().ok()?)),
+        None => Some((line.parse().ok()?, 0)),
+    }
 }
 
 /// How a job ended, in the numbers of its log line.

@@ -32,6 +32,8 @@ pub(super) struct Stay {
     room_at_ms: u64,
     /// The array may be over, or was cancelled.
     rung: bool,
+    /// A job of it was claimed.
+    ran: bool,
 }
 
 impl Worker {
@@ -58,6 +60,7 @@ impl Worker {
             long: true,
             room_at_ms: 0,
             rung: false,
+            ran: false,
         };
         self.job = Job::Array(Box::new(stay));
         self.next_job(waiter)
@@ -113,6 +116,7 @@ impl Worker {
                 let arguments = chunk.map(|chunk| chunk.arguments(number)).unwrap_or_default();
                 let running = stay.shift.start(&self.site, number, n, arguments);
                 stay.running = Some(running);
+                stay.ran = true;
                 self.looked_twice = false;
                 let now_ms = self.now_ms();
                 if now_ms >= self.next_beat_ms {
@@ -138,8 +142,11 @@ impl Worker {
     fn leave_array(&mut self) -> Result<()> {
         if let Job::Array(mut stay) = std::mem::replace(&mut self.job, Job::Idle) {
             stay.taker.leave(&self.site.queue, &mut self.me)?;
-            // Its hint is looked at again when its turn comes.
-            self.finder.restart(&self.site.queue)?;
+            // Its hint is looked at again when its turn comes; where there was nothing to claim, when its
+            // bell rings: until then this pass goes on with what else is ready.
+            if stay.ran {
+                self.finder.restart(&self.site.queue)?;
+            }
         }
         Ok(())
     }
@@ -214,6 +221,7 @@ impl Worker {
         let mut line = stay.shift.line(&self.site, &running);
         end.verdict.word().clone_into(&mut line.end);
         line.retry = end.retry;
+        line.round = stay.shift.round;
         stay.ended = Some((running, line, end, now_ms));
     }
 

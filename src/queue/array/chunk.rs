@@ -166,8 +166,17 @@ struct Tries {
 }
 
 /// `JOB.n.claim` or `JOB.n.end`.
-pub(super) fn parse(entry: &Entry) -> Option<(u64, u32, bool)> {
-    let (rest, kind) = entry.name.rsplit_once('.')?;
+pub(in super::super) fn parse(entry: &Entry) -> Option<(u64, u32, bool)> {
+    parse_name(&entry.name)
+}
+
+/// Whether this is the name of a register of a job.
+pub(in super::super) fn is_register(name: &str) -> bool {
+    parse_name(name).is_some()
+}
+
+fn parse_name(name: &str) -> Option<(u64, u32, bool)> {
+    let (rest, kind) = name.rsplit_once('.')?;
     let is_claim = match kind {
         "claim" => true,
         "end" => false,
@@ -178,7 +187,7 @@ pub(super) fn parse(entry: &Entry) -> Option<(u64, u32, bool)> {
 }
 
 /// The round in which a try failed for good.
-fn round_of(end: &End) -> u32 {
+pub(super) fn round_of(end: &End) -> u32 {
     end.more
         .get("round")
         .and_then(serde_json::Value::as_u64)

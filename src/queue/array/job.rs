@@ -132,7 +132,7 @@ pub fn end_as(
     let staged = me.run(&format!("_job.{job}.{n}"));
     step!("jobs.stage");
     queue.stage(&staged, &bytes, "write the end of a job")?;
-    step!("jobs.end");
+    step!("jobs.end_as");
     let held = publish(queue, &staged, &chunk.dir, &format!("{job}.{n}.end"), |b| b == bytes);
     queue.discard(&staged)?;
     let held = held?;

@@ -111,7 +111,7 @@ pub fn close(queue: &Queue, me: &Proc, id: &str, jobs: u64) -> Result<()> {
         }
     }
     if queue.is_durable() {
-        step!("sync.jobs");
+        step!("sync.closed");
         queue.fs.sync_in(&open).cannot("make a list of jobs durable", &dir)?;
     }
     queue.ring(&bell(&dir));

@@ -122,6 +122,7 @@ fn tell_untold(queue: &Queue, me: &Proc, wid: &str, id: &str, chunk: &Chunk) -> 
             n,
             end: end.verdict.word().to_owned(),
             retry: end.retry,
+            round: super::chunk::round_of(&end),
             code: end.exit.code,
             signal: end.exit.signal,
             at: queue.clock.wall_ms(),

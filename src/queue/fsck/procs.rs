@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::Result;
 use crate::sys::fs::Kind;
 
+use super::super::array;
 use super::super::ids::{Key, short};
 use super::super::procs as registered;
 use super::super::record::{self, Card};
@@ -27,7 +28,10 @@ pub(super) struct Seen {
 /// The task that an entry of `run/` is about.
 pub(super) fn task_of(name: &str) -> Option<String> {
     let name = name.strip_suffix(".tmp").unwrap_or(name);
-    for prefix in ["_settle.", "_submit.", "_reopen.", "_tell."] {
+    if let Some((id, _)) = array::job::parse_intent(name) {
+        return Some(id.to_owned());
+    }
+    for prefix in ["_settle.", "_submit.", "_reopen.", "_tell.", "_array.", "_chunk."] {
         if let Some(id) = name.strip_prefix(prefix) {
             return Some(id.to_owned());
         }

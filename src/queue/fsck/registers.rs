@@ -14,7 +14,7 @@ use super::super::evaluate::{dependency, readiness};
 use super::super::record::{self, Card, End, Note, Spec, Stage, StageVerdict, Verdict};
 use super::super::state::state;
 use super::super::tasks::{self, Phase, Task};
-use super::{Facts, Severity, Survey};
+use super::{Facts, Severity, Survey, arrays};
 
 /// Looks at every task and remembers what the other checks need.
 pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
@@ -40,6 +40,7 @@ fn one(survey: &mut Survey<'_>, task: &Task) -> Result<()> {
     let queue = survey.queue;
     readable(survey, task)?;
     permitted(survey, task)?;
+    arrays::check(survey, task)?;
     let after = task.spec.as_ref().map(|s| s.after.as_slice()).unwrap_or_default();
     let judged = match task.phase {
         Phase::Pending(n) => readiness(queue, task, n).ok(),

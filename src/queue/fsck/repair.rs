@@ -5,9 +5,9 @@ use crate::step;
 
 use super::super::procs::Proc;
 use super::super::settle::settle;
-use super::super::{Queue, ready};
+use super::super::{Queue, ready, tasks};
 use super::hints::{self, Index};
-use super::{Severity, Survey, procs, registers};
+use super::{Severity, Survey, arrays, procs, registers};
 
 /// Removes stale hints. Recovery and sweep are done by the caller
 /// before. Returns how many hints went.
@@ -38,6 +38,18 @@ pub fn repair(queue: &Queue, me: &mut Proc) -> Result<usize> {
         settle(queue, me, id)?;
         queue.discard(&intent)?;
         removed += 1;
+    }
+    Ok(removed)
+}
+
+/// Removes hints that chunks are over which are not true. Before recovery and sweep, which would
+/// believe them and end the array. Returns how many went.
+pub fn untrue(queue: &Queue) -> Result<usize> {
+    let mut removed = 0;
+    for id in tasks::ids(queue)? {
+        if let Some(task) = tasks::look(queue, &id)? {
+            removed += arrays::repair(queue, &task)?;
+        }
     }
     Ok(removed)
 }

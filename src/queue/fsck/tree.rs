@@ -4,6 +4,7 @@ use std::path::Path;
 
 use walkdir::{DirEntry, WalkDir};
 
+use super::super::array;
 use super::super::ids::{Key, is_role, is_task_id, lane_name, shard};
 use super::super::layout::{DIRECTORIES, LAYOUT, LayoutRecord, due_of};
 use super::super::ready::priority_of;
@@ -155,6 +156,9 @@ fn class(parts: &[&str]) -> Class {
     match parts {
         ["layout.json" | "README" | "status.json"] => Class::File,
         [name] if DIRECTORIES.contains(name) => Class::Dir,
+        // Queues of `coord run`, each of its own.
+        ["runs"] | ["runs", _] => Class::Dir,
+        ["runs", ..] => Class::Any,
         ["control", name] => control(name),
         ["control", "boot", _] => Class::File,
         ["incoming", "rejected"] => Class::Dir,
@@ -163,6 +167,8 @@ fn class(parts: &[&str]) -> Class {
         ["stats", "checkpoint" | "next-id"] => Class::File,
         ["events", name] if *name == "bell" || name.ends_with(".jsonl") => Class::File,
         ["tasks", id] if is_task_id(id) => Class::Dir,
+        ["tasks", _, "jobs"] => Class::Dir,
+        ["tasks", _, "jobs", rest @ ..] => jobs(rest),
         ["tasks", _, name] => register(name),
         ["archive" | "buried"] => Class::Dir,
         ["archive", rest @ ..] => archived(rest),
@@ -196,6 +202,29 @@ fn is_temporary(parts: &[&str]) -> bool {
             name.starts_with(".probe.") || name.starts_with('.') && name.ends_with(".tmp")
         }
         _ => false,
+    }
+}
+
+fn jobs(rest: &[&str]) -> Class {
+    match rest {
+        ["closed" | "bell" | "progress" | "shown"] => Class::File,
+        [name] if name.starts_with("told.") => Class::File,
+        [name] if array::start_of(name).is_some() => Class::Dir,
+        [name] => {
+            let list = name.strip_suffix(".in").and_then(array::start_of).is_some();
+            let told = [".log", ".out", ".err"].iter().any(|end| name.ends_with(end));
+            match list || told || array::parse_over(name).is_some() {
+                true => Class::File,
+                false => Class::Foreign,
+            }
+        }
+        [start, name] if array::start_of(start).is_some() => {
+            match array::chunk::is_register(name) {
+                true => Class::File,
+                false => Class::Foreign,
+            }
+        }
+        _ => Class::Foreign,
     }
 }
 
@@ -246,7 +275,7 @@ fn process(rest: &[&str]) -> Class {
     match rest {
         ["run"] => Class::Dir,
         ["hb" | "bell" | "end" | "end.tmp"] => Class::File,
-        [name] if name.starts_with("card.") => Class::File,
+        [name] if name.starts_with("card.") || name.starts_with("success.") => Class::File,
         // A taken file may be anything.
         ["run", name] if name.starts_with("_in.") => Class::Any,
         ["run", name] if name.starts_with('_') || procs::task_of(name).is_some() => Class::File,

@@ -49,6 +49,9 @@ pub struct Line {
     /// Whether another try follows.
     #[serde(skip_serializing_if = "is_default")]
     pub retry: bool,
+    /// The round of the array: how often it was reopened before.
+    #[serde(skip_serializing_if = "is_default")]
+    pub round: u32,
     /// Exit code; absent if a signal ended it, or nobody knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
