@@ -86,8 +86,11 @@ fn is_fed(queue: &Queue, id: &str) -> bool {
     })
 }
 
+/// What each thing says that keeps a task where it is.
+pub type Reasons = Vec<(String, String)>;
+
 /// Why a pending array is where it is, what comes next, and whether that needs a worker: for `why`.
-pub fn reasons(queue: &Queue, task: &Task) -> Result<(Vec<(String, String)>, String, bool)> {
+pub fn reasons(queue: &Queue, task: &Task) -> Result<(Reasons, String, bool)> {
     let (id, tally) = (&task.id, Tally::of(queue, task)?);
     let mut reasons = vec![("jobs".to_owned(), tally.words())];
     let left = tally.submitted.saturating_sub(tally.over() + tally.running);

@@ -126,8 +126,11 @@ fn runs(
 struct Printer<'a> {
     queue: &'a Queue,
     home: &'a Path,
-    last: Option<(usize, VecDeque<(bool, Vec<u8>)>)>,
+    last: Option<(usize, VecDeque<Printed>)>,
 }
+
+/// A line, and whether it went to standard error.
+type Printed = (bool, Vec<u8>);
 
 impl Printer<'_> {
     fn print(&mut self, of: &str, line: &Line) -> Result<()> {

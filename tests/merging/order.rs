@@ -41,9 +41,10 @@ fn what_changes_a_shared_path_is_merged_one_at_a_time() {
 
 #[test]
 fn shared_paths_count_from_the_project() {
-    let s = crate::support::Sandbox::bare();
+    let mut s = crate::support::Sandbox::bare();
     s.sh("git init -q -b main . && mkdir sub && seq 30 >sub/lock.txt && git add . && git commit -qm 1");
-    let s = s.below("sub");
+    // The project is a directory of the repository.
+    s.root.push("sub");
     s.coord(&["init"]).ok();
     s.configure("[merge]\nenabled = true\ninto = \"main\"\n[scopes]\nshared = [\"lock.txt\"]\n");
     s.coord(&["mergeq", "pause"]).ok();

@@ -161,12 +161,6 @@ impl Sandbox {
         Sandbox { dir, root, env }
     }
 
-    /// The same with a directory of the project as the project.
-    pub fn below(mut self, name: &str) -> Sandbox {
-        self.root.push(name);
-        self
-    }
-
     /// Short waits, as tests want them, and further tables.
     pub fn configure(&self, more: &str) {
         let text = format!(
