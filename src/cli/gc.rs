@@ -36,6 +36,7 @@ pub fn gc(cli: &Cli, args: &Gc) -> Answer {
     let wish = wish(&queue, args)?;
     let (chosen, refused) = gc::choose(&queue, &wish)?;
     let rejected_ms = args.rejected.then_some(wish.older_than_ms);
+    let mut failed = None;
     let (mut rows, left) = place::with_proc(&queue, |me| {
         let mut archiver = Archiver::new(&queue, me)?;
         let mut rows = Vec::new();
@@ -45,7 +46,11 @@ pub fn gc(cli: &Cli, args: &Gc) -> Answer {
                 false => {
                     let moved = act(&queue, me, &mut archiver, &one, args.delete);
                     // One that cannot be moved must not keep the others from it.
-                    let moved = moved.unwrap_or_else(|e| Moved::Stays(e.one_line()));
+                    let moved = moved.unwrap_or_else(|e| {
+                        let why = Moved::Stays(e.one_line());
+                        failed = failed.take().or(Some(e));
+                        why
+                    });
                     done(one, moved, args.delete)
                 }
             });
@@ -55,7 +60,7 @@ pub fn gc(cli: &Cli, args: &Gc) -> Answer {
     })?;
     rows.extend(refused.into_iter().map(|(id, why)| stays(id, "", why)));
     tell(cli, args, &rows, &left);
-    Ok(None)
+    failed.map_or(Ok(None), Err)
 }
 
 fn act(

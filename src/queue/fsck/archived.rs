@@ -35,7 +35,7 @@ pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
             } else if queue.fs.stat(&queue.layout.buried(lot, &id)).is_ok() {
                 let hint = format!("coord gc --delete {id}");
                 let what = "it has a tombstone, and was not deleted yet";
-                survey.add(Severity::Leftover, "archive", &dir, what, hint);
+                survey.add(Severity::Note, "archive", &dir, what, hint);
             }
         }
         for (id, path) in archive::tombs(queue, lot)? {
