@@ -256,8 +256,8 @@ fn crash_at(step: &str) -> BTreeSet<String> {
     reached
 }
 
-/// Steps that need a situation of their own: each is crashed at in zombies.rs, scopes.rs, merges.rs or
-/// archive.rs.
+/// Steps that need a situation of their own: each is crashed at in array_crashes.rs, zombies.rs,
+/// scopes.rs, merges.rs or archive.rs.
 const APART: &[&str] = &[
     "archive.move",
     "archive.unwait",
@@ -268,6 +268,22 @@ const APART: &[&str] = &[
     "gc.rmdir",
     "gc.unlink",
     "sync.moved",
+    "array.intent",
+    "jobs.claim",
+    "jobs.end",
+    "jobs.expire",
+    "jobs.intent",
+    "jobs.leave",
+    "jobs.over",
+    "jobs.spawn",
+    "jobs.stage",
+    "jobs.tell",
+    "list.close",
+    "list.link",
+    "list.mkdir",
+    "list.stage",
+    "recover.leave",
+    "sync.jobs",
     "cancel.link",
     "delayed.unlink",
     "scope.want",

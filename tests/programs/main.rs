@@ -9,6 +9,7 @@
 mod support;
 
 mod archive;
+mod array_crashes;
 mod arrays;
 mod bad_inputs;
 mod careful;

@@ -8,6 +8,7 @@
 #![cfg(debug_assertions)]
 
 mod archived;
+mod arrays;
 mod checker;
 mod choices;
 #[expect(dead_code, reason = "its parts serve tests/powerloss")]
@@ -15,6 +16,7 @@ mod disk;
 mod exhaustive;
 mod faults;
 mod host;
+mod lists;
 mod machines;
 mod memory;
 mod mutants;
@@ -70,7 +72,7 @@ struct Sum {
 }
 
 /// Runs seeds on all cores until one fails.
-fn run_all(first: u64, count: u64) -> Sum {
+fn run_all(first: u64, count: u64, check: fn(u64) -> Result<scenario::Outcome, String>) -> Sum {
     let (next, sum) = (AtomicU64::new(first), Mutex::new(Sum::default()));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -107,7 +109,7 @@ fn seeds() {
     while done < count {
         let start = std::time::Instant::now();
         let chunk = CHUNK.min(count - done);
-        let sum = run_all(first + done, chunk);
+        let sum = run_all(first + done, chunk, check);
         if let Some(failure) = sum.failure {
             panic!("{failure}");
         }

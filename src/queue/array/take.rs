@@ -15,11 +15,12 @@ use crate::error::Result;
 use crate::rule;
 
 use super::super::Queue;
+use super::super::durable;
 use super::super::procs::{self, Proc};
 use super::super::record::CardKind;
 use super::chunk::{Chunk, Seen};
 use super::job::{self, Taken};
-use super::{Overview, close, over_file};
+use super::{Over, Overview, close, over_file};
 
 /// Jobs lost in a row after which the chunk is listed anew.
 const LOSSES_MAX: u32 = 4;
@@ -73,6 +74,14 @@ pub enum Next {
     Dead,
 }
 
+/// What a worker found to claim.
+enum Dealt {
+    Share,
+    Nothing,
+    /// This process was declared dead.
+    Dead,
+}
+
 impl Taker {
     /// For the array `id`, whose jobs are in `home`, in this round.
     pub fn new(id: &str, home: &Path, round: u32) -> Taker {
@@ -104,15 +113,27 @@ impl Taker {
         loop {
             if self.at.as_ref().is_none_or(|at| at.share.is_empty() || losses >= LOSSES_MAX) {
                 losses = 0;
-                if !self.deal(queue, me, anew)? {
-                    let over = close::end_if_over(queue, me, &self.id)?;
-                    return Ok(if over { Next::Over } else { Next::Nothing });
+                match self.deal(queue, me, anew)? {
+                    Dealt::Share => {}
+                    Dealt::Nothing => {
+                        let over = close::end_if_over(queue, me, &self.id)?;
+                        return Ok(if over { Next::Over } else { Next::Nothing });
+                    }
+                    Dealt::Dead => return Ok(Next::Dead),
                 }
             }
             let Some(at) = &mut self.at else { continue };
             let Some((job, n)) = at.share.pop_front() else { continue };
             match job::claim(queue, me, &mut at.chunk, job, n)? {
                 Taken::Won => return Ok(Next::Job(job, n)),
+                Taken::Back => {
+                    // Nothing of this process is open in it. It is somebody else's now (R4).
+                    super::ring_all(queue, &self.id);
+                    if let Some(at) = self.at.take() {
+                        job::leave(queue, &at.intent)?;
+                    }
+                    return Ok(Next::Dead);
+                }
                 Taken::Dead => return Ok(Next::Dead),
                 Taken::Lost => {
                     self.lost += 1;
@@ -122,8 +143,8 @@ impl Taker {
         }
     }
 
-    /// Finds a chunk with something pending and takes a share of it. False: there is none.
-    fn deal(&mut self, queue: &Queue, me: &mut Proc, anew: bool) -> Result<bool> {
+    /// Finds a chunk with something pending and takes a share of it.
+    fn deal(&mut self, queue: &Queue, me: &mut Proc, anew: bool) -> Result<Dealt> {
         self.roll.call(queue, me)?;
         if let Some(mut at) = self.at.take()
             && !self.go_unseen(queue, &at, anew)?
@@ -136,7 +157,7 @@ impl Taker {
             };
             if !at.share.is_empty() {
                 self.at = Some(at);
-                return Ok(true);
+                return Ok(Dealt::Share);
             }
             self.go(queue, at, &seen)?;
         }
@@ -168,10 +189,9 @@ impl Taker {
             if self.visited.insert(start) && self.round == 0 && !anew {
                 self.ahead -= 1;
                 let share = self.roll.first_share(start, chunk.len());
-                self.come(queue, me, chunk, share, true)?;
-                return Ok(true);
+                return self.come(queue, me, chunk, share, true);
             }
-            if queue.fs.exists(&over_file(&self.home, start, self.round, 0)) {
+            if self.is_noted(queue, &chunk) {
                 continue;
             }
             let seen = chunk.look(queue, self.round)?;
@@ -186,26 +206,28 @@ impl Taker {
                 last.get_or_insert((chunk, seen));
                 continue;
             }
-            self.come(queue, me, chunk, share, false)?;
-            return Ok(true);
+            return self.come(queue, me, chunk, share, false);
         }
         // Only what others have as good as taken is left; but they may be busy for long.
-        let Some((chunk, seen)) = last else { return Ok(false) };
-        self.come(queue, me, chunk, seen.pending.into(), false)?;
-        Ok(true)
+        let Some((chunk, seen)) = last else { return Ok(Dealt::Nothing) };
+        self.come(queue, me, chunk, seen.pending.into(), false)
     }
 
     fn come(
         &mut self,
         queue: &Queue,
-        me: &mut Proc,
+        me: &Proc,
         chunk: Chunk,
         share: VecDeque<(u64, u32)>,
         unseen: bool,
-    ) -> Result<()> {
-        let intent = job::intend(queue, me, &self.id, chunk.start)?;
+    ) -> Result<Dealt> {
+        // Who submitted it may not have made it durable yet, and its jobs are acted on from now on.
+        durable::list(queue, &self.home)?;
+        let Some(intent) = job::intend(queue, me, &self.id, chunk.start)? else {
+            return Ok(Dealt::Dead);
+        };
         self.at = Some(Place { chunk, intent, share, unseen });
-        Ok(())
+        Ok(Dealt::Share)
     }
 
     /// Leaves a chunk of which nobody else was met, without listing it: whether it is over is seen when
@@ -242,11 +264,17 @@ impl Taker {
 }
 
 impl Taker {
+    /// Whether somebody has noted that all of a chunk's jobs are done.
+    fn is_noted(&self, queue: &Queue, chunk: &Chunk) -> bool {
+        let over = Over { jobs: chunk.len(), failed: 0 };
+        queue.fs.exists(&over_file(&self.home, chunk.start, self.round, over))
+    }
+
     /// Notes which of the chunks are over that were left without a look.
     fn note_all(&mut self, queue: &Queue) -> Result<()> {
         for start in std::mem::take(&mut self.unnoted) {
-            if !queue.fs.exists(&over_file(&self.home, start, self.round, 0))
-                && let Some(mut chunk) = Chunk::open(queue, &self.home, start)?
+            if let Some(mut chunk) = Chunk::open(queue, &self.home, start)?
+                && !self.is_noted(queue, &chunk)
             {
                 let seen = chunk.look(queue, self.round)?;
                 close::note_over(queue, &self.home, &chunk, self.round, &seen)?;

@@ -13,7 +13,7 @@ use super::super::Queue;
 use super::super::ids::short;
 use super::super::record::{End, Verdict};
 use super::super::tasks::Task;
-use super::chunk::{self, Chunk, read_list};
+use super::chunk::{self, Chunk};
 use super::{Overview, home, round};
 
 /// How many jobs there are, and what became of them.
@@ -108,7 +108,7 @@ pub fn failures(queue: &Queue, task: &Task, limit: usize) -> Result<Vec<Shown>> 
     let (home, round) = (home(queue, &task.id), round(task));
     let mut found = Vec::new();
     for (start, over) in Overview::read(queue, &home, round)?.chunks {
-        if over == Some(0) || found.len() >= limit {
+        if over.is_some_and(|over| over.failed == 0) || found.len() >= limit {
             continue;
         }
         let Some(chunk) = Chunk::open(queue, &home, start)? else { continue };
@@ -171,16 +171,10 @@ fn for_each(
 ) -> Result<Option<u64>> {
     let (home, round) = (home(queue, &task.id), round(task));
     let seen = Overview::read(queue, &home, round)?;
-    let ends = seen.chunks.keys().skip(1).copied().map(Some);
-    let ends = ends.chain([seen.jobs.map(|jobs| jobs + 1)]);
-    for ((start, over), end) in seen.chunks.iter().zip(ends) {
-        let part = match (over, end) {
-            (Some(failed), Some(end)) => Part::Over(end.saturating_sub(*start), *failed),
-            (Some(failed), None) => {
-                let list = read_list(queue, &home, *start)?;
-                Part::Over(list.map_or(0, |list| list.len() as u64), *failed)
-            }
-            (None, _) => {
+    for (start, over) in &seen.chunks {
+        let part = match over {
+            Some(over) => Part::Over(over.jobs, over.failed),
+            None => {
                 let Some(mut chunk) = Chunk::open(queue, &home, *start)? else { continue };
                 let looked = chunk.look(queue, round)?;
                 if !each(Part::Open(&chunk, looked))? {

@@ -285,15 +285,18 @@ fn untrue(
     let what = if !seen.is_over() {
         let open = seen.pending.len() + seen.running.len();
         format!("it says that the chunk is over, but {open} of its jobs are not")
-    } else if seen.failed != said {
-        format!("it says that {said} jobs have failed, and {} have", seen.failed)
+    } else if seen.failed != said.failed {
+        format!("it says that {} jobs have failed, and {} have", said.failed, seen.failed)
+    } else if chunk.len() != said.jobs {
+        format!("it says that the chunk has {} jobs, and it has {}", said.jobs, chunk.len())
     } else {
         return Ok(None);
     };
     let names = queue.list(home)?;
     let ours = names.iter().find(|entry| {
-        array::parse_over(&entry.name).is_some_and(|(start, of, failed)| {
-            start == chunk.start && failed == said && (of == round || failed == 0 && of < round)
+        array::parse_over(&entry.name).is_some_and(|(start, of, over)| {
+            let counts = of == round || over.failed == 0 && of < round;
+            start == chunk.start && over == said && counts
         })
     });
     Ok(ours.map(|entry| (home.join(&entry.name), what)))
