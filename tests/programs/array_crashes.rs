@@ -104,6 +104,7 @@ fn a_worker_is_killed_at_each_step_of_an_array() {
         ("jobs.end", 1),
         ("jobs.tell", 0),
         ("jobs.stage", 1),
+        ("jobs.end_as", 1),
         ("jobs.over", 0),
         ("jobs.leave", 0),
     ] {

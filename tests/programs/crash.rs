@@ -271,6 +271,7 @@ const APART: &[&str] = &[
     "array.intent",
     "jobs.claim",
     "jobs.end",
+    "jobs.end_as",
     "jobs.expire",
     "jobs.intent",
     "jobs.leave",
