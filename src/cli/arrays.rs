@@ -86,8 +86,11 @@ fn is_fed(queue: &Queue, id: &str) -> bool {
     })
 }
 
+/// Kinds of reasons, with words.
+pub type Reasons = Vec<(String, String)>;
+
 /// Why a pending array is where it is, what comes next, and whether that needs a worker: for `why`.
-pub fn reasons(queue: &Queue, task: &Task) -> Result<(Vec<(String, String)>, String, bool)> {
+pub fn reasons(queue: &Queue, task: &Task) -> Result<(Reasons, String, bool)> {
     let (id, tally) = (&task.id, Tally::of(queue, task)?);
     let mut reasons = vec![("jobs".to_owned(), tally.words())];
     let left = tally.submitted.saturating_sub(tally.over() + tally.running);
@@ -118,7 +121,7 @@ pub fn reasons(queue: &Queue, task: &Task) -> Result<(Vec<(String, String)>, Str
 }
 
 /// The jobs that failed, for the `why` of an array that is over.
-pub fn failed(queue: &Queue, task: &Task) -> Result<Vec<(String, String)>> {
+pub fn failed(queue: &Queue, task: &Task) -> Result<Reasons> {
     let jobs = tally::failures(queue, task, NAMED)?;
     let what =
         |job: &Shown| format!("{}/{}: {}: {}", task.id, job.job, job.what, shown(&job.arguments));

@@ -122,11 +122,14 @@ fn runs(
     Ok(card.map(|card| (card.wid, Line { job, n: *n, ..Line::default() })))
 }
 
+/// Lines, and whether each is of standard error.
+type Lines = VecDeque<(bool, Vec<u8>)>;
+
 /// Where it goes. With `last`, only so many lines at the end.
 struct Printer<'a> {
     queue: &'a Queue,
     home: &'a Path,
-    last: Option<(usize, VecDeque<(bool, Vec<u8>)>)>,
+    last: Option<(usize, Lines)>,
 }
 
 impl Printer<'_> {

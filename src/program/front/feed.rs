@@ -111,11 +111,8 @@ impl Feeder {
     }
 
     fn feed(&mut self) -> Result<u64> {
-        loop {
-            match self.input.next()? {
-                Some(arguments) => self.lines.push(list::line(&arguments)?),
-                None => break,
-            }
+        while let Some(arguments) = self.input.next()? {
+            self.lines.push(list::line(&arguments)?);
             if self.lines.len() >= CHUNK || self.input.would_block() {
                 self.publish()?;
             }
@@ -134,7 +131,7 @@ impl Feeder {
         let (queue, home) = (self.queue.clone(), self.home.clone());
         let mut written = Written::new(&queue, &home);
         let mut job = 1;
-        while let Some(line) = written.next()? {
+        while let Some(line) = written.next_line()? {
             let next = self.input.next()?;
             self.agree(job, &line, next.as_deref())?;
             job += 1;

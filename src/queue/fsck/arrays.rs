@@ -197,11 +197,11 @@ fn registers(
             survey.add(Severity::Error, "I3", &at(n, "end"), what, KEPT);
         }
         let end = end_of(survey, chunk, (job, n, ino), known)?;
-        if end.is_some_and(|end| end.verdict == Verdict::Done) {
-            if let Some(first) = done.replace(n) {
-                let what = format!("tries {first} and {n} of job {job} were both done");
-                survey.add(Severity::Error, "I4", &at(n, "end"), what, KEPT);
-            }
+        if end.is_some_and(|end| end.verdict == Verdict::Done)
+            && let Some(first) = done.replace(n)
+        {
+            let what = format!("tries {first} and {n} of job {job} were both done");
+            survey.add(Severity::Error, "I4", &at(n, "end"), what, KEPT);
         }
     }
     for &n in &names.claims {
