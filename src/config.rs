@@ -205,6 +205,13 @@ pub struct Scopes {
     pub shared: Vec<String>,
 }
 
+/// `[gc]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gc {
+    /// Keepers archive what has been done for so long; nothing where absent.
+    pub archive_after_ms: Option<u64>,
+}
+
 /// `[agents.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
@@ -233,6 +240,8 @@ pub struct Config {
     pub merge: Merge,
     /// `[scopes]`.
     pub scopes: Scopes,
+    /// `[gc]`.
+    pub gc: Gc,
     /// `[agents.NAME]`, the built-in `shell` included.
     pub agents: BTreeMap<String, Agent>,
     /// `[env]`: what every attempt finds in its environment.
@@ -279,6 +288,7 @@ impl Default for Config {
                 push: String::new(),
             },
             scopes: Scopes::default(),
+            gc: Gc::default(),
             agents: BTreeMap::from([("shell".to_owned(), Agent { command: shell })]),
             env: BTreeMap::new(),
         }

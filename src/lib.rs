@@ -35,7 +35,7 @@
 //! - No repair belongs to one program. Each is open to every process.
 //! - Nothing depends on the aggregator. It may be dead for a week, and only the status is stale.
 //! - Nothing is lost with `ready/`, `delayed/`, `blocked/` or `status.json`.
-//! - Nothing of a queue is removed recursively.
+//! - Nothing of a queue is removed recursively, but what was buried: a finished task whose tombstone is there.
 //! - Losing a race is a value, not an error: no `AlreadyExists` leaves `queue`.
 
 pub mod chaos;

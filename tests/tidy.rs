@@ -22,6 +22,12 @@ const BIN_CODE_MAX: usize = 9;
 const ON_DEMAND: &[&str] = &[
     "tasks/T",
     "tasks/T/n.out",
+    "archive",
+    "archive/done",
+    "archive/dead",
+    "archive/LOT/XX/T",
+    "archive/trash",
+    "buried",
     "tasks/T/jobs",
     "tasks/T/jobs/START",
     "waiters/D",

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod cleaning;
 mod merging;
 mod running;
 mod worktrees;
 
+pub use cleaning::{Gc, WorktreeGc};
 pub use merging::{Merge, Mergeq};
 pub use running::{Jobs, Map, Run};
-pub use worktrees::{Attempt, Diff, WorktreeGc, WorktreeVerb};
+pub use worktrees::{Attempt, Diff, WorktreeVerb};
 
 /// Many cooperating processes on one pile of work, where the pile is a directory.
 #[derive(Debug, Parser)]
@@ -108,6 +110,8 @@ pub enum Verb {
     /// What waits to be merged, in its order
     #[command(subcommand)]
     Mergeq(Mergeq),
+    /// Archive what is done, and remove what nobody needs (worktrees: coord worktree gc)
+    Gc(Gc),
     /// Check every invariant of the queue
     Fsck(Fsck),
     /// Check this machine

@@ -86,7 +86,7 @@ fn is_fed(queue: &Queue, id: &str) -> bool {
     })
 }
 
-/// Kinds of reasons, with words.
+/// What each thing says that keeps a task where it is.
 pub type Reasons = Vec<(String, String)>;
 
 /// Why a pending array is where it is, what comes next, and whether that needs a worker: for `why`.
@@ -121,7 +121,7 @@ pub fn reasons(queue: &Queue, task: &Task) -> Result<(Reasons, String, bool)> {
 }
 
 /// The jobs that failed, for the `why` of an array that is over.
-pub fn failed(queue: &Queue, task: &Task) -> Result<Reasons> {
+pub fn failed(queue: &Queue, task: &Task) -> Result<Vec<(String, String)>> {
     let jobs = tally::failures(queue, task, NAMED)?;
     let what =
         |job: &Shown| format!("{}/{}: {}: {}", task.id, job.job, job.what, shown(&job.arguments));

@@ -210,7 +210,7 @@ fn interact(program: &str, dir: &Path, env: &BTreeMap<String, String>) -> Answer
 fn environment(asked: &Asked, dir: &Path, slot: Option<&str>) -> BTreeMap<String, String> {
     let spec = asked.task.spec.clone().unwrap_or_default();
     let mut env = environment::of_person(&asked.site, &spec);
-    let out = asked.site.queue.layout.out(&asked.key);
+    let out = asked.task.out(asked.key.n);
     let text = |path: &Path| path.to_string_lossy().into_owned();
     for (name, value) in [
         ("COORD_DIR", text(asked.site.queue.layout.root())),

@@ -11,8 +11,9 @@ use crate::plan::fold::State;
 use crate::plan::units::duration_ms;
 use crate::queue::board::Reader;
 use crate::queue::events::Event;
-use crate::queue::ids::{Key, short};
-use crate::queue::{Queue, durable, state, tasks};
+use crate::queue::ids::short;
+use crate::queue::tasks::Phase;
+use crate::queue::{Queue, archive, durable, state, tasks};
 use crate::sys::clock::{local_hms, parse_rfc3339};
 use crate::sys::wake::{Waiter, Watch};
 
@@ -48,7 +49,7 @@ pub fn logs(cli: &Cli, args: &Logs) -> Answer {
         }
         (None, None) => {}
     }
-    let has_log = |n: &u32| queue.fs.exists(&queue.layout.out(&Key::new(&id, *n)).join("log"));
+    let has_log = |n: &u32| queue.fs.exists(&task.out(*n).join("log"));
     let newest = task.names.outs.iter().rev().find(|n| has_log(n)).copied();
     let first = wanted.or(newest);
     if !args.follow {
@@ -56,7 +57,7 @@ pub fn logs(cli: &Cli, args: &Logs) -> Answer {
             return Err(Error::new(Exit::NotFound, format!("{id} has printed nothing yet"))
                 .hint(format!("coord logs -f {id}")));
         };
-        let path = queue.layout.out(&Key::new(&id, n)).join("log");
+        let path = task.out(n).join("log");
         let text = queue.fs.read(&path, 0, usize::MAX >> 1).cannot("read a log", &path)?;
         print_bytes(last_lines(&text, args.lines));
         return Ok(None);
@@ -107,7 +108,7 @@ fn follow_log(
             n = task.names.outs.last().copied();
         }
         if let Some(current) = n {
-            let path = queue.layout.out(&Key::new(id, current)).join("log");
+            let path = task.out(current).join("log");
             if queue.fs.exists(&path) {
                 waiter.watch(&path);
                 offset = Some(print_from(queue, &path, offset, lines)?);
@@ -239,7 +240,13 @@ pub fn wait(cli: &Cli, args: &Wait) -> Answer {
                         bad.push((id, state));
                     }
                 }
-                _ => still.push(id),
+                None => match archive::tomb(&queue, &id)?.map(|tomb| tomb.phase) {
+                    None => still.push(id),
+                    Some(Phase::Done(_)) => {}
+                    Some(Phase::Cancelled(_)) => bad.push((id, State::Cancelled)),
+                    Some(_) => bad.push((id, State::Failed)),
+                },
+                Some(_) => still.push(id),
             }
         }
         open = still;

@@ -60,7 +60,9 @@ pub fn read(verb: &str, args: &Jobs, jobs: usize) -> Result<Listed> {
         output::note("reading arguments from the terminal, a line each (end: Ctrl-D)");
     }
     let names = rows.names().to_vec();
-    let command = Command { argv, sh: args.sh, many: args.xargs, names };
+    // Several lines of one job go to one placeholder as well.
+    let many = args.xargs || args.max_args.is_some_and(|n| n > 1);
+    let command = Command { argv, sh: args.sh, many, names };
     let template = Template::new(&command)?;
     let cwd = std::env::current_dir().cannot("find the current directory", ".".as_ref())?;
     if cwd.to_str().is_none() {
@@ -73,7 +75,7 @@ pub fn read(verb: &str, args: &Jobs, jobs: usize) -> Result<Listed> {
     let identity = json!([cwd, command, files, format!("{format:?}"), args.max_args]).to_string();
     let grouping = Grouping {
         max_args: args.max_args.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
-        many: args.xargs,
+        many,
         max_bytes: BYTES_MAX,
         jobs,
     };

@@ -16,7 +16,7 @@ use crate::queue::record::{CardKind, StageVerdict};
 use crate::queue::state::{self, Listed};
 use crate::queue::status::{Status as Summary, current};
 use crate::queue::tasks::{self, Task};
-use crate::queue::{Queue, control};
+use crate::queue::{Queue, archive, control, lane};
 use crate::run::context::leftovers;
 use crate::run::site::Site;
 use crate::sys::clock::{local_hms, parse_rfc3339};
@@ -46,6 +46,7 @@ pub fn status(cli: &Cli, args: &Status) -> Answer {
         document["workers"] = serde_json::to_value(members).unwrap_or_default();
         let asked = control::asked(&queue, "");
         document["paused"] = asked.pause.into();
+        document["merging_paused"] = lane::is_paused(&queue).into();
         document["draining"] = (asked.drain || asked.stop).into();
         output::document(&document);
     } else {
@@ -86,6 +87,9 @@ fn print_status(queue: &Queue, status: &Summary) -> Result<()> {
     }
     if asked.pause {
         head.push("PAUSED (coord resume)".to_owned());
+    }
+    if lane::is_paused(queue) {
+        head.push("MERGING PAUSED (coord mergeq resume)".to_owned());
     }
     line(&head.join(" · "));
     if total == 0 {
@@ -132,7 +136,9 @@ fn print_status(queue: &Queue, status: &Summary) -> Result<()> {
     }
     for state in State::ALL {
         if count(state) > 0 && !matches!(state, State::Running) {
-            tail.push(format!("{} {}", state.word().to_uppercase(), count(state)));
+            let archived = status.archived.get(state.word()).filter(|n| **n > 0);
+            let archived = archived.map(|n| format!(" ({n} archived)")).unwrap_or_default();
+            tail.push(format!("{} {}{archived}", state.word().to_uppercase(), count(state)));
         }
     }
     if !tail.is_empty() {
@@ -233,6 +239,7 @@ fn task_json(queue: &Queue, task: &Task, state: &str, named: bool) -> Result<Val
     let mut value = json!({
         "id": task.id,
         "state": state,
+        "archived": task.archived,
         "title": spec.map(|s| s.title.clone()),
         "spec": spec,
         "attempts": attempts,
@@ -294,6 +301,7 @@ pub fn show(cli: &Cli, args: &One) -> Answer {
     }
     field("not before", spec.not_before.clone().unwrap_or_default());
     field("submitted", format!("{} by {}", spec.at, spec.by));
+    field("archived", if task.archived { "yes: over for ever".to_owned() } else { String::new() });
     field("files", task.dir.path.display().to_string());
     output::columns(&rows);
     if spec.array.is_some() {
@@ -350,7 +358,7 @@ fn show_attempt(queue: &Queue, site: Option<&Site>, task: &Task, n: u32) -> Resu
     if task.names.lates.contains(&n) {
         line("  a result came after it was given up: see the .late file");
     }
-    if queue.fs.exists(&queue.layout.out(&Key::new(&task.id, n)).join("log")) {
+    if queue.fs.exists(&task.out(n).join("log")) {
         line(&format!("  coord logs {}@{n}", task.id));
     }
     Ok(())
@@ -407,7 +415,9 @@ pub fn select(queue: &Queue, words: &[String], exclude: &[String]) -> Result<Vec
     if exclude.is_empty()
         && let Some(ids) = selector::exact_ids(words)
     {
-        let there = |id: &String| queue.fs.exists(&queue.layout.task(id).join("spec.json"));
+        let there = |id: &String| {
+            queue.fs.exists(&queue.layout.task(id).join("spec.json")) || archive::holds(queue, id)
+        };
         if ids.iter().all(there) {
             return Ok(ids);
         }

@@ -11,10 +11,11 @@ use crate::queue::ids::{Key, lane_name, short};
 use crate::queue::procs::Proc;
 use crate::queue::record::{CardKind, Note};
 use crate::queue::settle::settle;
-use crate::queue::tasks::{self, Phase};
+use crate::queue::state::state;
+use crate::queue::tasks::{self, Phase, StageKind};
 use crate::queue::{Queue, control, decide, end, lane};
 use crate::run::merge::preview::{Outlook, preview};
-use crate::run::merge::{SUMMARY, take_turn};
+use crate::run::merge::{SUMMARY, is_left_behind, take_turn};
 use crate::run::site::Site;
 use crate::sys::fs::{Fs, RealFs};
 
@@ -30,17 +31,33 @@ pub fn merge(cli: &Cli, args: &Merge) -> Answer {
     if args.dry_run {
         return list(cli, &site);
     }
+    for id in &args.select {
+        let task = tasks::existing(&site.queue, id)?;
+        if !matches!(task.phase, Phase::Stage(_, StageKind::Merge)) {
+            let state = state(&site.queue, &task)?.word();
+            let what = format!("{id} does not wait to be merged: it is {state}");
+            return Err(Error::new(Exit::Conflict, what).hint(format!("coord why {id}")));
+        }
+    }
     if !args.select.is_empty() {
         let mut config = (*site.config).clone();
         config.env.insert("COORD_MERGE_ONLY".to_owned(), args.select.join(" "));
         site.config = Arc::new(config);
     }
-    // What waits after a turn that could not do its work is tried at once.
+    if lane::is_paused(&site.queue) {
+        output::note("merging is paused: coord mergeq resume");
+        return Ok(None);
+    }
+    // What waits after a turn that could not do its work is tried at once. And where nothing waits, a
+    // turn may still have to bring a worktree along, or to push what an earlier one could not.
+    let pushes = !site.config.merge.push.is_empty();
     place::with_proc(&site.queue, |me| {
-        lane::ids(&site.queue)?.iter().try_for_each(|lane| hurry(&site.queue, me, lane))
+        lane::ids(&site.queue)?.iter().try_for_each(|lane| {
+            hurry(&site.queue, me, lane, pushes || is_left_behind(&site.queue, lane))
+        })
     })?;
-    if let Some(holder) = holder(&site.queue)? {
-        output::note(&format!("{holder} is merging already: coord logs -f merge:default"));
+    if let Some((lane, holder)) = holder(&site.queue)? {
+        output::note(&format!("{holder} is merging already: coord logs -f {lane}"));
         return Ok(None);
     }
     let options = Options {
@@ -52,22 +69,41 @@ pub fn merge(cli: &Cli, args: &Merge) -> Answer {
         tell: (!cli.quiet).then_some(output::note as fn(&str)),
         ..Options::default()
     };
-    match run_worker(&site, options)? {
-        Left::Nothing => {
+    // The turn may have been that of a lane in which none of those waits that were named.
+    let turns = if args.select.is_empty() { 1 } else { lane::ids(&site.queue)?.len() * 2 };
+    for _ in 0..turns {
+        if run_worker(&site, options.clone())? == Left::Nothing {
             output::note("nothing is left to merge now");
-            Ok(None)
+            break;
         }
-        _ => Ok(None),
+        if !waits_any(&site.queue, &args.select)? {
+            break;
+        }
     }
+    Ok(None)
 }
 
-/// Who takes a turn now.
-fn holder(queue: &Queue) -> Result<Option<String>> {
+/// Whether any of these tasks could be merged now.
+fn waits_any(queue: &Queue, ids: &[String]) -> Result<bool> {
+    for id in ids {
+        let task = tasks::existing(queue, id)?;
+        if let Phase::Stage(n, StageKind::Merge) = task.phase
+            && lane::entry(queue, &Key::new(id, n))?.is_some_and(|entry| entry.blockers.is_empty())
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The lane of which somebody takes a turn now, and who does.
+fn holder(queue: &Queue) -> Result<Option<(String, String)>> {
     for id in lane::ids(queue)? {
         let Some(task) = tasks::look(queue, &id)? else { continue };
         if let Phase::Claimed(n) = task.phase {
             let card = tasks::claimer(queue, &task, n)?;
-            return Ok(Some(card.map_or("somebody".to_owned(), |c| short(&c.wid).to_owned())));
+            let who = card.map_or("somebody".to_owned(), |c| short(&c.wid).to_owned());
+            return Ok(Some((id, who)));
         }
     }
     Ok(None)
@@ -86,15 +122,15 @@ pub fn mergeq(cli: &Cli, args: &Mergeq) -> Answer {
             let queue = place::open(cli)?;
             control::withdraw(&queue, lane::PAUSE)?;
             place::with_proc(&queue, |me| {
-                lane::ids(&queue)?.iter().try_for_each(|lane| hurry(&queue, me, lane))
+                lane::ids(&queue)?.iter().try_for_each(|lane| hurry(&queue, me, lane, false))
             })?;
             Ok(None)
         }
         Mergeq::Retry { id } => {
             let queue = place::open(cli)?;
             place::with_proc(&queue, |me| match tasks::existing(&queue, id)?.phase {
-                Phase::Stage(..) => {
-                    lane::ids(&queue)?.iter().try_for_each(|l| hurry(&queue, me, l))
+                Phase::Stage(_, StageKind::Merge) => {
+                    lane::ids(&queue)?.iter().try_for_each(|l| hurry(&queue, me, l, false))
                 }
                 _ => decide::retry(&queue, me, id, "its merge is tried again"),
             })?;
@@ -104,12 +140,13 @@ pub fn mergeq(cli: &Cli, args: &Mergeq) -> Answer {
     }
 }
 
-/// Lets the next turn of a lane begin now, whatever pause the last one asked for.
-fn hurry(queue: &Queue, me: &mut Proc, lane: &str) -> Result<()> {
+/// Lets the next turn of a lane begin now, whatever pause the last one asked for; if `anyway`, also
+/// where nothing waits.
+fn hurry(queue: &Queue, me: &mut Proc, lane: &str, anyway: bool) -> Result<()> {
     let Some(task) = tasks::look(queue, lane)? else { return Ok(()) };
     if let Phase::Pending(n) = task.phase
         && n > 1
-        && task.last_end.as_ref().is_some_and(|end| end.not_before.is_some())
+        && (anyway || task.last_end.as_ref().is_some_and(|end| end.not_before.is_some()))
     {
         let note = Note::new(&me.wid, queue.now(), "somebody asked for it");
         return end::reopen(queue, me, &task, n - 1, &note).map(drop);
@@ -157,7 +194,7 @@ fn list(cli: &Cli, site: &Site) -> Answer {
     if cli.json {
         output::document(&json!({
             "schema": "coord.mergeq/1", "paused": paused, "waiting": documents,
-            "merging": holder(&site.queue)?,
+            "merging": holder(&site.queue)?.map(|(_, who)| who),
         }));
         return Ok(None);
     }
@@ -169,7 +206,7 @@ fn list(cli: &Cli, site: &Site) -> Answer {
     let into = targets.join(", ");
     let state = match (paused, holder(&site.queue)?) {
         (true, _) => "paused: coord mergeq resume".to_owned(),
-        (_, Some(who)) => format!("{who} is merging"),
+        (_, Some((_, who))) => format!("{who} is merging"),
         _ if rows.is_empty() => "nothing waits to be merged".to_owned(),
         _ => format!("{} to be merged into {into}", rows.len()),
     };

@@ -8,6 +8,7 @@ pub mod decide;
 pub mod doctor;
 pub mod follow;
 pub mod fsck;
+pub mod gc;
 pub mod inside;
 pub mod joblist;
 pub mod joblogs;
@@ -117,6 +118,7 @@ fn dispatch(cli: &Cli) -> Answer {
         Verb::Shell(a) => compare::shell(cli, a),
         Verb::Merge(a) => merge::merge(cli, a),
         Verb::Mergeq(a) => merge::mergeq(cli, a),
+        Verb::Gc(a) => gc::gc(cli, a),
         Verb::Fsck(a) => fsck::fsck(cli, a),
         Verb::Doctor => doctor::doctor(cli),
         Verb::Chaos(a) => chaos::chaos(cli, a),

@@ -89,6 +89,11 @@ pub fn cut(text: &str, width: usize) -> String {
     short
 }
 
+/// Bytes on a disk, for people.
+pub fn size(bytes: u64) -> String {
+    if bytes >= 10 << 20 { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes >> 10) }
+}
+
 /// Prints rows in columns that are as wide as needed; the last one is not padded.
 pub fn columns(rows: &[Vec<String>]) {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -15,7 +15,7 @@ use crate::queue::init as queue_init;
 use crate::queue::procs::Proc;
 use crate::queue::record::{Backoff, OnDepDead, Spec};
 use crate::queue::submit::{Begun, Submitted, acknowledge, batch, begin, check, submit};
-use crate::queue::{Queue, evaluate};
+use crate::queue::{Queue, archive, evaluate};
 use crate::run::site::{agree, read_config, repository_of};
 use crate::sys::clock::{parse_rfc3339, rfc3339};
 use crate::sys::fs::{Fs, RealFs};
@@ -146,7 +146,11 @@ fn report(cli: &Cli, submitted: &Submitted) {
 /// What a task comes after that is not there yet.
 pub(super) fn unknown(queue: &Queue, spec: &Spec) -> Vec<String> {
     let ids = spec.after.iter().map(|entry| evaluate::dependency(entry).0.to_owned());
-    ids.filter(|id| !queue.fs.exists(&queue.layout.task(id).join("spec.json"))).collect()
+    ids.filter(|id| !is_known(queue, id)).collect()
+}
+
+fn is_known(queue: &Queue, id: &str) -> bool {
+    queue.fs.exists(&queue.layout.task(id).join("spec.json")) || archive::holds(queue, id)
 }
 
 fn spec_of(queue: &Queue, config: &config::Config, args: &Add) -> Result<Spec> {
@@ -379,7 +383,7 @@ fn read_file(queue: &Queue, file: &Path, name: &str) -> Result<Vec<Wanted>> {
     }
     let list = markdown::parse(&text, name)?;
     for (line, on) in &list.unknown {
-        if !queue.fs.exists(&queue.layout.task(on).join("spec.json")) {
+        if !is_known(queue, on) {
             output::warn(&format!("{name}:{line}: there is no task {on} yet"));
         }
     }

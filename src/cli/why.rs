@@ -11,7 +11,7 @@ use crate::queue::ids::{Key, short};
 use crate::queue::record::{CardKind, Spec};
 use crate::queue::scopes::{self, Entry};
 use crate::queue::tasks::{self, Phase, StageKind, Task};
-use crate::queue::{Queue, control, lane, state};
+use crate::queue::{Queue, archive, control, lane, state};
 use crate::run::attempt;
 use crate::run::merge::preview::{Outlook, preview};
 use crate::run::site::Site;
@@ -75,6 +75,10 @@ fn answer(site: &Site, task: &Task) -> Result<Answered> {
             one("stage", format!("waits for {kind:?}"), "whoever does that stage")
         }
         Phase::Done(n) => one("end", format!("attempt {n} succeeded"), "nothing: it is over"),
+        Phase::Failed(n) | Phase::Cancelled(n) if tasks::is_closed(queue, task, *n)? => {
+            let why = tasks::end_of(queue, task, *n)?.why;
+            one("end", why, "nothing: it was archived, and is over for ever")
+        }
         Phase::Failed(n) => {
             let why = match tasks::merge_of(queue, task, *n)? {
                 Some(stage) => format!("it came back from its merge too often: {}", stage.why),
@@ -115,9 +119,13 @@ fn claimed(queue: &Queue, task: &Task, n: u32) -> Result<Answered> {
     Ok(Answered { reasons, next: format!("coord logs -f {}", task.id) })
 }
 
-fn blocker(b: &Blocker) -> (String, String) {
+fn blocker(queue: &Queue, b: &Blocker) -> (String, String) {
+    let over_for_ever = archive::holds(queue, &b.on);
     let text = match &b.because {
         Because::Unknown => format!("{} does not exist yet", b.on),
+        Because::Dead(_) if over_for_ever => {
+            format!("{} is dead and was archived: it will never be done", b.on)
+        }
         Because::Dead(Phase::Failed(_)) => format!("{} failed: coord retry {}", b.on, b.on),
         Because::Dead(_) => format!("{} was cancelled: coord retry {}", b.on, b.on),
         Because::Unfinished(Phase::Claimed(n)) => format!("{} runs (attempt {n})", b.on),
@@ -137,7 +145,7 @@ fn pending(site: &Site, task: &Task, n: u32) -> Result<Answered> {
             } else {
                 format!("becomes ready when {} reached done", on.join(", "))
             };
-            Answered { reasons: blockers.iter().map(blocker).collect(), next }
+            Answered { reasons: blockers.iter().map(|b| blocker(queue, b)).collect(), next }
         }
         Readiness::Delayed(due_ms) => {
             let left = human_duration(due_ms.saturating_sub(queue.clock.wall_ms()));

@@ -42,10 +42,6 @@ fn attempt_of(record: &Record) -> String {
     record.assigned.as_ref().map_or("-".to_owned(), |of| format!("{}.{}", of.task, of.n))
 }
 
-fn size(bytes: u64) -> String {
-    if bytes >= 10 << 20 { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes >> 10) }
-}
-
 fn ls(cli: &Cli) -> Answer {
     let site = place::site(cli)?;
     let pool = pool(&site)?;
@@ -89,7 +85,7 @@ fn ls(cli: &Cli) -> Answer {
             owner.to_owned(),
             attempt_of(record),
             branch.to_owned(),
-            size(seen.bytes),
+            output::size(seen.bytes),
             output::cut(&record.why, 160),
         ]);
     }
@@ -153,7 +149,7 @@ fn gc(cli: &Cli, args: &WorktreeGc) -> Answer {
     let done = if args.dry_run { "would be removed" } else { "removed" };
     for one in &swept {
         if one.removed {
-            line(&format!("{} {done} ({})", one.slot, size(one.bytes)));
+            line(&format!("{} {done} ({})", one.slot, output::size(one.bytes)));
         } else {
             line(&format!("{} stays: {}", one.slot, one.why));
         }

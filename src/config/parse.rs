@@ -27,6 +27,7 @@ impl Config {
         config.worktree.read(&source, &top.table("worktree", "[worktree]"));
         config.merge.read(&source, &top.table("merge", "[merge]"));
         config.scopes.read(&source, &top.table("scopes", "[scopes]"));
+        config.gc.read(&top.table("gc", "[gc]"));
         config.read_agents(&source, &top);
         config.read_env(&source, &top.table("env", "[env]"));
         source.first_problem().map_or(Ok(config), Err)
@@ -91,9 +92,9 @@ impl Config {
 }
 
 fn version(source: &Source<'_>, top: &Table<'_>) {
-    const TABLES: [&str; 12] = [
+    const TABLES: [&str; 13] = [
         "version", "queue", "workers", "lease", "retry", "limits", "git", "worktree", "merge",
-        "scopes", "agents", "env",
+        "scopes", "gc", "agents", "env",
     ];
     for (key, span, _) in top.entries() {
         if LATER.contains(&key) {
@@ -183,6 +184,13 @@ impl Limits {
         self.timeout_ms = table.duration("timeout", 1);
         self.disk_free_bytes = table.size("disk_free");
         set(&mut self.memory_free_bytes, table.size("memory_free"));
+    }
+}
+
+impl Gc {
+    fn read(&mut self, table: &Table<'_>) {
+        table.only(&["archive_after"], &[("after", "archive_after"), ("keep", "archive_after")]);
+        self.archive_after_ms = table.duration("archive_after", 1);
     }
 }
 

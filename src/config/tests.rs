@@ -34,7 +34,7 @@ fn the_template_says_the_defaults() {
     // Every key that has a default is shown, so the comparison above is one of all of them.
     let keys = shown.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
     assert_eq!(keys, 1 + 2 + 5 + 2 + 4 + 1 + 3 + 6 + 7 + 2 + 1, "{shown}");
-    assert_eq!(shown.lines().filter(|line| line.starts_with('[')).count(), 11);
+    assert_eq!(shown.lines().filter(|line| line.starts_with('[')).count(), 12);
     // A table can be appended.
     assert_eq!(read(&format!("{TEMPLATE}[workers]\ncount = 7\n")).workers.count, 7);
 }
@@ -75,6 +75,8 @@ keep = ["target", "./a/b/"]
 copy = [".env"]
 link = ["node_modules"]
 setup = "pnpm i"
+[gc]
+archive_after = "30d"
 [agents.mine]
 command = ["claude", "-p", "--dir={worktree}", "{{}}"]
 [env]
@@ -108,6 +110,8 @@ RUST_BACKTRACE = "1"
     );
     assert_eq!(config.agents.keys().collect::<Vec<_>>(), ["mine", "shell"]);
     assert_eq!(config.agents["mine"].command.len(), 4);
+    assert_eq!(config.gc, Gc { archive_after_ms: Some(30 * 86_400_000) });
+    assert_eq!(read("").gc.archive_after_ms, None, "nothing is archived unless that is asked for");
     assert_eq!(config.env["RUST_BACKTRACE"], "1");
     assert_eq!(Config::default().retry.backoff(), Backoff::default());
 }
@@ -149,6 +153,8 @@ fn mistakes() {
         ("[merge]\nbatch = 0", "1 to 1000 are possible"),
         ("[scopes]\nshared = [\"../x\"]", "leads out of the project"),
         ("[scopes]\noutside = \"ignore\"", "possible: fail, warn"),
+        ("[gc]\narchive_after = \"0s\"", "at least 1 ms is needed"),
+        ("[gc]\nkeep = \"1d\"", "did you mean `archive_after`?"),
         ("queue = 1", "write it as a table: [queue]"),
         ("[queue]\ndurability = \"fsync\"", "possible: process, accept, full"),
         ("[queue]\ndurability = \"proces\"", "did you mean `process`?"),

@@ -4,7 +4,7 @@
 //! maximum: lines may come late, twice, or from many files without a common order, and the result is
 //! the same (a join of a semilattice, as in state-based CRDTs).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +125,13 @@ pub struct Board {
     pub first_claim_ms: u64,
     /// Time of the last end.
     pub last_end_ms: u64,
+    /// Tasks that left for the archive: `done`, and `dead` for the others. They are counted, and nothing
+    /// else is remembered of them.
+    pub archived: BTreeMap<String, usize>,
+    /// A line was read that may count a task twice: they have to be counted in the archive itself.
+    pub recount: bool,
+    /// Those of `base` that are gone.
+    gone: HashSet<String>,
 }
 
 /// Ids that are remembered for each state. More are counted only; when the remembered ones are used
@@ -161,23 +168,48 @@ impl Board {
 
     /// Where a task stands.
     pub fn get(&self, id: &str) -> Option<Item> {
-        self.items.get(id).cloned().or_else(|| self.base.find(id))
+        let old = || self.base.find(id).filter(|_| !self.gone.contains(id));
+        self.items.get(id).cloned().or_else(old)
+    }
+
+    /// Forgets a task: it lies in the archive.
+    pub fn forget(&mut self, id: &str) {
+        let Some(old) = self.get(id) else { return };
+        self.leaves(id, old.state);
+        self.items.remove(id);
+        self.progress.remove(id);
+        if self.base.find(id).is_some() {
+            self.gone.insert(id.to_owned());
+        }
+    }
+
+    fn leaves(&mut self, id: &str, state: State) {
+        // A checkpoint that somebody damaged may have counted fewer.
+        let count = &mut self.counts[index(state)];
+        *count = count.saturating_sub(1);
+        if let Some(ids) = self.some.get_mut(&state) {
+            ids.remove(id);
+        }
+    }
+
+    fn is_new(&self, id: &str) -> bool {
+        !self.items.contains_key(id) && !self.gone.contains(id)
     }
 
     /// All ids.
     pub fn ids(&self) -> Vec<String> {
-        let old = self.base.items().map(|(id, _)| id).filter(|id| !self.items.contains_key(id));
+        let old = self.base.items().map(|(id, _)| id).filter(|id| self.is_new(id));
         old.chain(self.items.keys().cloned()).collect()
     }
 
     /// Tasks that changed since the checkpoint.
     pub fn changed(&self) -> usize {
-        self.items.len()
+        self.items.len() + self.gone.len()
     }
 
     /// Everything, as the text of a new checkpoint.
     pub fn to_base(&self) -> Base {
-        let old = self.base.items().filter(|(id, _)| !self.items.contains_key(id));
+        let old = self.base.items().filter(|(id, _)| self.is_new(id));
         let new = self.items.iter().map(|(id, item)| (id.clone(), item.clone()));
         Base::of(old.chain(new).collect())
     }
@@ -187,10 +219,7 @@ impl Board {
         let least = self.count(state).min(most);
         if self.some.get(&state).map_or(0, BTreeSet::len) < least {
             let new = self.items.iter().filter(|(_, i)| i.state == state).map(|(id, _)| id.clone());
-            let old = self
-                .base
-                .items()
-                .filter(|(id, item)| item.state == state && !self.items.contains_key(id));
+            let old = self.base.items().filter(|(id, item)| item.state == state && self.is_new(id));
             let mut ids: Vec<String> = new.chain(old.map(|(id, _)| id)).collect();
             if ids.len() > SOME {
                 ids.select_nth_unstable_by(SOME, |a, b| natural_cmp(a, b));
@@ -224,6 +253,16 @@ impl Board {
             }
             return;
         }
+        if matches!(event.k.as_str(), "archive" | "bury") {
+            self.forget(&event.id);
+            if event.k == "archive" && event.more.contains_key("again") {
+                self.recount = true;
+            } else if event.k == "archive" {
+                let lot = if event.verdict == "done" { "done" } else { "dead" };
+                *self.archived.entry(lot.to_owned()).or_default() += 1;
+            }
+            return;
+        }
         let Some((place, state)) = place_of(event) else { return };
         if event.k == "claim" && (self.first_claim_ms == 0 || at_ms < self.first_claim_ms) {
             self.first_claim_ms = at_ms;
@@ -246,12 +285,11 @@ impl Board {
             if old.place >= item.place {
                 return;
             }
-            // A checkpoint that somebody damaged may have counted fewer.
-            let count = &mut self.counts[index(old.state)];
-            *count = count.saturating_sub(1);
-            if let Some(ids) = self.some.get_mut(&old.state) {
-                ids.remove(id);
-            }
+            self.leaves(id, old.state);
+        }
+        if self.gone.contains(id) {
+            // A line that comes after all.
+            return;
         }
         let count = &mut self.counts[index(item.state)];
         *count = count.saturating_add(1);
@@ -307,6 +345,8 @@ fn place_of(event: &Event) -> Option<((u32, u8), State)> {
         "merge" if event.retry == Some(true) => ((n.saturating_add(1), 0), State::Blocked),
         "merge" if event.verdict == "pass" => ((n, 8), State::Done),
         "merge" => ((n, 8), State::Failed),
+        // One that closes the task permits nothing.
+        "reopen" if event.retry == Some(false) => return None,
         "reopen" => ((n.saturating_add(1), 0), State::Blocked),
         _ => return None,
     })
@@ -383,6 +423,35 @@ mod tests {
         let mut damaged = Board::of(board.to_base(), &BTreeMap::new());
         damaged.fold(&event("claim", u32::MAX, "", None));
         assert_eq!((damaged.count(State::Blocked), damaged.count(State::Running)), (0, 1));
+    }
+
+    #[test]
+    fn what_is_archived_is_counted_and_forgotten() {
+        let mut board = Board::default();
+        story().iter().for_each(|e| board.fold(e));
+        // As it comes from a checkpoint, and as it was folded since.
+        let known = board.known();
+        for mut board in [board.clone(), Board::of(board.to_base(), &known)] {
+            board.fold(&event("archive", 2, "done", None));
+            assert_eq!((board.count(State::Done), board.get("a")), (0, None));
+            assert_eq!((board.archived["done"], board.recount), (1, false));
+            assert_eq!((board.ids().len(), board.to_base().items().count()), (0, 0));
+            assert!(board.some(State::Done, 5).is_empty());
+            // Told once more by whoever recovered the archiver, and then it was buried.
+            board.fold(&event("bury", 2, "done", None));
+            let mut again = event("archive", 2, "done", None);
+            again.more.insert("again".to_owned(), true.into());
+            board.fold(&again);
+            assert_eq!((board.archived["done"], board.recount), (1, true));
+        }
+    }
+
+    #[test]
+    fn a_reopen_that_closes_permits_nothing() {
+        let mut board = Board::default();
+        board.fold(&event("end", 1, "fail", Some(false)));
+        board.fold(&event("reopen", 1, "", Some(false)));
+        assert_eq!(board.get("a").unwrap().state, State::Failed);
     }
 
     proptest! {

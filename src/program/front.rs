@@ -382,7 +382,7 @@ impl Front<'_> {
     /// Follows the logs of those who work here now; now and then, once its own workers are known.
     fn follow_workers(&mut self) {
         let now = Instant::now();
-        if now < self.next_roll && self.tails.len() > self.hands.len() {
+        if now < self.next_roll && self.tails.count() > self.hands.len() {
             return;
         }
         self.next_roll = now + ROLL;

@@ -41,6 +41,7 @@ const FIRST_KEY: u64 = 1000;
 /// The state of a keeper; all of it can be lost.
 pub struct Keeper {
     rescan_ms: u64,
+    archive_after_ms: Option<u64>,
     watched: BTreeMap<String, Watched>,
     unkillable: BTreeSet<String>,
     next_key: u64,
@@ -63,6 +64,7 @@ impl Keeper {
         let now_ms = queue.clock.mono_ms();
         Keeper {
             rescan_ms,
+            archive_after_ms: None,
             watched: BTreeMap::new(),
             unkillable: BTreeSet::new(),
             next_key: FIRST_KEY,
@@ -77,6 +79,12 @@ impl Keeper {
             stumble: Stumble::default(),
             report: Vec::new(),
         }
+    }
+
+    /// The same keeper, which also archives what has been done for so long, each time that it sweeps.
+    #[must_use]
+    pub fn archiving(self, archive_after_ms: Option<u64>) -> Keeper {
+        Keeper { archive_after_ms, ..self }
     }
 
     /// The paths that a keeper wants to hear of.
@@ -99,7 +107,7 @@ impl Keeper {
         for watched in self.watched.values() {
             waiter.unwatch_death(watched.key);
         }
-        *self = Keeper::new(queue, self.rescan_ms);
+        *self = Keeper::new(queue, self.rescan_ms).archiving(self.archive_after_ms);
     }
 
     /// One look at everything that may need a keeper. Returns when to look again at the latest, in
@@ -168,10 +176,10 @@ impl Keeper {
             self.next_scan_ms = now_ms + self.rescan_ms;
             sweep::restore(queue, me)?;
             if now_ms >= self.next_sweep_ms {
-                sweep::sweep(queue, me)?;
+                sweep::sweep_and_archive(queue, me, self.archive_after_ms)?;
                 self.next_sweep_ms = now_ms + SWEEP_EVERY_MS;
             } else {
-                sweep::sweep_once_a_boot(queue, me)?;
+                sweep::sweep_once_a_boot(queue, me, self.archive_after_ms)?;
             }
             // Also after a sweep, which does not see the entries of tasks that are over.
             self.look_at_blocked(queue, me)?;

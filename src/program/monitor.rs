@@ -18,7 +18,8 @@ pub fn run(site: &Site) -> Result<()> {
     let identity = Identity::plain("monitor", CardKind::Monitor);
     let mut me = Proc::register(queue, &identity)?;
     warn_if_blind(&waiter);
-    let mut keeper = Keeper::new(queue, site.config.workers.rescan_ms);
+    let mut keeper = Keeper::new(queue, site.config.workers.rescan_ms)
+        .archiving(site.config.gc.archive_after_ms);
     let mut wakes: Vec<Wake> = Vec::new();
     loop {
         if wakes.iter().any(|w| matches!(w, Wake::Signal(_))) {

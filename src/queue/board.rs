@@ -4,7 +4,7 @@
 //! sorted. It is written by the aggregator now and then, and by `coord status` when no aggregator
 //! lives; it may be deleted at any time, then all events are read once more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,11 @@ use crate::plan::fold::{Board, Report};
 use crate::sys::fs::Kind;
 
 use super::Queue;
+use super::archive;
 use super::events::Event;
+use super::ids::is_task_id;
+use super::layout::Lot;
+use super::tasks;
 
 /// Bytes that are read of a file at a time.
 const CHUNK: usize = 4 << 20;
@@ -37,6 +41,8 @@ struct Header {
     progress: BTreeMap<String, Report>,
     first_claim_ms: u64,
     last_end_ms: u64,
+    #[serde(default)]
+    archived: BTreeMap<String, usize>,
 }
 
 impl Reader {
@@ -57,6 +63,7 @@ impl Reader {
         board.progress = header.progress;
         board.first_claim_ms = header.first_claim_ms;
         board.last_end_ms = header.last_end_ms;
+        board.archived = header.archived;
         Some(Reader { board, offsets: header.files })
     }
 
@@ -70,6 +77,7 @@ impl Reader {
             progress: self.board.progress.clone(),
             first_claim_ms: self.board.first_claim_ms,
             last_end_ms: self.board.last_end_ms,
+            archived: self.board.archived.clone(),
         };
         let mut text = serde_json::to_vec(&header).unwrap_or_default();
         text.push(b'\n');
@@ -91,10 +99,18 @@ impl Reader {
     /// Reads what was appended since; hands every new line to `each` too. True: there was something.
     pub fn catch_up(&mut self, queue: &Queue, mut each: impl FnMut(&Event)) -> Result<bool> {
         let mut new = false;
-        for name in event_files(queue)? {
+        let has_archive = queue.fs.exists(&queue.layout.archive());
+        // Without a checkpoint, lines of what was archived long ago may be missing.
+        self.board.recount |= has_archive && self.offsets.is_empty();
+        let files = event_files(queue)?;
+        // A file that was removed counts no more.
+        self.offsets.retain(|name, _| files.contains(name));
+        for name in files {
             let path = queue.layout.events().join(&name);
             let from = self.offsets.get(&name).copied().unwrap_or(0);
             let Ok(stat) = queue.fs.stat(&path) else { continue };
+            // Shorter than what was read of it: removed, and begun anew.
+            let from = if stat.len < from { 0 } else { from };
             if stat.len <= from {
                 continue;
             }
@@ -110,7 +126,9 @@ impl Reader {
                 };
                 for line in bytes[..=end].split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
                     if let Ok(event) = serde_json::from_slice::<Event>(line) {
-                        self.board.fold(&event);
+                        if !(has_archive && self.is_late(queue, &event)) {
+                            self.board.fold(&event);
+                        }
                         each(&event);
                     }
                 }
@@ -122,7 +140,38 @@ impl Reader {
             new |= offset > from;
             self.offsets.insert(name, offset);
         }
+        if self.board.recount {
+            self.count_archived(queue)?;
+        }
         Ok(new)
+    }
+
+    /// Whether a line is about a task that is archived, and that the board does not know (any more).
+    fn is_late(&self, queue: &Queue, event: &Event) -> bool {
+        let counts = matches!(event.k.as_str(), "archive" | "bury");
+        is_task_id(&event.id)
+            && !counts
+            && self.board.get(&event.id).is_none()
+            && archive::holds(queue, &event.id)
+    }
+
+    /// Counts what is archived by its names, and forgets what is. Who archives meanwhile may be counted
+    /// twice or not; the next count mends that.
+    fn count_archived(&mut self, queue: &Queue) -> Result<()> {
+        let live: HashSet<String> = tasks::ids(queue)?.into_iter().collect();
+        for id in self.board.ids().into_iter().filter(|id| !live.contains(id)) {
+            if archive::holds(queue, &id) {
+                self.board.forget(&id);
+            }
+        }
+        // How the dead ended is not in their names.
+        let words = [(Lot::Done, "done"), (Lot::Dead, "dead")];
+        self.board.archived.clear();
+        for (lot, word) in words {
+            self.board.archived.insert(word.to_owned(), archive::count(queue, lot)?);
+        }
+        self.board.recount = false;
+        Ok(())
     }
 }
 

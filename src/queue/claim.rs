@@ -23,7 +23,7 @@ use super::ids::Key;
 use super::procs::Proc;
 use super::ready::{self, Candidate};
 use super::record::{self, Card, CardKind, End, Spec, Verdict};
-use super::register::{Held, publish};
+use super::register::{Held, is_there, publish};
 use super::scopes::{self, Taken};
 use super::settle::settle;
 use super::tasks::{self, Phase, Task};
@@ -88,6 +88,11 @@ pub fn claim(
         return Ok(Claimed::Stale);
     };
     let Ok(spec) = task.spec.clone() else { return Ok(Claimed::Unsuited) };
+    if task.archived {
+        // Whatever its registers say by now, nothing is ever run from there.
+        ready::remove(queue, &candidate.path)?;
+        return Ok(Claimed::Stale);
+    }
     if task.phase != Phase::Pending(key.n) || (me.won.contains(key) && rule!("R2.own")) {
         // Only what is certain: a listing that lags behind (shared file systems) may not show yet
         // that the attempt before has ended.
@@ -151,7 +156,7 @@ pub fn claim(
 pub fn seize(queue: &Queue, me: &mut Proc, key: &Key, kind: CardKind) -> Result<Claimed> {
     let Some(task) = tasks::look(queue, &key.task)? else { return Ok(Claimed::Stale) };
     let Ok(spec) = task.spec.clone() else { return Ok(Claimed::Stale) };
-    if task.phase != Phase::Pending(key.n) {
+    if task.archived || task.phase != Phase::Pending(key.n) {
         return Ok(Claimed::Lost);
     }
     durable::registers(queue, me, &task)?;
@@ -250,7 +255,7 @@ pub(super) fn take(
         }
     };
     // "Ours" alone is not a win: it may be an old claim of ours whose attempt has ended (R2).
-    let over = queue.fs.exists(&task.dir.path.join(format!("{}.end", key.n)));
+    let over = is_there(queue, &task.dir, &format!("{}.end", key.n))?;
     if held != Held::Ours || (over && rule!("R2.own")) {
         step!("claim.help");
         if rule!("R4.loser") {

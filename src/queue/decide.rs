@@ -20,7 +20,7 @@ use super::events::{self, Event};
 use super::ids::Key;
 use super::procs::{self, Proc};
 use super::record::{self, Card, CardKind, End, Note, Verdict};
-use super::register::{Held, publish};
+use super::register::{Held, is_there, publish};
 use super::tasks::{self, Phase, Task};
 
 /// Tries to do something to a task whose state others change at the same time.
@@ -66,7 +66,12 @@ pub fn cancel(
         let task = tasks::existing(queue, id)?;
         match task.phase {
             Phase::Cancelled(_) => return durable::registers(queue, me, &task),
-            Phase::Done(_) | Phase::Failed(_) | Phase::Stage(..) => {
+            // What it did may be on the branch already, whatever its register says so far.
+            Phase::Stage(..) => {
+                let what = format!("{id} has run and waits to be merged: it is too late to cancel");
+                return Err(conflict(what).hint(format!("coord why {id}")));
+            }
+            Phase::Done(_) | Phase::Failed(_) => {
                 let state = super::state::state(queue, &task)?.word();
                 return Err(conflict(format!("{id} is over already: {state}")));
             }
@@ -131,7 +136,7 @@ fn cancel_claimed(
         }
     }
     // Acknowledged only if the attempt still runs: who ends it from now on sees the request.
-    if rule!("R6.cancel") && queue.fs.exists(&task.dir.path.join(format!("{n}.end"))) {
+    if rule!("R6.cancel") && is_there(queue, &task.dir, &format!("{n}.end"))? {
         return Ok(false);
     }
     if how == How::Ask {
@@ -262,6 +267,9 @@ pub fn release(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
 pub fn retry(queue: &Queue, me: &mut Proc, id: &str, reason: &str) -> Result<()> {
     not_a_lane(id)?;
     let task = tasks::existing(queue, id)?;
+    if task.archived {
+        return Err(closed(id));
+    }
     let n = match task.phase {
         Phase::Failed(n) | Phase::Cancelled(n) => Some(n),
         // It waits for its next attempt: not any longer.
@@ -274,5 +282,13 @@ pub fn retry(queue: &Queue, me: &mut Proc, id: &str, reason: &str) -> Result<()>
         return Err(conflict(format!("{id} has not failed")).hint(format!("coord why {id}")));
     };
     let note = Note::new(&me.wid, queue.now(), reason);
-    end::reopen(queue, me, &task, n, &note).map(drop)
+    let ours = end::reopen(queue, me, &task, n, &note)?;
+    if !ours && tasks::is_closed(queue, &tasks::existing(queue, id)?, n)? {
+        return Err(closed(id));
+    }
+    Ok(())
+}
+
+fn closed(id: &str) -> Error {
+    conflict(format!("{id} was archived, and is over for ever")).hint("add it under another id")
 }

@@ -153,7 +153,8 @@ pub fn dependencies(queue: &Queue, me: &mut Proc, waiting: &Task) -> Result<()> 
     }
     let after = waiting.spec.as_ref().map(|s| s.after.as_slice()).unwrap_or_default();
     for entry in after {
-        if let Some(on) = tasks::look(queue, dependency(entry).0)? {
+        // What is archived was durable before it was moved.
+        if let Some(on) = tasks::look(queue, dependency(entry).0)?.filter(|on| !on.archived) {
             registers(queue, me, &on)?;
         }
     }
@@ -217,6 +218,18 @@ pub fn staged(queue: &Queue, run: &Path) -> Result<()> {
     if queue.is_durable() {
         step!("sync.staged");
         queue.fs.sync_dir(run).cannot("make a staged task durable", run)?;
+    }
+    Ok(())
+}
+
+/// Makes the names in these directories durable, before anything relies on them: a task that is moved
+/// must not be lost with its new directory, nor deleted while its old name may come back.
+pub fn moved<'a>(queue: &Queue, dirs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    if queue.is_durable() {
+        for dir in dirs {
+            step!("sync.moved");
+            queue.fs.sync_dir(dir).cannot("make a move durable", dir)?;
+        }
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use crate::rule;
 use crate::step;
 
 use super::Queue;
+use super::archive;
 use super::claim::Lease;
 use super::durable;
 use super::evaluate::readiness;
@@ -160,6 +161,11 @@ fn tell_end(queue: &Queue, me: &mut Proc, task: &Task, key: &Key) -> Result<()> 
 pub fn retell(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
     let Some(task) = tasks::look(queue, id)? else { return Ok(()) };
     durable::registers(queue, me, &task)?;
+    if task.archived {
+        // All else was told before it was moved.
+        archive::tell(queue, me, &task, true);
+        return Ok(());
+    }
     if let Ok(spec) = &task.spec {
         events::append(queue, me, Event::of("submit", &Key::new(id, 0)).why(&spec.title));
     }
@@ -180,14 +186,16 @@ pub fn retell(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
         if task.names.merges.contains(&n) {
             lane::tell(queue, me, &task, &key)?;
         }
-        for (kind, there) in [
-            ("cancel", task.names.cancels.contains(&n)),
-            ("late", task.names.lates.contains(&n)),
-            ("reopen", task.names.reopens.contains(&n)),
-        ] {
+        for (kind, there) in
+            [("cancel", task.names.cancels.contains(&n)), ("late", task.names.lates.contains(&n))]
+        {
             if there {
                 events::append(queue, me, Event::of(kind, &key));
             }
+        }
+        if task.names.reopens.contains(&n) {
+            let closed = tasks::is_closed(queue, &task, n)?;
+            events::append(queue, me, reopen_event(&key, closed));
         }
     }
     if let Phase::Pending(n) = task.phase {
@@ -197,6 +205,11 @@ pub fn retell(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// One that closes the task permits nothing, and says so.
+fn reopen_event(key: &Key, closed: bool) -> Event {
+    Event { retry: closed.then_some(false), ..Event::of("reopen", key) }
 }
 
 /// Permits attempt n+1 of a task that is over, and does what follows from it. False: somebody was
@@ -218,7 +231,11 @@ pub fn link_reopen(queue: &Queue, me: &mut Proc, task: &Task, n: u32, note: &Not
     let held = publish(queue, &tmp, &task.dir, &format!("{n}.reopen"), |b| b == bytes)?;
     durable::task(queue, &task.dir)?;
     // The event first: who recovers finds the staged file and tells what this process could not.
-    events::append(queue, me, Event::of("reopen", &Key::new(&task.id, n)).why(&note.why));
+    let closed = match &held {
+        Held::Ours => note.closed,
+        Held::Theirs(bytes) => record::parse::<Note>(bytes).is_ok_and(|note| note.closed),
+    };
+    events::append(queue, me, reopen_event(&Key::new(&task.id, n), closed).why(&note.why));
     queue.discard(&tmp)?;
     Ok(held == Held::Ours)
 }

@@ -8,6 +8,7 @@ use crate::rule;
 use crate::sys::clock::parse_rfc3339;
 
 use super::Queue;
+use super::archive;
 use super::events::Event;
 use super::ids::{Key, lane_name};
 use super::lane;
@@ -91,7 +92,7 @@ pub fn dependency(entry: &str) -> (&str, bool) {
 pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
     let Ok(spec) = &task.spec else { return Ok(Readiness::Blocked(Vec::new())) };
     if lane_name(&task.id).is_some()
-        && let Some(answer) = lane::readiness(queue, &task.id)?
+        && let Some(answer) = lane::readiness(queue, task)?
     {
         return Ok(answer);
     }
@@ -104,24 +105,20 @@ pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
     let mut blockers = Vec::new();
     for entry in &spec.after {
         let (on, pass) = dependency(entry);
-        let because = match tasks::look(queue, on)? {
-            None => Because::Unknown,
-            Some(other) => match other.phase.clone() {
-                Phase::Done(_) => continue,
-                _ if pass && tasks::passed(queue, &other)? => continue,
-                Phase::NoSpec => Because::Unknown,
-                dead @ (Phase::Failed(_) | Phase::Cancelled(_)) if rule!("F11") => {
-                    match spec.on_dep_dead {
-                        OnDepDead::Run => continue,
-                        OnDepDead::Cancel => {
-                            let why = format!("{DEPENDENCY} {on} {}", ended(&dead));
-                            return Ok(Readiness::CancelDue(why, Some(on.to_owned())));
-                        }
-                        OnDepDead::Block => Because::Dead(dead),
+        let because = match phase_for(queue, on, pass)? {
+            Phase::Done(_) => continue,
+            Phase::NoSpec => Because::Unknown,
+            dead @ (Phase::Failed(_) | Phase::Cancelled(_)) if rule!("F11") => {
+                match spec.on_dep_dead {
+                    OnDepDead::Run => continue,
+                    OnDepDead::Cancel => {
+                        let why = format!("{DEPENDENCY} {on} {}", ended(&dead));
+                        return Ok(Readiness::CancelDue(why, Some(on.to_owned())));
                     }
+                    OnDepDead::Block => Because::Dead(dead),
                 }
-                other => Because::Unfinished(other),
-            },
+            }
+            other => Because::Unfinished(other),
         };
         blockers.push(Blocker { on: on.to_owned(), because });
     }
@@ -145,6 +142,24 @@ pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
         Some(due) if due > queue.clock.wall_ms() => Ok(Readiness::Delayed(due)),
         _ => Ok(Readiness::Ready),
     }
+}
+
+/// What a dependency is to who comes after it: as done, if one of its attempts succeeded and that is
+/// enough. In `tasks/`, then in the archive, then by its tombstone.
+pub fn phase_for(queue: &Queue, on: &str, pass: bool) -> Result<Phase> {
+    let Some(other) = tasks::look(queue, on)? else {
+        let tomb = if rule!("F3") { archive::tomb(queue, on)? } else { None };
+        return Ok(match tomb {
+            None => Phase::NoSpec,
+            Some(tomb) if pass && tomb.passed => Phase::Done(0),
+            Some(tomb) => tomb.phase,
+        });
+    };
+    Ok(match other.phase {
+        Phase::Done(n) => Phase::Done(n),
+        _ if pass && tasks::passed(queue, &other)? => Phase::Done(other.names.last()),
+        phase => phase,
+    })
 }
 
 /// How a cancellation because of a dependency begins; a reopened dependency looks for it.

@@ -4,6 +4,7 @@
 //! whatever the bytes are (I23). While programs run the queue changes under it, so a finding counts
 //! only if it is still there when everything is looked at again.
 
+mod archived;
 mod arrays;
 mod hints;
 mod procs;
@@ -155,6 +156,7 @@ fn look<'a>(queue: &'a Queue, strict: bool) -> Result<Survey<'a>> {
     procs::check(&mut survey);
     hints::check(&mut survey)?;
     scopes::check(&mut survey)?;
+    archived::check(&mut survey)?;
     streams::check(&mut survey, strict)?;
     Ok(survey)
 }

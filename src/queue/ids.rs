@@ -89,6 +89,23 @@ pub fn is_id(text: &str) -> bool {
     is_task_id(text) || lane_name(text).is_some()
 }
 
+/// Which of 256 directories of the archive an id belongs to, as two hexadecimal digits: the checksum of
+/// `cksum`, so that a person finds it with `printf %s T | cksum`, modulo 256.
+pub fn shard(id: &str) -> String {
+    let mut length = id.len();
+    let mut sum = id.bytes().fold(0, cksum);
+    while length > 0 {
+        sum = cksum(sum, u8::try_from(length & 255).unwrap_or(0));
+        length >>= 8;
+    }
+    format!("{:02x}", !sum & 255)
+}
+
+fn cksum(sum: u32, byte: u8) -> u32 {
+    let step = |sum: u32, _| if sum >> 31 == 1 { sum << 1 ^ 0x04c1_1db7 } else { sum << 1 };
+    (0..8).fold(sum ^ u32::from(byte) << 24, step)
+}
+
 /// All-digit ids are given out by the counter.
 pub fn is_number(id: &str) -> bool {
     !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit())
@@ -189,6 +206,16 @@ mod tests {
         assert!(!is_task_id("merge:default"));
         assert_eq!(Key::parse("merge:v1.0.12"), Some(Key::new("merge:v1.0", 12)));
     }
+
+    #[test]
+    fn shards_are_those_of_cksum() {
+        // printf %s W-3 | cksum | awk '{printf "%02x\n", $1 % 256}'
+        for (id, sum) in [("W-3", SUMS[0]), ("1", SUMS[1]), ("bd-a1b2.1", SUMS[2])] {
+            assert_eq!(shard(id), sum, "{id}");
+        }
+    }
+
+    const SUMS: [&str; 3] = ["1e", "a1", "fe"];
 
     #[test]
     fn short_names() {

@@ -31,7 +31,7 @@ use crate::sys::fs::mkdir_all;
 
 use super::Queue;
 use super::durable;
-use super::evaluate::{Readiness, dependency};
+use super::evaluate::{Readiness, dependency, phase_for};
 use super::events::{self, Event};
 use super::ids::{Key, lane_id, lane_name};
 use super::procs::Proc;
@@ -153,8 +153,7 @@ pub fn blockers(queue: &Queue, id: &str, spec: &Spec) -> Result<Vec<String>> {
     let listed = spec.merge_after.iter().map(String::as_str).chain(early.map(|(on, _)| on));
     let mut missing = Vec::new();
     for on in listed.filter(|on| *on != id) {
-        let open = tasks::look(queue, on)?.is_none_or(|other| !other.phase.is_over());
-        if open {
+        if !phase_for(queue, on, false)?.is_over() {
             missing.push(on.to_owned());
         }
     }
@@ -265,12 +264,16 @@ fn bounces(queue: &Queue, task: &Task) -> Result<u32> {
 }
 
 /// What speaks against the next turn of a lane; `None`: nothing but perhaps the time.
-pub fn readiness(queue: &Queue, lane: &str) -> Result<Option<Readiness>> {
+pub fn readiness(queue: &Queue, lane: &Task) -> Result<Option<Readiness>> {
     let nothing = Some(Readiness::Blocked(Vec::new()));
     if is_paused(queue) {
         return Ok(nothing);
     }
-    let dir = queue.layout.merging_in(lane);
+    // Somebody has asked for it, also if nothing waits: a turn has more to do than to merge.
+    if lane.names.reopens.contains(&lane.names.last()) {
+        return Ok(None);
+    }
+    let dir = queue.layout.merging_in(&lane.id);
     for hint in queue.list(&dir)? {
         let Some(key) = Key::parse(&hint.name) else { continue };
         if entry(queue, &key)?.is_some_and(|entry| entry.blockers.is_empty()) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Key, lane_name};
+use super::ids::{Key, lane_name, shard};
 use crate::sys::clock::LAST_MS;
 
 /// The layout that this program writes.
@@ -56,6 +56,28 @@ pub const DIRECTORIES: &[&str] = &[
     "log",
 ];
 
+/// The two halves of the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lot {
+    /// Tasks that are done.
+    Done,
+    /// Tasks that failed or were cancelled.
+    Dead,
+}
+
+impl Lot {
+    /// Both, the larger first.
+    pub const ALL: [Lot; 2] = [Lot::Done, Lot::Dead];
+
+    /// The name of its directory.
+    pub fn word(self) -> &'static str {
+        match self {
+            Lot::Done => "done",
+            Lot::Dead => "dead",
+        }
+    }
+}
+
 /// Builds the paths of one queue.
 #[derive(Debug, Clone)]
 pub struct Layout {
@@ -105,6 +127,26 @@ impl Layout {
     /// `tasks/T/n.out`.
     pub fn out(&self, key: &Key) -> PathBuf {
         self.task(&key.task).join(format!("{}.out", key.n))
+    }
+    /// `archive/`.
+    pub fn archive(&self) -> PathBuf {
+        self.at("archive")
+    }
+    /// `archive/LOT/XX/T`.
+    pub fn archived(&self, lot: Lot, id: &str) -> PathBuf {
+        self.root.join("archive").join(lot.word()).join(shard(id)).join(id)
+    }
+    /// `archive/trash/`.
+    pub fn trash(&self) -> PathBuf {
+        self.at("archive/trash")
+    }
+    /// `buried/`.
+    pub fn burials(&self) -> PathBuf {
+        self.at("buried")
+    }
+    /// `buried/LOT/XX/T`.
+    pub fn buried(&self, lot: Lot, id: &str) -> PathBuf {
+        self.root.join("buried").join(lot.word()).join(shard(id)).join(id)
     }
     /// `waiters/D`.
     pub fn waiters(&self, on: &str) -> PathBuf {

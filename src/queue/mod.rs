@@ -8,6 +8,7 @@
 //! own `run/`: made before, removed only when the follow-ups exist. Whoever finds a dead process
 //! finishes its intents. queue-layout.md has every step with the state that a crash leaves.
 
+pub mod archive;
 pub mod array;
 pub mod board;
 pub mod claim;
@@ -18,6 +19,7 @@ pub mod end;
 pub mod evaluate;
 pub mod events;
 pub mod fsck;
+pub mod gc;
 pub mod ids;
 pub mod incoming;
 pub mod init;

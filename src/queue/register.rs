@@ -69,3 +69,13 @@ pub fn publish(
         Err(e) => Err(e).cannot("read a register back", &path),
     }
 }
+
+/// Whether a register is there, in the open directory itself, which may lie in the archive by now.
+pub fn is_there(queue: &Queue, dir: &Dir, name: &str) -> Result<bool> {
+    match queue.fs.read_in(dir, name, 1) {
+        Ok(_) => Ok(true),
+        Err(e) if is_absent(&e) => Ok(false),
+        Err(e) if is_no_file(&e) => Ok(true),
+        Err(e) => Err(e).cannot("look for a register", &dir.path.join(name)),
+    }
+}

@@ -16,7 +16,7 @@ use super::Queue;
 use super::array;
 use super::claim::{Claimed, seize};
 use super::durable;
-use super::evaluate::{DEPENDENCY, Readiness, dependency, readiness};
+use super::evaluate::{DEPENDENCY, Readiness, dependency, phase_for, readiness};
 use super::events::{self, Event};
 use super::ids::{Key, lane_name};
 use super::lane;
@@ -71,7 +71,9 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
             }
             // Cancelled because of a dependency that is not dead any more: whoever reopened that one may
             // have looked before this one was cancelled.
-            Phase::Cancelled(n) if cause_is_gone(queue, &task)? => {
+            Phase::Cancelled(n)
+                if !task.names.reopens.contains(&n) && cause_is_gone(queue, &task)? =>
+            {
                 reopen_with(queue, me, &task, n)?;
                 seen.remove(&id);
                 todo.push(id);
@@ -91,7 +93,8 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
                     seen.remove(&waiter);
                     todo.push(waiter);
                 }
-                if matches!(task.phase, Phase::Done(_)) {
+                // Nor will a dead one be reopened in the archive.
+                if matches!(task.phase, Phase::Done(_)) || task.archived {
                     served.push(id);
                 }
             }
@@ -125,8 +128,7 @@ fn pending(queue: &Queue, me: &mut Proc, task: Task, n: u32) -> Result<bool> {
             // only now that what it stood for is published; the others' are not ours to judge: whoever
             // ended the dependency may be about to read them.
             for on in met {
-                let on_task = tasks::look(queue, &on)?;
-                if on_task.is_some_and(|on| matches!(on.phase, Phase::Done(_))) {
+                if matches!(phase_for(queue, &on, false)?, Phase::Done(_)) {
                     unwait(queue, &on, &task.id)?;
                     // Not empty, or gone already: both are fine.
                     drop(queue.fs.rmdir(&queue.layout.waiters(&on)));
@@ -221,7 +223,7 @@ fn publish(
             }
             cancel_pending(queue, me, key, &why)?;
             if let Some(on) = &on
-                && !tasks::look(queue, on)?.is_some_and(|d| d.phase.is_over())
+                && !phase_for(queue, on, false)?.is_over()
             {
                 // Reopened between our look and our cancel: whoever reopened it saw a pending task.
                 revive_one(queue, me, on, &task.id)?;
@@ -353,6 +355,10 @@ pub fn wait_for_revival(queue: &Queue, me: &mut Proc, task: &Task) -> Result<()>
     if !task.spec.as_ref().is_ok_and(|spec| spec.after.iter().any(comes_after)) {
         return Ok(());
     }
+    if tasks::look(queue, on)?.is_none_or(|dead| dead.archived) {
+        // Over for ever.
+        return Ok(());
+    }
     step!("sweep.wait_dead");
     link_hint(queue, task, &queue.layout.waiters(on).join(&task.id))?;
     let Some(dead) = tasks::look(queue, on)? else { return Ok(()) };
@@ -370,6 +376,10 @@ pub fn wait_for_revival(queue: &Queue, me: &mut Proc, task: &Task) -> Result<()>
 fn revive_one(queue: &Queue, me: &mut Proc, on: &str, id: &str) -> Result<()> {
     let Some(task) = tasks::look(queue, id)? else { return Ok(()) };
     let Phase::Cancelled(n) = task.phase else { return Ok(()) };
+    if task.names.reopens.contains(&n) {
+        // Closed: it is being archived.
+        return Ok(());
+    }
     let because = format!("{DEPENDENCY} {on} ");
     if !task.last_end.as_ref().is_some_and(|end| end.why.starts_with(&because)) {
         return Ok(());
@@ -391,6 +401,8 @@ fn cause(task: &Task) -> Option<&str> {
 
 fn cause_is_gone(queue: &Queue, task: &Task) -> Result<bool> {
     let Some(on) = cause(task).filter(|on| super::ids::is_task_id(on)) else { return Ok(false) };
-    let dead = |phase| matches!(phase, Phase::Failed(_) | Phase::Cancelled(_));
-    Ok(tasks::look(queue, on)?.is_some_and(|other| !dead(other.phase)))
+    Ok(!matches!(
+        phase_for(queue, on, false)?,
+        Phase::Failed(_) | Phase::Cancelled(_) | Phase::NoSpec
+    ))
 }

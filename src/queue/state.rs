@@ -6,7 +6,9 @@ use crate::plan::selector::Row;
 use crate::sys::clock::parse_rfc3339;
 
 use super::Queue;
+use super::archive;
 use super::evaluate::{Readiness, readiness};
+use super::layout::Lot;
 use super::record::CardKind;
 use super::tasks::{self, Phase, StageKind, Task};
 
@@ -50,6 +52,19 @@ pub fn row(queue: &Queue, task: &Task) -> Result<Row> {
         worker: super::ids::short(&worker).to_owned(),
         at_ms: spec.and_then(|s| parse_rfc3339(&s.at)).unwrap_or(0),
     })
+}
+
+/// What selectors need of every archived task.
+pub fn archived(queue: &Queue) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for lot in Lot::ALL {
+        for (id, _) in archive::all(queue, lot)? {
+            if let Some(task) = archive::look(queue, &id)? {
+                rows.push(row(queue, &task)?);
+            }
+        }
+    }
+    Ok(rows)
 }
 
 /// What listings show of a task. Holds no open directory: there may be very many.

@@ -28,8 +28,10 @@ pub struct Status {
     pub as_of: String,
     /// Bytes of events that it covers.
     pub events: u64,
-    /// Tasks by state.
+    /// Tasks by state. What is done counts as done wherever it lies; what else is archived does not.
     pub counts: BTreeMap<String, usize>,
+    /// Tasks that are archived: `done`, and `dead` for those that failed or were cancelled.
+    pub archived: BTreeMap<String, usize>,
     /// What needs a person.
     pub needs_you: Vec<Need>,
     /// What runs.
@@ -101,7 +103,10 @@ fn spec_of(queue: &Queue, id: &str) -> Spec {
 pub fn summarise(queue: &Queue, reader: &mut Reader) -> Status {
     let events = reader.bytes();
     let board = &mut reader.board;
-    let counts = State::ALL.iter().map(|s| (s.word().to_owned(), board.count(*s))).collect();
+    let archived = board.archived.clone();
+    let beside = |s: State| archived.get("done").filter(|_| s == State::Done).copied().unwrap_or(0);
+    let count = |s: &State| (s.word().to_owned(), board.count(*s).saturating_add(beside(*s)));
+    let counts = State::ALL.iter().map(count).collect();
     let mut needs_you = Vec::new();
     for id in board.some(State::Manual, ROWS) {
         needs_you.push(Need {
@@ -144,6 +149,7 @@ pub fn summarise(queue: &Queue, reader: &mut Reader) -> Status {
         as_of: rfc3339(queue.clock.wall_ms()),
         events,
         counts,
+        archived,
         needs_you,
         running,
         next: board.some(State::Ready, ROWS),

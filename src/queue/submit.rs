@@ -17,14 +17,17 @@ use std::path::{Path, PathBuf};
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::plan::graph::find_cycle;
 use crate::plan::validate::validate;
+use crate::rule;
 use crate::step;
 use crate::sys::fs::{Dir, is_absent};
 
 use super::Queue;
+use super::archive;
 use super::durable::{self, Durability};
 use super::evaluate::dependency;
 use super::events::{self, Event};
 use super::ids::{Key, is_number, random_part};
+use super::layout::Lot;
 use super::procs::Proc;
 use super::record::{self, RECORD_MAX, Spec};
 use super::register::{Held, publish};
@@ -139,7 +142,7 @@ pub fn check(queue: &Queue, id: Option<&str>, spec: &Spec) -> Result<()> {
         if Some(on) == id {
             return Err(Error::usage(format!("{on} cannot come after itself")));
         }
-        if is_number(on) && !queue.fs.exists(&queue.layout.task(on)) {
+        if is_number(on) && !queue.fs.exists(&queue.layout.task(on)) && !archive::holds(queue, on) {
             return Err(Error::new(Exit::NotFound, format!("no task {on} to come after"))
                 .hint("numbers are given by the queue: add that task first"));
         }
@@ -288,21 +291,46 @@ fn link_spec(queue: &Queue, id: &str, staged: &Path, spec: &Spec) -> Result<(Lin
             Err(e) if is_absent(&e) && queue.fs.exists(&queue.layout.tasks()) => continue,
             Err(e) => return Err(e).cannot("open a task", &path),
         };
+        // Only now: who was archived before this has left the directory's name to whoever comes, and
+        // what is archived from here on was in the directory that is open.
+        if rule!("F1")
+            && let Some(taken) = in_archive(queue, id, spec)?
+        {
+            // Made just now, perhaps; what is not empty stays.
+            drop(queue.fs.rmdir(&path));
+            return Ok(taken);
+        }
         step!("submit.link");
         match publish(queue, staged, &dir, "spec.json", |bytes| bytes == ours) {
             Ok(Held::Ours) => return Ok((Linked::Accepted, dir)),
             Ok(Held::Theirs(bytes)) => {
-                let theirs: std::result::Result<Spec, _> = record::parse(&bytes);
-                // A number is given anew to every submission; a chosen id is the submitter's word
-                // that it is the same task.
-                let same = theirs
-                    .is_ok_and(|t| t.uid == spec.uid || (!is_number(id) && t.same_meaning(spec)));
-                return Ok((if same { Linked::Same } else { Linked::Taken }, dir));
+                return Ok((compare(id, record::parse(&bytes).ok().as_ref(), spec), dir));
             }
             Err(e) if e.errno() == Some(nix::libc::ENOENT) && queue.fs.exists(staged) => {}
             Err(e) => return Err(e),
         }
     }
+}
+
+/// A number is given anew to every submission; a chosen id is the submitter's word that it is the same
+/// task.
+fn compare(id: &str, theirs: Option<&Spec>, ours: &Spec) -> Linked {
+    let same =
+        theirs.is_some_and(|t| t.uid == ours.uid || (!is_number(id) && t.same_meaning(ours)));
+    if same { Linked::Same } else { Linked::Taken }
+}
+
+/// The task that has used this id before, and was archived. What is buried has no spec any more.
+fn in_archive(queue: &Queue, id: &str, spec: &Spec) -> Result<Option<(Linked, Dir)>> {
+    if let Some(task) = archive::look(queue, id)? {
+        return Ok(Some((compare(id, task.spec.as_ref().ok(), spec), task.dir)));
+    }
+    if archive::tomb(queue, id)?.is_none() {
+        return Ok(None);
+    }
+    let path = queue.layout.burials();
+    let dir = queue.fs.open_dir(&path).cannot("open a directory", &path)?;
+    Ok(Some((Linked::Taken, dir)))
 }
 
 /// The largest number that the counter starts behind. A hint or a directory that says more was made
@@ -316,8 +344,12 @@ fn first_number(queue: &Queue) -> Result<u64> {
     if let Some(next) = hint.filter(|next| (1..=NUMBER_MAX).contains(next)) {
         return Ok(next);
     }
-    let numbers = tasks::ids(queue)?;
-    let numbers = numbers.iter().filter(|id| is_number(id)).filter_map(|id| id.parse().ok());
+    let mut ids = tasks::ids(queue)?;
+    for lot in Lot::ALL {
+        let taken = archive::all(queue, lot)?.into_iter().chain(archive::tombs(queue, lot)?);
+        ids.extend(taken.map(|(id, _)| id));
+    }
+    let numbers = ids.iter().filter(|id| is_number(id)).filter_map(|id| id.parse().ok());
     Ok(numbers.filter(|number| *number < NUMBER_MAX).max().unwrap_or(0) + 1)
 }
 
@@ -333,8 +365,16 @@ fn remember_number(queue: &Queue, id: &str) {
 
 /// The number that a submission has got. A given id needs no search: its task decides.
 pub fn number_of(queue: &Queue, uid: &str) -> Result<Option<String>> {
-    for id in tasks::ids(queue)?.into_iter().filter(|id| is_number(id)) {
-        let path = queue.layout.task(&id).join("spec.json");
+    let live = tasks::ids(queue)?.into_iter().map(|id| (id.clone(), queue.layout.task(&id)));
+    let mut all: Vec<_> = live.collect();
+    if queue.is_durable() {
+        // Only a power loss makes somebody search, and it may be archived by then.
+        for lot in Lot::ALL {
+            all.extend(archive::all(queue, lot)?);
+        }
+    }
+    for (id, dir) in all.into_iter().filter(|(id, _)| is_number(id)) {
+        let path = dir.join("spec.json");
         let bytes = queue.fs.read(&path, 0, RECORD_MAX).unwrap_or_default();
         if record::parse::<Spec>(&bytes).is_ok_and(|spec| spec.uid == uid) {
             return Ok(Some(id));

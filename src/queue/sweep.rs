@@ -12,14 +12,15 @@ use crate::sys::alive::EnvMark;
 use crate::sys::fs::Kind;
 
 use super::Queue;
+use super::archive::{self, Archiver};
 use super::array;
 use super::evaluate::{Readiness, readiness};
-use super::ids::Key;
+use super::ids::{Key, is_task_id};
 use super::lane;
 use super::procs::{self, Proc};
 use super::record::Card;
 use super::settle::{self, settle};
-use super::tasks::{self, Phase};
+use super::tasks::{self, Phase, Task};
 use super::{layout, recover, retell};
 
 /// What a sweep found.
@@ -70,9 +71,18 @@ pub fn bells(queue: &Queue) -> [std::path::PathBuf; 5] {
 
 /// Looks at every task.
 pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
+    sweep_and_archive(queue, me, None)
+}
+
+/// The same, and archives what has been done for so long.
+pub fn sweep_and_archive(queue: &Queue, me: &mut Proc, after_ms: Option<u64>) -> Result<Swept> {
     restore_directories(queue)?;
     remove_unfinished(queue);
+    if let Err(e) = archive::empty_trash(queue) {
+        tracing::warn!(error = %e, "what was buried cannot be deleted");
+    }
     let mut swept = Swept::default();
+    let archiver = after_ms.map(|_| Archiver::new(queue, me)).transpose()?;
     // Claims that an intent names are the recovery pass's; read before the tasks, so that a claim
     // which is made meanwhile is not taken for an orphan: its process is alive anyway.
     let mut named = BTreeSet::new();
@@ -87,6 +97,11 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
             Ok(key) => pending.extend(key),
             Err(e) => failed = failed.or(Some(e)),
         }
+        if let (Some(archiver), Some(after_ms)) = (&archiver, after_ms)
+            && let Err(e) = archive_old(queue, me, archiver, &id, after_ms)
+        {
+            failed = failed.or(Some(e));
+        }
     }
     // Entries of attempts that are over or run. What is pending was settled above.
     for entry in queue.list(&queue.layout.blocked())? {
@@ -100,6 +115,22 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
     }
 }
 
+/// Archives a task that has been done for so long.
+fn archive_old(
+    queue: &Queue,
+    me: &mut Proc,
+    archiver: &Archiver,
+    id: &str,
+    after_ms: u64,
+) -> Result<()> {
+    let old = is_task_id(id) && is_older(queue, &queue.layout.task(id), after_ms);
+    let done = |task: Task| matches!(task.phase, Phase::Done(_));
+    if old && tasks::look(queue, id)?.is_some_and(done) {
+        archiver.archive(queue, me, id)?;
+    }
+    Ok(())
+}
+
 /// Looks at one task. Returns the attempt that is pending, if one is.
 fn one(
     queue: &Queue,
@@ -109,6 +140,11 @@ fn one(
     swept: &mut Swept,
 ) -> Result<Option<Key>> {
     let Some(task) = tasks::look(queue, id)? else { return Ok(None) };
+    if task.archived {
+        // What is left in tasks/ is of somebody who wanted the id again.
+        remove_empty(queue, id);
+        return Ok(None);
+    }
     match task.phase {
         Phase::Pending(n) => {
             settle(queue, me, id)?;
@@ -242,7 +278,8 @@ const OLD_MS: u64 = 3_600_000;
 /// The same for a registration that does not even say whose it is.
 const CARDLESS_MS: u64 = 60_000;
 
-fn is_older(queue: &Queue, path: &std::path::Path, than_ms: u64) -> bool {
+/// Whether a directory has not changed for longer than this.
+pub fn is_older(queue: &Queue, path: &Path, than_ms: u64) -> bool {
     let Ok(stat) = queue.fs.stat(path) else { return false };
     queue.clock.wall_ms().saturating_sub(stat.mtime_ns / 1_000_000) > than_ms
 }
@@ -276,13 +313,13 @@ fn remove_empty(queue: &Queue, id: &str) {
 }
 
 /// Sweeps once a boot: the hints of an earlier one may be incomplete.
-pub fn sweep_once_a_boot(queue: &Queue, me: &mut Proc) -> Result<bool> {
+pub fn sweep_once_a_boot(queue: &Queue, me: &mut Proc, after_ms: Option<u64>) -> Result<bool> {
     let place = queue.host.place();
     let mark = queue.layout.boot_mark(&place.host_id, &place.boot);
     if queue.fs.stat(&mark).is_ok() {
         return Ok(false);
     }
-    sweep(queue, me)?;
+    sweep_and_archive(queue, me, after_ms)?;
     retell::retell_lost(queue, me)?;
     step!("sweep.boot_mark");
     queue.fs.touch(&mark).cannot("note the sweep", &mark)?;

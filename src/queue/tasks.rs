@@ -4,6 +4,7 @@
 //! names agree, and nothing is ever "set". Reading a fresh task costs one listing and its spec.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::plan::suggest;
@@ -11,6 +12,7 @@ use crate::rule;
 use crate::sys::fs::{Dir, is_absent, is_no_file};
 
 use super::Queue;
+use super::archive;
 use super::ids::{attempt_number, lane_name};
 use super::record::{
     self, Card, CardKind, End, Note, RECORD_MAX, Spec, Stage, StageVerdict, Unreadable, Verdict,
@@ -150,21 +152,36 @@ pub struct Task {
     pub phase: Phase,
     /// The last end, as everyone must understand it; `None` before the first end.
     pub last_end: Option<End>,
+    /// Whether it lies in the archive: over for ever.
+    pub archived: bool,
 }
 
-/// Reads a task. `None`: there is no such directory.
+/// Reads a task, in `tasks/` or else in the archive. `None`: there is no such directory.
+///
+/// In this order, since a task goes from the one to the other and never back. An empty directory in
+/// `tasks/` may be that of a submitter who was about to use the id again.
 pub fn look(queue: &Queue, id: &str) -> Result<Option<Task>> {
-    let path = queue.layout.task(id);
-    let dir = match queue.fs.open_dir(&path) {
+    let found = look_at(queue, id, &queue.layout.task(id))?;
+    let live = found.as_ref().is_some_and(|task| task.names.spec);
+    if live || lane_name(id).is_some() || !rule!("F3") {
+        return Ok(found);
+    }
+    Ok(archive::look(queue, id)?.or(found))
+}
+
+/// Reads the task in that directory.
+pub(super) fn look_at(queue: &Queue, id: &str, path: &Path) -> Result<Option<Task>> {
+    let dir = match queue.fs.open_dir(path) {
         Ok(dir) => dir,
         Err(e) if is_absent(&e) => return Ok(None),
-        Err(e) => return Err(e).cannot("open a task", &path),
+        Err(e) => return Err(e).cannot("open a task", path),
     };
-    let entries = queue.fs.list_in(&dir).cannot("list a task", &path)?;
+    let entries = queue.fs.list_in(&dir).cannot("list a task", path)?;
     let names = Names::of(entries.iter().map(|e| e.name.as_str()));
     let spec = if names.spec { read(queue, &dir, "spec.json")? } else { absent() };
+    let new = Phase::NoSpec;
     let mut task =
-        Task { id: id.to_owned(), dir, names, spec, phase: Phase::NoSpec, last_end: None };
+        Task { id: id.to_owned(), dir, names, spec, phase: new, last_end: None, archived: false };
     let n = task.names.last();
     if n > 0 && task.names.ends.contains(&n) {
         task.last_end = Some(end_of(queue, &task, n)?);
@@ -178,6 +195,12 @@ pub fn existing(queue: &Queue, id: &str) -> Result<Task> {
     let found = if super::ids::is_id(id) { look(queue, id)? } else { None };
     if let Some(task) = found.filter(|t| t.names.spec) {
         return Ok(task);
+    }
+    if super::ids::is_task_id(id)
+        && let Some(tomb) = archive::tomb(queue, id)?
+    {
+        let what = format!("{id} is over ({}), and its files were deleted", tomb.word());
+        return Err(Error::new(Exit::NotFound, what).hint("its id stays taken: coord gc --help"));
     }
     let all = ids(queue)?;
     let error = Error::new(Exit::NotFound, format!("no task {id:?}"));
@@ -327,6 +350,11 @@ pub fn merge_of(queue: &Queue, task: &Task, n: u32) -> Result<Option<Stage>> {
     let lost =
         || Stage { retry: true, ..Stage::new(StageVerdict::Bounce, "the register cannot be read") };
     Ok(Some(stage.unwrap_or_else(|_| lost())))
+}
+
+/// Whether a reopen of attempt n is one that closes the task for ever.
+pub fn is_closed(queue: &Queue, task: &Task, n: u32) -> Result<bool> {
+    Ok(reopened(queue, task, n)? == Some(true))
 }
 
 /// Whether any attempt of the task succeeded, stages or not: what `D@pass` waits for.

@@ -7,11 +7,11 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::git::repository::wip_ref;
 use crate::git::wip;
-use crate::queue::Queue;
 use crate::queue::evaluate::dependency;
 use crate::queue::ids::Key;
 use crate::queue::record::{End, Spec, Stage, StageVerdict, Verdict};
 use crate::queue::tasks::{self, Task};
+use crate::queue::{Queue, archive};
 
 use super::pool::Pool;
 use super::pool::chain::Record;
@@ -110,7 +110,7 @@ fn state_word(task: &Task) -> String {
 
 /// Text of a file in an attempt's output directory; empty where there is none.
 pub fn out_file(queue: &Queue, key: &Key, name: &str, limit: usize) -> String {
-    match queue.fs.read(&queue.layout.out(key).join(name), 0, limit) {
+    match queue.fs.read(&archive::out(queue, key).join(name), 0, limit) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(_) => String::new(),
     }

@@ -10,7 +10,9 @@
 //! 4. the landing is noted in the turn's `n.out/landing.json`;
 //! 5. `fence::land`, one transaction of git: **if the branch is still where it was, it moves**; if not,
 //!    back to 3;
-//! 6. `n.merge` of each task says so.
+//! 6. a worktree that has the branch checked out is brought along (`follow`);
+//! 7. `n.merge` of each task says so. It comes last: until then the lane has something to do, so the
+//!    next turn comes soon, and does what this one may have left out.
 //!
 //! A task that cannot be merged, or whose check is red, is returned the same way: noted, decided by
 //! `fence::settle_bounce`, told by `n.merge`. A crash after any step leaves either nothing, or a note
@@ -43,6 +45,7 @@ mod journal;
 pub mod preview;
 mod target;
 
+pub use follow::is_left_behind;
 pub use target::Target;
 
 use batch::Part;
@@ -277,19 +280,20 @@ impl Merger<'_> {
             Landed::Fenced => return Err(fenced(&self.key)),
         }
         new.clone_into(&mut self.green);
+        self.bring_along(old, new)?;
+        let branch = self.target.branch.clone();
         for part in parts {
-            self.tell_merged(part)?;
+            self.tell_merged(part, &branch)?;
         }
         self.limit = (self.limit * 2).min(self.site.config.merge.batch.max(1) as usize);
-        self.bring_along(old, new)?;
         match self.push(new)? {
             None => Ok(Went::On),
             Some(why) => Ok(Went::Stuck(why)),
         }
     }
 
-    fn tell_merged(&mut self, part: &Part) -> Result<()> {
-        let why = format!("merged into {}", self.target.branch);
+    fn tell_merged(&mut self, part: &Part, branch: &str) -> Result<()> {
+        let why = format!("merged into {branch}");
         let stage = Stage { commit: part.commit.clone(), ..Stage::new(StageVerdict::Pass, &why) };
         lane::decide(&self.site.queue, self.me, &part.key, stage)?;
         self.told.merged.push(part.key.task.clone());

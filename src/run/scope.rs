@@ -1,5 +1,7 @@
 //! A task's scope, checked against what its attempt has changed.
 
+use std::path::Path;
+
 use crate::config::Outside;
 use crate::plan::scope::{covers, outside};
 use crate::queue::claim::Lease;
@@ -15,14 +17,8 @@ const NAMED: usize = 10;
 pub fn fault(site: &Site, lease: &Lease, work: &Work) -> Option<String> {
     let scopes = &lease.spec.scope;
     let repo = site.repo.usable().filter(|_| !scopes.is_empty())?;
-    // Scopes count from the project, git counts from the top of the repository.
-    let below = repo.below.to_string_lossy();
-    let from_project = |path: &String| match path.strip_prefix(&*below) {
-        Some(rest) if below.is_empty() => rest.to_owned(),
-        Some(rest) if rest.starts_with('/') => rest.trim_start_matches('/').to_owned(),
-        _ => format!("../{path}"),
-    };
-    let changed: Vec<String> = work.changed.iter().map(from_project).collect();
+    let changed: Vec<String> =
+        work.changed.iter().map(|path| from_project(&repo.below, path)).collect();
     let shared = |path: &&String| site.config.scopes.shared.iter().any(|s| covers(s, path));
     let beyond: Vec<&String> =
         outside(scopes, &changed).into_iter().filter(|path| !shared(path)).collect();
@@ -37,6 +33,16 @@ pub fn fault(site: &Site, lease: &Lease, work: &Work) -> Option<String> {
         scopes.join(", "),
         named.join(", ")
     ))
+}
+
+/// A path as scopes have it: they count from the project, git counts from the top of the repository.
+pub fn from_project(below: &Path, path: &str) -> String {
+    let below = below.to_string_lossy();
+    match path.strip_prefix(&*below) {
+        Some(rest) if below.is_empty() => rest.to_owned(),
+        Some(rest) if rest.starts_with('/') => rest.trim_start_matches('/').to_owned(),
+        _ => format!("../{path}"),
+    }
 }
 
 /// Whether such a change is only told.

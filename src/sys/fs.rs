@@ -154,6 +154,18 @@ pub trait Fs: Send + Sync {
     /// The same of an open directory.
     fn sync_in(&self, dir: &Dir) -> io::Result<()>;
 
+    /// Removes a directory with all that is in it. Not at once: others see it become less.
+    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        for entry in self.list(path)? {
+            let below = path.join(&entry.name);
+            match entry.kind {
+                Kind::Dir => self.remove_tree(&below)?,
+                _ => self.unlink(&below)?,
+            }
+        }
+        self.rmdir(path)
+    }
+
     /// Whether the name exists. An error counts as "exists": callers use this for monotone looks
     /// where assuming too much costs time and assuming too little could cost work.
     fn exists(&self, path: &Path) -> bool {
@@ -378,6 +390,11 @@ impl Fs for RealFs {
             other => other.map_err(io_error),
         }
     }
+    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        fault()?;
+        // Also what a listing of ours leaves out: names that are not UTF-8.
+        remove_tree(path)
+    }
     fn sync_file(&self, path: &Path) -> io::Result<()> {
         std::fs::File::open(path)?.sync_data()
     }
@@ -418,8 +435,8 @@ pub fn mkdir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a directory with all that is in it. Only for what is no queue of anybody's: throw-away
-/// directories, and the part of a queue that a test of faults takes away. Somebody may be making new
+/// Removes a directory with all that is in it. Only for what is no queue of anybody's (throw-away
+/// directories, and the part of a queue that a test of faults takes away) and what was buried. Somebody may be making new
 /// names in it meanwhile: then some of it stays.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that touches files")]
 pub fn remove_tree(path: &Path) -> io::Result<()> {

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
+use coord::queue::archive::Tombstone;
 use coord::queue::control::Wanted;
 use coord::queue::events::Event;
 use coord::queue::layout::LayoutRecord;
@@ -104,9 +105,10 @@ fn the_fields_are_those_of_the_records() {
             fields::STAGE,
             &[],
         ),
+        (whole::<Tombstone>(json!({})), fields::TOMBSTONE, &[]),
         (whole::<LayoutRecord>(json!({"layout":1})), fields::LAYOUT, &[]),
         (whole::<Wanted>(json!({})), fields::WORKERS, &[]),
-        (whole::<Event>(event), fields::EVENT, &["wave", "holder"]),
+        (whole::<Event>(event), fields::EVENT, &["wave", "holder", "again"]),
     ] {
         let mut known: BTreeSet<&str> = known.iter().copied().collect();
         known.retain(|name| !more.contains(name));
@@ -120,7 +122,8 @@ fn the_dictionary_has_every_field() {
     let text = std::fs::read_to_string(path).expect("the dictionary");
     let all =
         [fields::SPEC, fields::CARD, fields::END, fields::RESULT, fields::NOTE, fields::STAGE];
-    let rest = [fields::LAYOUT, fields::WORKERS, fields::EVENT, fields::INCOMING];
+    let rest =
+        [fields::TOMBSTONE, fields::LAYOUT, fields::WORKERS, fields::EVENT, fields::INCOMING];
     for name in all.concat().into_iter().chain(rest.concat()) {
         assert!(text.contains(&format!("\"\\\"{name}\\\":\"")), "the dictionary has no {name}");
     }

@@ -13,6 +13,8 @@
 //! | [`stage`] | the product on the ground, and all checks in the end |
 //! | [`person`] | somebody with a clone of their own, who pushes to the same branch |
 //! | [`many`], [`chaos`], [`remote`] | the tests of the product |
+//! | [`desk`] | a small repository, for tests of one thing at a time |
+//! | [`order`], [`checking`], [`ways`], [`along`], [`words`] | those tests |
 //!
 //! `COORD_STRESS=full` asks for the large sizes.
 #![expect(
@@ -25,18 +27,24 @@
 #[expect(dead_code, reason = "it serves several test programs")]
 mod support;
 
+mod along;
 mod broken;
 mod byhand;
 mod chaos;
+mod checking;
 mod checks;
+mod desk;
 mod ground;
 mod many;
+mod order;
 mod orphans;
 mod person;
 mod remote;
 mod scene;
 mod stage;
 mod tasks;
+mod ways;
+mod words;
 
 /// Whether the large sizes are wanted.
 fn is_full() -> bool {

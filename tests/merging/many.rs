@@ -22,13 +22,24 @@ fn run(strategy: Strategy, batch: u32, seed: u64) {
     stage.judge(None);
 }
 
-/// In the large size also in the other ways. There each commit is tested by itself, so each commit of
-/// the branch must be green.
 #[test]
 fn sixty_tasks_are_merged_once_and_the_branch_stays_green() {
     run(Strategy::Merge, 4, 11);
+}
+
+// In the other ways only in the large size: `ways` has small ones. There each commit is tested by
+// itself, so each commit of the branch must be green.
+
+#[test]
+fn sixty_tasks_are_squashed() {
     if is_full() {
         run(Strategy::Squash, 1, 12);
+    }
+}
+
+#[test]
+fn sixty_tasks_are_replayed() {
+    if is_full() {
         run(Strategy::Rebase, 1, 13);
     }
 }

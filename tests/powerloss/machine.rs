@@ -359,7 +359,7 @@ impl Host for Process {
     }
     /// The command ends at once. Its first word says how: `ok`, `fail`, `fail-first` or `later`.
     fn spawn(&self, command: &Command<'_>) -> io::Result<i32> {
-        let id = command.env.get("COORD_TASK_ID").cloned().unwrap_or_default();
+        let id = command.env.get("COORD_TASK_ID").unwrap_or_default().to_owned();
         let n = command.env.get("COORD_ATTEMPT").and_then(|n| n.parse().ok()).unwrap_or(0);
         self.world.mark(Mark::Ran(id.clone(), n));
         let because = crate::reboot::relied_on(&self.world.fs.disk(), &id);

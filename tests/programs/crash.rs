@@ -256,8 +256,18 @@ fn crash_at(step: &str) -> BTreeSet<String> {
     reached
 }
 
-/// Steps that need a situation of their own: each is crashed at in zombies.rs, scopes.rs or merges.rs.
+/// Steps that need a situation of their own: each is crashed at in zombies.rs, scopes.rs, merges.rs or
+/// archive.rs.
 const APART: &[&str] = &[
+    "archive.move",
+    "archive.unwait",
+    "bury.delete",
+    "bury.mark",
+    "bury.move",
+    "gc.events",
+    "gc.rmdir",
+    "gc.unlink",
+    "sync.moved",
     "cancel.link",
     "delayed.unlink",
     "scope.want",

@@ -52,6 +52,7 @@ fn without_a_queue_every_verb_says_so() {
         &["logs", "1"],
         &["events"],
         &["wait"],
+        &["gc"],
         &["cancel", "1"],
         &["hold", "1"],
         &["release", "1"],

@@ -5,8 +5,10 @@
 //! "kill before fence". At the end of a run: I16, I17, I19, I20 and everything again by `fsck`.
 //! I8 and I9 have no check of their own: a hint that is trusted, or an intent that goes too early,
 //! breaks one of the others. I11 is seen by the jobs: no two run at once whose scopes overlap; I12 is
-//! fsck's. I18 and I21 are about messages and the archive, which are not built yet. I23 is that no
-//! process panics.
+//! fsck's. I21: what is archived is over, and its id is never submitted again. I18 is about messages,
+//! which are not built yet. I23 is that no process panics.
+
+mod scopes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -43,12 +45,21 @@ pub struct Checker {
     pub forced: bool,
     /// What submitters were told: id and uid.
     pub acknowledged: Vec<(String, String)>,
+    /// Ids of tasks that were moved into the archive.
+    archived: BTreeSet<String>,
     /// Parsed records, by inode: their content never changes.
     parsed: crate::registers::Parsed,
 }
 
 /// A broken rule.
 pub type Broken = Result<(), String>;
+
+/// Where a task may lie in the archive.
+fn archived(id: &str) -> impl Iterator<Item = std::path::PathBuf> {
+    let shard = coord::queue::ids::shard(id);
+    let at = |lot: &str| Path::new(ROOT).join("archive").join(lot).join(&shard).join(id);
+    [at("done"), at("dead")].into_iter()
+}
 
 fn relative(path: &Path) -> Vec<&str> {
     let path = path.strip_prefix(ROOT).unwrap_or(path);
@@ -100,14 +111,32 @@ impl Checker {
         match (op.call, target) {
             (Call::Link, [place @ ("tasks" | "merge"), task, name]) => {
                 let path = format!("{place}/{task}/{name}");
-                let dir = disk.find(op.to.parent().unwrap_or(Path::new("/")));
-                let ino = dir.and_then(|dir| disk.find_in(dir, name)).map_err(|e| e.to_string())?;
+                // A late one lands where the directory lies by now.
+                let dir = op.to.parent().unwrap_or(Path::new("/"));
+                let lies = std::iter::once(dir.to_owned()).chain(archived(task));
+                let found = lies.filter_map(|dir| disk.find(&dir.join(name)).ok()).next();
+                let Some(ino) = found else { return Err(format!("{op} lands nowhere")) };
+                if *name == "spec.json" && self.archived.contains(*task) {
+                    return Err(format!("I21: {task} was archived, and was submitted again"));
+                }
                 let content = disk.content(ino).map_err(|e| e.to_string())?;
                 if self.registers.insert(path.clone(), (ino, content)).is_some() {
                     return Err(format!("I1: {path} was published twice"));
                 }
             }
             (Call::Mkdir | Call::Rmdir, ["tasks" | "merge", _] | ["tasks", _, _]) => {}
+            (Call::Rename, ["archive", "done" | "dead", _, task]) => self.moved(disk, task)?,
+            (Call::Rename, ["archive", "trash", _]) => {
+                let [_, _, _, task] = from else { return Err(format!("I22: {op}")) };
+                let tasks = Tasks::read(disk, &mut self.parsed);
+                if !tasks.is_buried(task) {
+                    return Err(format!("I21: {task} is deleted, and has no tombstone"));
+                }
+            }
+            (Call::Link, ["archive", ..]) => return Err(format!("I21: {op}")),
+            (Call::Unlink, ["archive", lot, ..]) if *lot != "trash" => {
+                return Err(format!("I1: {op} in the archive"));
+            }
             (_, ["tasks" | "merge", task, name])
                 if *name == "spec.json" || register(name).is_some() =>
             {
@@ -139,6 +168,17 @@ impl Checker {
             self.in_process(world, disk, me, op, wid, rest)?;
         }
         Ok(())
+    }
+
+    /// I21: what is moved away is over for ever, or was made by somebody who wanted the id again.
+    fn moved(&mut self, disk: &Disk, id: &str) -> Broken {
+        let tasks = Tasks::read(disk, &mut self.parsed);
+        self.archived.insert(id.to_owned());
+        match tasks.get(id) {
+            Some(_) if tasks.is_over(id) => Ok(()),
+            Some(_) => Err(format!("I21: {id} was archived, and is not over")),
+            None => Ok(()),
+        }
     }
 
     /// A change below `procs/W`.
@@ -401,31 +441,6 @@ impl Checker {
         Ok(())
     }
 
-    /// I11: no job runs whose scope overlaps with this one's. Only one elsewhere that was fenced may
-    /// still run: nobody here can end it.
-    fn scopes_are_free(&self, world: &World, tasks: &Tasks, job: &Job) -> Broken {
-        let scope = |id: &str| tasks.get(id).map(|task| task.scope()).unwrap_or_default();
-        let common = |a: &String, b: &String| {
-            let below =
-                |a: &str, b: &str| b == "." || format!("{a}/").starts_with(&format!("{b}/"));
-            below(a, b) || below(b, a)
-        };
-        let machine = |job: &Job| world.processes[job.owner].machine;
-        for other in world.jobs.iter().filter(|other| other.alive && other.task != job.task) {
-            let fenced = tasks.get(&other.task).is_some_and(|task| task.has_end(other.n));
-            let overlaps =
-                scope(&job.task).iter().any(|a| scope(&other.task).iter().any(|b| common(a, b)));
-            let excused = fenced && (machine(other) != machine(job) || self.forced);
-            if overlaps && !excused {
-                return Err(format!(
-                    "I11: {}.{} starts while {}.{} runs in its scope",
-                    job.task, job.n, other.task, other.n
-                ));
-            }
-        }
-        Ok(())
-    }
-
     /// A job has ended.
     pub fn job_ended(&mut self, job: &Job, exit: Result<i32, i32>) {
         let key = (job.task.clone(), job.n);
@@ -440,6 +455,7 @@ impl Checker {
         for (id, uid) in &self.acknowledged {
             match tasks.get(id) {
                 Some(task) if task.uid() == *uid => {}
+                None if tasks.is_buried(id) => {}
                 _ => return Err(format!("I19: the accepted submission {id} is lost")),
             }
         }
@@ -469,8 +485,13 @@ impl Checker {
             }
         }
         if self.registers.iter().any(|(path, (ino, bytes))| {
-            let path = Path::new(ROOT).join(path);
-            disk.find(&path).ok() != Some(*ino) || disk.content(*ino).ok().as_ref() != Some(bytes)
+            let (task, name) =
+                path.trim_start_matches("tasks/").split_once('/').unwrap_or_default();
+            let lies = std::iter::once(Path::new(ROOT).join(path));
+            let mut lies = lies.chain(archived(task).map(|dir| dir.join(name)));
+            let found = lies.find_map(|path| disk.find(&path).ok());
+            let kept = found == Some(*ino) && disk.content(*ino).ok().as_ref() == Some(bytes);
+            !(kept || found.is_none() && tasks.is_buried(task))
         }) {
             return Err("I1: a register was lost or changed".to_owned());
         }

@@ -7,6 +7,7 @@
 // In a release build no rule can be taken out.
 #![cfg(debug_assertions)]
 
+mod archived;
 mod checker;
 mod choices;
 #[expect(dead_code, reason = "its parts serve tests/powerloss")]

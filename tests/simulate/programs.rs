@@ -8,11 +8,13 @@ use coord::config::Config;
 use coord::git::repository::Found;
 use coord::program::keeper::Keeper;
 use coord::program::worker::{Next, Options, Worker};
+use coord::queue::archive::{self, Archiver};
 use coord::queue::decide::{self, How};
+use coord::queue::layout::Lot;
 use coord::queue::procs::{Identity, Proc};
 use coord::queue::record::{CardKind, Spec, Stage, StageVerdict};
 use coord::queue::submit::submit;
-use coord::queue::{Queue, init, lane, sweep};
+use coord::queue::{Queue, init, lane, sweep, tasks};
 use coord::run::site::Site;
 use coord::sys::wake::Wake;
 use nix::libc;
@@ -170,6 +172,53 @@ pub fn decision(what: Decision, id: String) -> Body {
             Decision::Release => decide::release(queue, me, &id),
             Decision::Retry => decide::retry(queue, me, &id, "once more"),
         };
+    })
+}
+
+/// `coord gc`, again and again: archives whatever is over, of any state, and may delete it.
+pub fn archiver(delete: bool) -> Body {
+    Box::new(move |seat| {
+        let Some(queue) = open(&seat) else { return };
+        let identity = Identity::plain("gc", CardKind::Cli);
+        let Ok(mut me) = Proc::register(&queue, &identity) else { return };
+        let mut wakes: Vec<Wake> = Vec::new();
+        while !is_ended(&wakes) {
+            // As for the merger: whoever recovers a command does the rest.
+            if archive_all(&queue, &mut me, delete).is_err() {
+                return;
+            }
+            wakes = seat.wait(queue.clock.mono_ms() + 1000);
+        }
+        me.leave(&queue);
+    })
+}
+
+fn archive_all(queue: &Queue, me: &mut Proc, delete: bool) -> coord::error::Result<()> {
+    let mut archiver = Archiver::new(queue, me)?;
+    for id in tasks::ids(queue)? {
+        archiver.archive(queue, me, &id)?;
+    }
+    for lot in Lot::ALL.into_iter().filter(|_| delete) {
+        for (id, _) in archive::all(queue, lot)? {
+            if queue.clock.random().is_multiple_of(2) {
+                archiver.bury(queue, me, &id)?;
+            }
+        }
+    }
+    archiver.finish(queue, me)
+}
+
+/// `coord gc T`, once.
+pub fn archive_once(id: &str, delete: bool) -> Body {
+    let id = id.to_owned();
+    command(move |_, queue, me| {
+        let Ok(mut archiver) = Archiver::new(queue, me) else { return };
+        // What it says is read from the disk.
+        let _ = archiver.archive(queue, me, &id);
+        if delete {
+            let _ = archiver.bury(queue, me, &id);
+        }
+        let _ = archiver.finish(queue, me);
     })
 }
 

@@ -38,8 +38,20 @@ pub struct Registers {
     names: BTreeMap<String, Value>,
 }
 
-/// All tasks.
-pub struct Tasks(BTreeMap<String, Registers>);
+/// All tasks, archived ones too; and of those that were deleted, whether they were done.
+pub struct Tasks(BTreeMap<String, Registers>, BTreeMap<String, bool>);
+
+/// The directories of the archive, and what they hold.
+fn shelves(disk: &Disk, top: &str) -> Vec<(bool, BTreeMap<String, Ino>)> {
+    let mut all = Vec::new();
+    for lot in ["done", "dead"] {
+        let dir = disk.find(&Path::new(ROOT).join(top).join(lot));
+        for shard in dir.and_then(|ino| disk.names(ino)).into_iter().flat_map(BTreeMap::values) {
+            all.extend(disk.names(*shard).ok().map(|names| (lot == "done", names.clone())));
+        }
+    }
+    all
+}
 
 fn parse(disk: &Disk, ino: Ino, parsed: &mut Parsed) -> Value {
     parsed
@@ -150,8 +162,10 @@ impl Tasks {
     pub fn read(disk: &Disk, parsed: &mut Parsed) -> Tasks {
         let mut all = BTreeMap::new();
         let root = disk.find(&Path::new(ROOT).join("tasks"));
-        let Ok(dirs) = root.and_then(|ino| disk.names(ino)) else { return Tasks(all) };
-        for (id, dir) in dirs {
+        let live = root.and_then(|ino| disk.names(ino)).into_iter().flatten();
+        let mut dirs: Vec<(String, Ino)> = live.map(|(id, dir)| (id.clone(), *dir)).collect();
+        dirs.extend(shelves(disk, "archive").into_iter().flat_map(|(_, names)| names));
+        for (id, dir) in &dirs {
             let Ok(names) = disk.names(*dir) else { continue };
             if !names.contains_key("spec.json") {
                 continue;
@@ -161,7 +175,17 @@ impl Tasks {
                 files.map(|(name, ino)| (name.clone(), parse(disk, *ino, parsed))).collect();
             all.insert(id.clone(), Registers { names });
         }
-        Tasks(all)
+        let tombs = shelves(disk, "buried").into_iter();
+        let tombs = tombs.flat_map(|(done, names)| names.into_keys().map(move |id| (id, done)));
+        Tasks(all, tombs.collect())
+    }
+    /// Whether a task was deleted.
+    pub fn is_buried(&self, id: &str) -> bool {
+        self.1.contains_key(id)
+    }
+    /// Whether nothing of a task will ever run again.
+    pub fn is_over(&self, id: &str) -> bool {
+        self.over(id)
     }
     /// One task.
     pub fn get(&self, id: &str) -> Option<&Registers> {
@@ -194,10 +218,11 @@ impl Tasks {
         self.0.keys().filter(open).any(|id| !self.waits_for_ever(id))
     }
     fn over(&self, id: &str) -> bool {
-        self.phase(id) == Next::Over
+        self.phase(id) == Next::Over || (self.get(id).is_none() && self.is_buried(id))
     }
     fn is_done(&self, id: &str) -> bool {
-        self.get(id).is_some_and(|task| !task.done_attempts().is_empty())
+        let buried = self.1.get(id).copied().unwrap_or(false);
+        buried || self.get(id).is_some_and(|task| !task.done_attempts().is_empty())
     }
     /// Dependencies that are not met.
     pub fn unmet(&self, id: &str) -> Vec<String> {

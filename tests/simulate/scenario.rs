@@ -31,6 +31,8 @@ pub struct Outcome {
     pub trace: Vec<String>,
 }
 
+/// Of five seeds the one in which there is somebody who archives. Not drawn: the others stay as they are.
+const ARCHIVED: u64 = 2;
 /// Steps and seconds of the time of trouble.
 const TROUBLE: (u64, u64) = (6_000, 240);
 /// Steps and seconds after it, before a run counts as hung.
@@ -48,7 +50,7 @@ pub fn run(seed: u64, script: Option<Script>, verbose: bool) -> Outcome {
     world.trace = verbose.then(Vec::new);
     let mut runner = Runner::new(world);
     runner.alone("init", 0, programs::initialise());
-    let plan = prepare(&mut runner);
+    let plan = prepare(&mut runner, seed);
     // Whether or not all is done by then.
     runner.run(TROUBLE.0, TROUBLE.1, |runner| harm(runner, &plan));
     settle(&mut runner);
@@ -71,7 +73,7 @@ struct Setting {
 }
 
 /// Chooses tasks, processes and faults, and starts them.
-fn prepare(runner: &mut Runner) -> Setting {
+fn prepare(runner: &mut Runner, seed: u64) -> Setting {
     let mut world = runner.world();
     let c = &mut world.choices;
     // Two workers on two machines, one task and a short lease: where zombies are made.
@@ -123,6 +125,13 @@ fn prepare(runner: &mut Runner) -> Setting {
     world.checker.unverified = budget.stale > 0;
     world.checker.deaf = budget.errors + budget.lost_replies + budget.stale > 0;
     drop(world);
+    if seed % 5 == ARCHIVED {
+        // Somebody wants the same ids for other tasks, before, while or after they are archived.
+        let again = specs.iter().filter(|(id, _)| id.is_some()).cloned();
+        let again = again.map(|(id, spec)| (id, Spec { title: "again".to_owned(), ..spec }));
+        runner.start("add-again", 0, programs::add(again.collect()));
+        runner.start("gc", 0, programs::archiver(seed.is_multiple_of(2)));
+    }
     runner.start("add", 0, programs::add(specs));
     let place = |runner: &Runner| runner.world().choices.below(machines as u32) as usize;
     for i in 0..workers {

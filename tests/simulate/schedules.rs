@@ -4,6 +4,7 @@
 use coord::queue::record::OnDepDead;
 use coord::sys::rule::without;
 
+use crate::archived;
 use crate::faults;
 use crate::platform::Call;
 use crate::programs::{self, Decision};
@@ -29,6 +30,10 @@ const ALL: &[(&str, &str, Schedule)] = &[
     ("no scope is held for ever (fault 15)", "F15", faults::immortal_scope),
     ("a waiter goes only when its task is published (R6)", "R6.order", waiter_stays),
     ("a cancel that comes too late is not promised (fault 10, R6)", "R6.cancel", late_cancel),
+    ("an id is used again after archiving (fault 1)", "F1", archived::reused_id),
+    ("what comes after an archived task (fault 3)", "F3", archived::dependency),
+    ("a tombstone is there before the directory goes (fault 4)", "F4", archived::tombstone),
+    ("a task is archived while it is reopened (fault 5)", "F5", archived::reopened),
     ("a claim into a directory that was made anew (fault 2)", "F2", faults::phantom),
     ("a reopened task runs again (fault 6)", "F6", faults::reopened),
     ("a release never kills (fault 7)", "F7", faults::release_retries),
@@ -86,7 +91,7 @@ fn fenced_winner() -> Result<(), String> {
     let mut s = Stage::new();
     s.add("T", "ok", |_| ());
     let (w1, w2) = (s.worker("w1", 0), s.worker("w2", 1));
-    s.until(w1, Call::Stat, "T/1.end");
+    s.until(w1, Call::Read, "T/1.end");
     expires(&mut s, w2, "T/1.end");
     s.until(w2, Call::Unlink, "_end.T.1");
     s.kill(w2);

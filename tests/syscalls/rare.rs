@@ -1,6 +1,7 @@
 //! Situations that only a step needs, since somebody else has to act at the right moment or a process
 //! hangs.
 
+use crate::case::names;
 use crate::play::{go_on, until_stopped};
 use crate::situation::*;
 use crate::situations::{litter, one, worker_beside};
@@ -69,6 +70,39 @@ pub const RARE: &[Situation] = &[
         },
         acts: ALL,
         tasks: &[done("a"), done("b"), done("c"), done("d")],
+        ..PLAIN
+    },
+    Situation {
+        name: "what is over is archived and deleted",
+        prepare: |c| {
+            queue(c);
+            configure(c, "[queue]\ndurability = \"full\"\n");
+            c.ok(&["init"]);
+            c.add("a", &["--scope", "src"], "");
+            c.add("b", &["--after", "a"], "");
+            c.add("bad", &["--retries", "0"], "false");
+            c.add("with-bad", &["--after", "bad", "--on-dep-dead", "cancel"], "");
+            c.coord(&["work", "--until-empty"]);
+            c.sh("echo {} >.coord/events/w-1.0.jsonl && echo x >.coord/stats/.next-id.x.tmp");
+            c.sh("touch -d '40 days ago' .coord/events/w-1.0.jsonl .coord/stats/.next-id.x.tmp");
+            c.sh("mkdir -p .coord/ready/default/50/00000000-00");
+        },
+        acts: &[&["coord", "gc", "all", "@failed", "@cancelled", "--delete"]],
+        // A command that was disturbed may leave it, and only gc removes it.
+        afterwards: |c| c.sh("rm -f .coord/stats/.next-id.x.tmp"),
+        verify: Some(|c, acknowledged| {
+            assert!(!acknowledged || names(&c.queue("tasks")).is_empty(), "something stays");
+            c.ok(&["gc", "all", "@failed", "@cancelled", "--delete"]);
+            assert_eq!(names(&c.queue("tasks")), Vec::<String>::new());
+            for (id, lot) in [("a", "done"), ("b", "done"), ("bad", "dead"), ("with-bad", "dead")] {
+                let at = format!("{lot}/{}/{id}", coord::queue::ids::shard(id));
+                assert!(c.queue(&format!("buried/{at}")).exists(), "{id} is nowhere");
+                assert!(!c.queue(&format!("archive/{at}")).exists(), "{id} was not deleted");
+                let again = c.coord(&["add", "--id", id, "another one", "--sh", "false"]);
+                assert_eq!(again.code, Some(5), "the id {id} can be used again");
+            }
+            assert_eq!(names(&c.queue("archive/trash")), Vec::<String>::new());
+        }),
         ..PLAIN
     },
     Situation {

@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use super::WorktreeGc;
+
 /// `coord worktree`.
 #[derive(Debug, Subcommand)]
 pub enum WorktreeVerb {
@@ -9,16 +11,8 @@ pub enum WorktreeVerb {
     Ls,
     /// Where an attempt runs
     Path(Attempt),
-    /// Remove those that are free, clean and saved
+    /// Remove those that are free, clean and saved (tasks: coord gc)
     Gc(WorktreeGc),
-}
-
-/// `coord worktree gc`.
-#[derive(Debug, Args)]
-pub struct WorktreeGc {
-    /// Only say what would be done
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 /// One attempt.

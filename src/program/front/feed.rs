@@ -131,7 +131,7 @@ impl Feeder {
         let (queue, home) = (self.queue.clone(), self.home.clone());
         let mut written = Written::new(&queue, &home);
         let mut job = 1;
-        while let Some(line) = written.next_line()? {
+        while let Some(line) = written.line()? {
             let next = self.input.next()?;
             self.agree(job, &line, next.as_deref())?;
             job += 1;

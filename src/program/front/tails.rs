@@ -24,7 +24,7 @@ impl Tails {
     }
 
     /// How many logs are followed.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.offsets.len()
     }
 

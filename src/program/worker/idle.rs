@@ -41,7 +41,10 @@ impl Worker {
         } else {
             let queue = &self.site.queue;
             let rescan_ms = self.site.config.workers.rescan_ms;
-            let keeper = self.keeper.get_or_insert_with(|| Keeper::new(queue, rescan_ms));
+            let keeper = self.keeper.get_or_insert_with(|| {
+                let archive_after_ms = self.site.config.gc.archive_after_ms;
+                Keeper::new(queue, rescan_ms).archiving(archive_after_ms)
+            });
             let due_ms = keeper.tick(&self.site.queue, &mut self.me, waiter, wakes)?;
             let report = std::mem::take(&mut keeper.report);
             self.watch(waiter);

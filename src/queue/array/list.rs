@@ -132,13 +132,13 @@ impl<'a> Written<'a> {
         Written { queue, home, start: 1, lines: Vec::new().into_iter() }
     }
 
-    /// The number of the first job that was not submitted yet, once `next_line` has said `None`.
+    /// The number of the first job that was not submitted yet, once `line` has said `None`.
     pub fn end(&self) -> u64 {
         self.start
     }
 
     /// The next line; `None` behind the last.
-    pub fn next_line(&mut self) -> Result<Option<String>> {
+    pub fn line(&mut self) -> Result<Option<String>> {
         if let Some(line) = self.lines.next() {
             return Ok(Some(line));
         }

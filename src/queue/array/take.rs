@@ -1,13 +1,14 @@
 //! Which job a worker takes next.
 //!
 //! Jobs are dealt by their numbers: of `of` workers at a chunk, the one of rank r takes the jobs whose
-//! number leaves r when divided by `of`. A chunk is listed once, and its share claimed one after the
-//! other: many claim at once, and hardly ever the same job. Many workers spread over several chunks.
-//! Who is through with its share lists the chunk anew, and takes from the end of the largest share that
-//! is left, while its owner goes on from the beginning. Where jobs take so long that a listing costs
-//! nothing beside them, a worker lists before each claim and takes the first ones first.
+//! number leaves r when divided by `of`. So many claim at once, and hardly ever the same job, and a
+//! worker that comes to a chunk for the first time need not list it: who finds a few of its share taken
+//! does. Many workers spread over several chunks. Who is through with its shares of the next few chunks
+//! comes back to what is left open of them, lists it, and takes from the end of the largest share there,
+//! while its owner goes on from the beginning. Where jobs take so long that a listing costs nothing
+//! beside them, a worker lists before each claim and takes the first ones first.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
@@ -18,12 +19,14 @@ use super::super::procs::{self, Proc};
 use super::super::record::CardKind;
 use super::chunk::{Chunk, Seen};
 use super::job::{self, Taken};
-use super::{Overview, close};
+use super::{Overview, close, over_file};
 
 /// Jobs lost in a row after which the chunk is listed anew.
 const LOSSES_MAX: u32 = 4;
 /// Workers at one chunk, where there are chunks enough.
 const TOGETHER: usize = 8;
+/// Chunks that a worker goes through before it comes back to what is left open of them.
+const AHEAD: usize = 32;
 /// How long a worker goes by what it knows of the others, milliseconds.
 const ROLL_MS: u64 = 100;
 
@@ -36,6 +39,12 @@ pub struct Taker {
     at: Option<Place>,
     /// Open chunks that were not looked at since they were listed.
     open: VecDeque<u64>,
+    /// Chunks that it has been to.
+    visited: BTreeSet<u64>,
+    /// Those that it has left without a look whether they are over.
+    unnoted: BTreeSet<u64>,
+    /// New ones that it goes to before it comes back to those.
+    ahead: usize,
     roll: Roll,
     /// Claims that somebody else was faster with.
     pub lost: u64,
@@ -47,6 +56,8 @@ struct Place {
     chunk: Chunk,
     intent: PathBuf,
     share: VecDeque<(u64, u32)>,
+    /// Its share was taken unseen.
+    unseen: bool,
 }
 
 /// What there is to do.
@@ -71,6 +82,9 @@ impl Taker {
             round,
             at: None,
             open: VecDeque::new(),
+            visited: BTreeSet::new(),
+            unnoted: BTreeSet::new(),
+            ahead: 0,
             roll: Roll::default(),
             lost: 0,
         }
@@ -111,9 +125,15 @@ impl Taker {
     /// Finds a chunk with something pending and takes a share of it. False: there is none.
     fn deal(&mut self, queue: &Queue, me: &mut Proc, anew: bool) -> Result<bool> {
         self.roll.call(queue, me)?;
-        if let Some(mut at) = self.at.take() {
+        if let Some(mut at) = self.at.take()
+            && !self.go_unseen(queue, &at, anew)?
+        {
             let seen = at.chunk.look(queue, self.round)?;
-            at.share = self.roll.share(&seen, anew, queue.clock.random());
+            // What is left of others' shares is theirs, as long as there is something else to do.
+            at.share = match anew {
+                true => self.roll.share(&seen, anew, queue.clock.random()),
+                false => self.roll.own(&seen),
+            };
             if !at.share.is_empty() {
                 self.at = Some(at);
                 return Ok(true);
@@ -127,15 +147,33 @@ impl Taker {
         let mut last = None;
         let mut listed = false;
         loop {
+            if self.ahead == 0 {
+                self.open.clear();
+            }
             let Some(start) = self.open.pop_front() else {
                 if std::mem::replace(&mut listed, true) {
                     break;
                 }
+                self.ahead = AHEAD;
                 let seen = Overview::read(queue, &self.home, self.round)?;
                 self.open = self.roll.spread(seen.open().collect(), anew);
+                if self.open.iter().all(|start| self.visited.contains(start)) {
+                    // Not all begin to look at the same one.
+                    let from = self.open.len() * self.roll.rank / self.roll.of;
+                    self.open.rotate_left(from);
+                }
                 continue;
             };
             let Some(mut chunk) = Chunk::open(queue, &self.home, start)? else { continue };
+            if self.visited.insert(start) && self.round == 0 && !anew {
+                self.ahead -= 1;
+                let share = self.roll.first_share(start, chunk.len());
+                self.come(queue, me, chunk, share, true)?;
+                return Ok(true);
+            }
+            if queue.fs.exists(&over_file(&self.home, start, self.round, 0)) {
+                continue;
+            }
             let seen = chunk.look(queue, self.round)?;
             if seen.is_over() {
                 close::note_over(queue, &self.home, &chunk, self.round, &seen)?;
@@ -148,11 +186,12 @@ impl Taker {
                 last.get_or_insert((chunk, seen));
                 continue;
             }
-            return self.come(queue, me, chunk, share).map(|()| true);
+            self.come(queue, me, chunk, share, false)?;
+            return Ok(true);
         }
         // Only what others have as good as taken is left; but they may be busy for long.
         let Some((chunk, seen)) = last else { return Ok(false) };
-        self.come(queue, me, chunk, seen.pending.into())?;
+        self.come(queue, me, chunk, seen.pending.into(), false)?;
         Ok(true)
     }
 
@@ -162,10 +201,22 @@ impl Taker {
         me: &mut Proc,
         chunk: Chunk,
         share: VecDeque<(u64, u32)>,
+        unseen: bool,
     ) -> Result<()> {
         let intent = job::intend(queue, me, &self.id, chunk.start)?;
-        self.at = Some(Place { chunk, intent, share });
+        self.at = Some(Place { chunk, intent, share, unseen });
         Ok(())
+    }
+
+    /// Leaves a chunk of which nobody else was met, without listing it: whether it is over is seen when
+    /// its turn comes again, by the first who looks. False: it must be looked at now.
+    fn go_unseen(&mut self, queue: &Queue, at: &Place, anew: bool) -> Result<bool> {
+        if anew || !at.unseen || !at.share.is_empty() {
+            return Ok(false);
+        }
+        self.unnoted.insert(at.chunk.start);
+        job::leave(queue, &at.intent)?;
+        Ok(true)
     }
 
     fn go(&self, queue: &Queue, at: Place, seen: &Seen) -> Result<()> {
@@ -180,10 +231,26 @@ impl Taker {
             if rule!("R4.array") {
                 close::note_over(queue, &self.home, &at.chunk, self.round, &seen)?;
                 if seen.is_over() {
+                    self.note_all(queue)?;
                     close::end_if_over(queue, me, &self.id)?;
                 }
             }
             job::leave(queue, &at.intent)?;
+        }
+        Ok(())
+    }
+}
+
+impl Taker {
+    /// Notes which of the chunks are over that were left without a look.
+    fn note_all(&mut self, queue: &Queue) -> Result<()> {
+        for start in std::mem::take(&mut self.unnoted) {
+            if !queue.fs.exists(&over_file(&self.home, start, self.round, 0))
+                && let Some(mut chunk) = Chunk::open(queue, &self.home, start)?
+            {
+                let seen = chunk.look(queue, self.round)?;
+                close::note_over(queue, &self.home, &chunk, self.round, &seen)?;
+            }
         }
         Ok(())
     }
@@ -237,7 +304,22 @@ impl Roll {
         // Its own ones in order, then the others.
         let (own, others): (Vec<_>, Vec<_>) =
             (0_usize..).zip(open).partition(|(at, _)| at % groups == mine);
-        own.into_iter().chain(others).map(|(_, start)| start).collect()
+        let all = own.into_iter().chain(others).map(|(_, start)| start);
+        all.collect()
+    }
+
+    /// The share of a chunk of `len` jobs of which nothing is known.
+    fn first_share(&self, start: u64, len: u64) -> VecDeque<(u64, u32)> {
+        let (rank, of) = (self.here.0 as u64, self.here.1 as u64);
+        let skip = (rank + of - start % of) % of;
+        (start + skip..start + len).step_by(self.here.1).map(|job| (job, 1)).collect()
+    }
+
+    /// What is pending of this worker's share.
+    fn own(&self, seen: &Seen) -> VecDeque<(u64, u32)> {
+        let (rank, of) = self.here;
+        let mine = |job: u64| job % of as u64 == rank as u64;
+        seen.pending.iter().filter(|(job, _)| mine(*job)).copied().collect()
     }
 
     /// The share of this worker. Nobody's where there is less than one for each: then chance decides
@@ -253,20 +335,18 @@ impl Roll {
             // The first ones first, but not all workers the very first.
             return pending[rank..].iter().chain(&pending[..rank]).take(of).copied().collect();
         }
-        let whose = |job: u64| usize::try_from(job % of as u64).unwrap_or(0);
-        let share_of =
-            |rank: usize| pending.iter().filter(move |(job, _)| whose(*job) == rank).copied();
-        let own: VecDeque<(u64, u32)> = share_of(rank).collect();
+        let own = self.own(seen);
         if !own.is_empty() {
             return own;
         }
+        let whose = |job: u64| usize::try_from(job % of as u64).unwrap_or(0);
         let mut left = vec![0_usize; of];
         pending.iter().for_each(|(job, _)| left[whose(*job)] += 1);
         // Those who look at the same time should not all choose the same one.
         let turn = |other: &usize| (left[*other], (*other + of - rank) % of);
         let most = (0..of).max_by_key(turn).unwrap_or(rank);
-        let theirs: Vec<(u64, u32)> = share_of(most).collect();
-        theirs.into_iter().rev().take(left[most].div_ceil(2)).collect()
+        let theirs = pending.iter().rev().filter(|(job, _)| whose(*job) == most);
+        theirs.take(left[most].div_ceil(2)).copied().collect()
     }
 }
 
@@ -323,5 +403,16 @@ mod tests {
             assert_eq!(here, (0..8).map(|rank| (rank, 8)).collect::<Vec<_>>());
         }
         assert_eq!(roll(5, 64).spread((0..3).collect(), true), [0, 1, 2]);
+    }
+
+    #[test]
+    fn the_first_share_is_that_of_a_chunk_with_everything_pending() {
+        for (start, len) in [(1, 10), (11, 3), (1025, 1), (7, 0)] {
+            for rank in 0..4 {
+                let roll = roll(rank, 4);
+                let all = if len == 0 { Seen::default() } else { seen(start..=start + len - 1) };
+                assert_eq!(roll.first_share(start, len), roll.own(&all), "{start} {len} {rank}");
+            }
+        }
     }
 }

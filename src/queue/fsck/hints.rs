@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::error::Result;
 
 use super::super::Queue;
+use super::super::archive;
 use super::super::evaluate::Readiness;
 use super::super::ids::{Key, is_role};
 use super::super::layout::due_of;
@@ -189,7 +190,7 @@ fn waiters(survey: &mut Survey<'_>) -> Result<()> {
         let dir = queue.layout.waiters(&on);
         for entry in queue.list(&dir)? {
             let path = dir.join(&entry.name);
-            if !survey.tasks.contains_key(&entry.name) {
+            if !survey.tasks.contains_key(&entry.name) && !archive::holds(queue, &entry.name) {
                 let severity = survey.unless_remembered(&entry.name).max(Severity::Leftover);
                 let what = format!("there is no task {}", entry.name);
                 survey.add(severity, "stale", &path, what, "harmless: it may be removed");

@@ -21,9 +21,9 @@ pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
     let queue = survey.queue;
     for id in tasks::ids_and_lanes(queue)? {
         let looked = tasks::look(queue, &id).and_then(|task| match task {
-            Some(task) => one(survey, &task),
-            // Not a directory: the walk names it.
-            None => Ok(()),
+            Some(task) if !task.archived => one(survey, &task),
+            // Not a directory: the walk names it. Or an empty one, of somebody who wanted an archived id.
+            _ => Ok(()),
         });
         if let Err(e) = looked {
             let path = e.at.clone().unwrap_or_else(|| queue.layout.task(&id));

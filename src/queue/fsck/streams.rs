@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::plan::fold::{Board, State};
 use crate::sys::fs::Kind;
 
+use super::super::archive;
 use super::super::events::Event;
 use super::super::ids::is_task_id;
 use super::super::tasks::Phase;
@@ -123,7 +124,8 @@ fn states(survey: &mut Survey<'_>, board: &Board) {
         wrong.push((severity, "I16", survey.queue.layout.task(id), what));
     }
     for id in board.ids() {
-        if survey.tasks.get(&id).is_none_or(|facts| facts.phase == Phase::NoSpec) {
+        let absent = survey.tasks.get(&id).is_none_or(|facts| facts.phase == Phase::NoSpec);
+        if absent && !archive::holds(survey.queue, &id) {
             let what = format!("the events tell of {id}, but it has no spec.json");
             wrong.push((Severity::Error, "I19", survey.queue.layout.task(&id), what));
         }

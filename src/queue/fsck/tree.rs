@@ -5,7 +5,7 @@ use std::path::Path;
 use walkdir::{DirEntry, WalkDir};
 
 use super::super::array;
-use super::super::ids::{Key, is_role, is_task_id, lane_name};
+use super::super::ids::{Key, is_role, is_task_id, lane_name, shard};
 use super::super::layout::{DIRECTORIES, LAYOUT, LayoutRecord, due_of};
 use super::super::ready::priority_of;
 use super::super::scopes::version_of;
@@ -29,6 +29,8 @@ enum Class {
     Temporary,
     /// A rejected submission.
     Rejected,
+    /// What is being deleted.
+    Trash,
     /// None of ours.
     Foreign,
 }
@@ -95,6 +97,12 @@ fn judge(survey: &mut Survey<'_>, entry: &DirEntry, class: Class) -> bool {
         Class::File if kind.is_file() => {}
         Class::Dir if kind.is_dir() => {}
         Class::Temporary => temporary(survey, path),
+        Class::Trash if entry.depth() == 2 => {}
+        Class::Trash => {
+            let hint = "the next sweep deletes it (coord fsck --repair)";
+            survey.add(Severity::Leftover, "trash", path, "a task that is being deleted", hint);
+            return true;
+        }
         Class::Rejected => {
             let hint = "mend it and mv it back to incoming/, or remove it";
             survey.add(Severity::Note, "rejected", path, "a rejected submission", hint);
@@ -162,6 +170,11 @@ fn class(parts: &[&str]) -> Class {
         ["tasks", _, "jobs"] => Class::Dir,
         ["tasks", _, "jobs", rest @ ..] => jobs(rest),
         ["tasks", _, name] => register(name),
+        ["archive" | "buried"] => Class::Dir,
+        ["archive", rest @ ..] => archived(rest),
+        ["buried", "done" | "dead"] => Class::Dir,
+        ["buried", "done" | "dead", xx] if is_hex(xx, 2) => Class::Dir,
+        ["buried", "done" | "dead", xx, id] if is_task_id(id) && shard(id) == *xx => Class::File,
         ["waiters", id] if is_task_id(id) => Class::Dir,
         ["waiters", _, id] if is_task_id(id) => Class::File,
         ["blocked", name] if Key::parse(name).is_some() => Class::File,
@@ -231,6 +244,17 @@ fn register(name: &str) -> Class {
         return Class::Foreign;
     }
     if name.ends_with(".out") { Class::Any } else { Class::File }
+}
+
+fn archived(rest: &[&str]) -> Class {
+    match rest {
+        ["trash", ..] => Class::Trash,
+        ["done" | "dead"] => Class::Dir,
+        ["done" | "dead", xx] if is_hex(xx, 2) => Class::Dir,
+        ["done" | "dead", xx, id] if is_task_id(id) && shard(id) == *xx => Class::Dir,
+        ["done" | "dead", _, _, name] => register(name),
+        _ => Class::Foreign,
+    }
 }
 
 fn ready(rest: &[&str]) -> Class {

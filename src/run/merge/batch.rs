@@ -12,6 +12,7 @@ use crate::queue::lane::Entry;
 use crate::queue::record::Verdict;
 use crate::queue::tasks::{self, Phase};
 
+use super::super::scope::from_project;
 use super::Merger;
 
 /// An attempt that is in a candidate, and the commit that brings it.
@@ -116,6 +117,8 @@ impl Merger<'_> {
             return Ok(BTreeSet::new());
         }
         let paths = candidate::changed_paths(&self.git, &change.base, &change.commit)?;
+        let below = &self.pool.repo.below;
+        let paths: Vec<String> = paths.iter().map(|path| from_project(below, path)).collect();
         let is_touched = |on: &&String| paths.iter().any(|path| covers(on, path));
         Ok(shared.iter().filter(is_touched).cloned().collect())
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::MISLEADING;
 use crate::queue::ids::lane_name;
+use crate::sys::alive::EnvMark;
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::tool::{self, Tool};
 
@@ -17,6 +18,8 @@ use super::{Merger, println};
 const LINES: usize = 200;
 /// And bytes.
 const BYTES: usize = 64 << 10;
+/// Time for what a check has left running to be gone.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the check said.
 pub(super) enum Checked {
@@ -47,16 +50,21 @@ impl Merger<'_> {
         self.checks += 1;
         let dir = slot.top.join(&self.pool.repo.below);
         println(&format!("checking {commit}: {}", config.merge.check));
-        // Both streams in the order in which they were written.
-        let line = format!("exec 2>&1\n{}", config.merge.check);
+        // Into a file, not a pipe: what the check leaves running would keep a pipe open, and be waited
+        // for. Both streams in the order in which they were written.
+        let line = format!("exec >\"$1\" 2>&1\nshift\n{}", config.merge.check);
+        let log = self.out.join(format!("check-{}.log", self.checks));
+        let mark = format!("{}@{}.{}", self.key, self.me.wid, self.checks);
         let tmp = self.pool.tmp(&slot.name);
         crate::sys::fs::mkdir_all(&RealFs, &tmp).cannot("make a directory for the check", &tmp)?;
         let mut sh = Tool::new(Path::new("sh"), &dir)
-            .args(["-c", &line])
+            .args(["-c", &line, "sh"])
+            .args([&log])
             .without(&MISLEADING)
             .env("TMPDIR", tmp.as_os_str())
             .env("COORD_WORKTREE", dir.as_os_str())
-            .env("COORD_COMMIT", commit);
+            .env("COORD_COMMIT", commit)
+            .env("COORD_CHECK", mark.as_str());
         for (name, value) in &config.env {
             sh = sh.env(name, value);
         }
@@ -64,9 +72,13 @@ impl Merger<'_> {
             sh = sh.limit(Duration::from_millis(ms));
         }
         let output = sh.run(&tool::nothing).cannot("run the check", &dir)?;
+        // What it has left running stands in the worktree, and would be in the next one's way.
+        let left = EnvMark::variable("COORD_CHECK", &mark);
+        let left = self.site.queue.host.kill_marked(&left, &[], KILL_PATIENCE);
+        if !left.is_empty() {
+            println(&format!("the check has left processes that cannot be ended: {left:?}"));
+        }
         self.shop().clean(&slot, commit);
-        let log = self.out.join(format!("check-{}.log", self.checks));
-        RealFs.create(&log, &output.stdout, 0o644).cannot("write the check's log", &log)?;
         if output.ok() {
             println("the check is green");
             return Ok(Checked::Green);
@@ -77,7 +89,10 @@ impl Merger<'_> {
             format!("exit {}", output.code)
         };
         println(&format!("the check is red: {how}, {}", log.display()));
-        Ok(Checked::Red(format!("{}\n(the check: {how})", tail(&output.text()))))
+        // Without its log it is red all the same.
+        let said = RealFs.stat(&log).map(|stat| stat.len.saturating_sub(BYTES as u64));
+        let said = said.and_then(|from| RealFs.read(&log, from, BYTES)).unwrap_or_default();
+        Ok(Checked::Red(format!("{}\n(the check: {how})", tail(&String::from_utf8_lossy(&said)))))
     }
 
     fn shop(&self) -> Workshop<'_> {
@@ -87,9 +102,13 @@ impl Merger<'_> {
     /// The lane's worktree, clean and at the commit.
     fn place(&mut self, commit: &str) -> Result<Slot> {
         let own = format!("merge.{}", lane_name(&self.key.task).unwrap_or_default());
-        for name in [own.clone(), format!("{own}.2"), format!("{own}.3")] {
-            let taken = match self.slot.take() {
-                Some(slot) if slot.name == name && self.pool.is_ours(&slot)? => Some(slot),
+        let mut names = [own.clone(), format!("{own}.2"), format!("{own}.3")];
+        // The one that is held already comes first: nobody else can take it, and it is given back here
+        // if it cannot be used any more.
+        names.sort_by_key(|name| self.slot.as_ref().is_none_or(|slot| slot.name != *name));
+        for name in names {
+            let taken = match self.slot.take_if(|slot| slot.name == name) {
+                Some(slot) if self.pool.is_ours(&slot)? => Some(slot),
                 _ => self.pool.take_named(&self.site.queue, self.me, &name)?,
             };
             let Some(mut slot) = taken else { continue };

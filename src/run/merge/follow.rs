@@ -1,5 +1,7 @@
 //! What follows a landing: a worktree that has the branch checked out, and the remote.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Cannot, Result};
@@ -7,11 +9,11 @@ use crate::git::candidate::{self, Put, Strategy};
 use crate::git::checkout::{Along, bring_along, checked_out_at};
 use crate::git::fence::{self, Landed};
 use crate::git::remote::{self, Pushed};
-use crate::queue::record;
+use crate::queue::{Queue, record};
 use crate::sys::fs::is_absent;
 
 use super::check::Checked;
-use super::{Merger, fenced};
+use super::{Merger, fenced, journal};
 
 /// Paths that a notice names.
 const NAMED: usize = 5;
@@ -24,19 +26,42 @@ struct Behind {
     at: String,
 }
 
+fn behind_of(queue: &Queue, lane: &str) -> PathBuf {
+    queue.layout.task(lane).join("behind.json")
+}
+
+/// Whether a lane knows of a worktree that could not be brought along.
+pub fn is_left_behind(queue: &Queue, lane: &str) -> bool {
+    queue.fs.exists(&behind_of(queue, lane))
+}
+
 impl Merger<'_> {
-    fn behind(&self) -> std::path::PathBuf {
-        self.site.queue.layout.task(&self.key.task).join("behind.json")
+    fn behind(&self) -> PathBuf {
+        behind_of(&self.site.queue, &self.key.task)
     }
 
-    /// Where the index of a worktree still stands that could not be brought along.
+    /// Where the index of a worktree still stands that could not be brought along. A commit that is no
+    /// longer there (the branch was forced elsewhere) is nothing to start from.
     fn left_at(&self) -> Result<Option<String>> {
         let path = self.behind();
-        match self.site.queue.fs.read(&path, 0, record::RECORD_MAX) {
-            Ok(bytes) => Ok(record::parse::<Behind>(&bytes).ok().map(|behind| behind.at)),
-            Err(e) if is_absent(&e) => Ok(None),
-            Err(e) => Err(e).cannot("read where a worktree stands", &path),
+        let bytes = match self.site.queue.fs.read(&path, 0, record::RECORD_MAX) {
+            Ok(bytes) => bytes,
+            Err(e) if is_absent(&e) => return Ok(None),
+            Err(e) => return Err(e).cannot("read where a worktree stands", &path),
+        };
+        match record::parse::<Behind>(&bytes) {
+            Ok(behind) => self.git.commit(&behind.at),
+            Err(_) => Ok(None),
         }
+    }
+
+    /// Notes that a worktree may still stand at this commit, if none is known to be further behind.
+    pub(super) fn is_behind(&self, at: &str) -> Result<()> {
+        if self.left_at()?.is_some() {
+            return Ok(());
+        }
+        let behind = Behind { v: 1, at: at.to_owned() };
+        self.site.queue.replace(&self.behind(), &record::to_bytes(&behind))
     }
 
     /// A worktree that was left behind may be clean by now.
@@ -55,20 +80,23 @@ impl Merger<'_> {
     pub(super) fn bring_along(&mut self, from: &str, to: &str) -> Result<()> {
         let Some(worktree) = checked_out_at(&self.git, &self.target.name)? else { return Ok(()) };
         let from = self.left_at()?.unwrap_or_else(|| from.to_owned());
-        let along = bring_along(&self.git, &worktree, &self.target.name, &from, to)?;
-        let why = match along {
-            Along::Done | Along::NotThere => return self.site.queue.discard(&self.behind()),
-            Along::Dirty(paths) => {
+        let along = bring_along(&self.git, &worktree, &self.target.name, &from, to);
+        let (why, remedy) = match along {
+            Ok(Along::Done | Along::NotThere) => return self.site.queue.discard(&self.behind()),
+            Ok(Along::Dirty(paths)) => {
                 let named: Vec<&str> = paths.iter().take(NAMED).map(String::as_str).collect();
-                format!("its own changes are in the way: {}", named.join(", "))
+                let why = format!("its own changes are in the way: {}", named.join(", "));
+                (why, "take those changes away")
             }
-            Along::Busy(why) => why,
+            Ok(Along::Busy(why)) => (why, "end that"),
+            // Somebody's worktree must not keep everything else from being merged.
+            Err(e) => (e.one_line(), "mend that"),
         };
         self.site.queue.replace(&self.behind(), &record::to_bytes(&Behind { v: 1, at: from }))?;
         let (branch, place) = (&self.target.branch, worktree.display());
         let text = format!(
             "{branch} has moved on, {place} was left behind ({why}): \
-             take those changes away, and the next merge brings it along; do not commit what `git status` shows as undone"
+             {remedy}, and the next merge, or `coord merge`, brings it along; do not commit what `git status` shows as undone"
         );
         self.notice(&text);
         Ok(())
@@ -102,8 +130,12 @@ impl Merger<'_> {
 
     /// Moves the branch, fenced as a landing is. False: it has moved meanwhile.
     fn move_to(&mut self, new: &str, old: &str) -> Result<bool> {
+        journal::note_landing(self, old, new, &[])?;
         match fence::land(&self.git, &self.turn, &self.target.name, new, old, &[])? {
-            Landed::Moved => self.bring_along(old, new).map(|()| true),
+            Landed::Moved => {
+                self.bring_along(old, new)?;
+                journal::note_told(self).map(|()| true)
+            }
             Landed::Fenced => Err(fenced(&self.key)),
             _ => Ok(false),
         }

@@ -8,19 +8,22 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Cannot, Result};
+use crate::git::fence;
 use crate::queue::ids::Key;
 use crate::queue::lane;
 use crate::queue::record::{self, Stage, StageVerdict};
 use crate::sys::fs::is_absent;
 
-use super::Merger;
 use super::batch::Part;
+use super::{Merger, ref_key};
 
 /// What is noted of a landing.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Landing {
     v: u32,
+    /// The branch: by the next turn coord.toml may name another one, or another be checked out.
+    branch: String,
     /// Where the branch was.
     old: String,
     /// Where it is if it moved.
@@ -47,8 +50,14 @@ fn write(merger: &Merger<'_>, name: &str, bytes: &[u8]) -> Result<()> {
 /// Notes a landing before it is tried.
 pub(super) fn note_landing(m: &Merger<'_>, old: &str, new: &str, parts: &[Part]) -> Result<()> {
     let merged = parts.iter().map(|p| (p.key.to_string(), p.commit.clone())).collect();
-    let landing = Landing { v: 1, old: old.to_owned(), new: new.to_owned(), merged };
+    let branch = m.target.branch.clone();
+    let landing = Landing { v: 1, branch, old: old.to_owned(), new: new.to_owned(), merged };
     write(m, LANDING, &record::to_bytes(&landing))
+}
+
+/// Notes that all that follows from a landing is done.
+pub(super) fn note_told(merger: &Merger<'_>) -> Result<()> {
+    write(merger, LANDING, &record::to_bytes(&Landing { v: 1, ..Landing::default() }))
 }
 
 /// Notes that an attempt comes back, before that is decided.
@@ -77,9 +86,9 @@ pub(super) fn returned(merger: &Merger<'_>, key: &Key) -> Result<Stage> {
 
 /// Tells what earlier turns had landed, and then notes that all of it is told.
 pub(super) fn serve(merger: &mut Merger<'_>) -> Result<()> {
-    let tip = merger.target.tip(&merger.git)?;
     for n in (1..merger.key.n).rev() {
         let turn = Key::new(&merger.key.task, n);
+        forget_told(merger, &turn)?;
         let path = merger.site.queue.layout.out(&turn).join(LANDING);
         let bytes = match merger.site.queue.fs.read(&path, 0, record::RECORD_MAX) {
             Ok(bytes) => bytes,
@@ -87,19 +96,45 @@ pub(super) fn serve(merger: &mut Merger<'_>) -> Result<()> {
             Err(e) if is_absent(&e) => continue,
             Err(e) => return Err(e).cannot("read what was about to be merged", &path),
         };
-        let landing: Landing = record::parse(&bytes).unwrap_or_default();
-        let moved = !landing.new.is_empty()
-            && merger.git.commit(&landing.new)?.is_some()
-            && merger.git.is_ancestor(&landing.new, &tip)?;
-        if moved {
-            for (key, commit) in landing.merged {
-                let Some(key) = Key::parse(&key) else { continue };
-                if lane::entry(&merger.site.queue, &key)?.is_some() {
-                    merger.tell_merged(&Part { key, commit })?;
-                }
-            }
-        }
+        finish(merger, record::parse(&bytes).unwrap_or_default())?;
         break;
     }
-    write(merger, LANDING, &record::to_bytes(&Landing { v: 1, ..Landing::default() }))
+    note_told(merger)
+}
+
+/// Removes the refs of what a turn had returned and told: it may have died in between.
+fn forget_told(merger: &Merger<'_>, turn: &Key) -> Result<()> {
+    let queue = &merger.site.queue;
+    for note in queue.list(&queue.layout.out(turn))? {
+        let Some(key) = note.name.strip_suffix(".json").and_then(Key::parse) else { continue };
+        if lane::entry(queue, &key)?.is_none() {
+            fence::forget_returned(&merger.git, &ref_key(&key))?;
+        }
+    }
+    Ok(())
+}
+
+/// Does what is left of a landing, if the branch has moved.
+fn finish(merger: &mut Merger<'_>, landing: Landing) -> Result<()> {
+    let branch = format!("refs/heads/{}", landing.branch);
+    let moved = match (merger.git.commit(&branch)?, merger.git.commit(&landing.new)?) {
+        (Some(tip), Some(new)) => merger.git.is_ancestor(&new, &tip)?,
+        _ => false,
+    };
+    if !moved {
+        return Ok(());
+    }
+    let mut untold = Vec::new();
+    for (key, commit) in &landing.merged {
+        let Some(key) = Key::parse(key) else { continue };
+        if lane::entry(&merger.site.queue, &key)?.is_some() {
+            untold.push(Part { key, commit: commit.clone() });
+        }
+    }
+    // The worktree is brought along before anything is told: now that may not have been done.
+    let may_be_behind = !untold.is_empty() || landing.merged.is_empty();
+    if may_be_behind && landing.branch == merger.target.branch {
+        merger.is_behind(&landing.old)?;
+    }
+    untold.iter().try_for_each(|part| merger.tell_merged(part, &landing.branch))
 }

@@ -20,8 +20,20 @@ pub fn to_text(config: &Config) -> String {
     let table = |pairs: Vec<(&str, Value)>| -> Value {
         Value::Table(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     };
-    let Config { queue, workers, lease, retry, limits, git, worktree, merge, scopes, agents, env } =
-        config;
+    let Config {
+        queue,
+        workers,
+        lease,
+        retry,
+        limits,
+        git,
+        worktree,
+        merge,
+        scopes,
+        gc,
+        agents,
+        env,
+    } = config;
     let on_term = if workers.on_term == OnTerm::Finish { "finish" } else { "requeue" };
     let mut running = vec![
         ("count", number(workers.count)),
@@ -105,6 +117,7 @@ pub fn to_text(config: &Config) -> String {
         ("worktree", table(trees)),
         ("merge", table(merging)),
         ("scopes", table(scopes)),
+        ("gc", table(gc.archive_after_ms.map(|n| ("archive_after", ms(n))).into_iter().collect())),
         ("agents", table(agents.collect())),
         ("env", table(env.iter().map(|(name, text)| (name.as_str(), word(text))).collect())),
     ];

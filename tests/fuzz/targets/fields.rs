@@ -70,6 +70,9 @@ pub const NOTE: &[&str] = &["v", "by", "at", "why", "closed"];
 /// Of a stage.
 pub const STAGE: &[&str] = &["v", "verdict", "retry", "by", "why", "context", "commit", "at"];
 
+/// Of a tombstone.
+pub const TOMBSTONE: &[&str] = &["v", "state", "passed"];
+
 /// Of `layout.json`.
 pub const LAYOUT: &[&str] = &["layout", "queue", "shards", "durability", "min_writer"];
 
@@ -78,7 +81,7 @@ pub const WORKERS: &[&str] = &["general", "roles", "until_empty"];
 
 /// Of a line of events.
 pub const EVENT: &[&str] =
-    &["e", "t", "k", "id", "n", "by", "verdict", "retry", "why", "pct", "wave", "holder"];
+    &["e", "t", "k", "id", "n", "by", "verdict", "retry", "why", "pct", "wave", "holder", "again"];
 
 /// Of a dropped-in task that are not those of a spec.
 pub const INCOMING: &[&str] = &["id", "command"];
