@@ -23,7 +23,7 @@ const PIECE: u64 = 1 << 20;
 
 /// Prints what the jobs printed: to standard output and standard error, as they did.
 pub fn all(queue: &Queue, task: &Task, lines: Option<usize>, goes_on: bool) -> Answer {
-    let home = array::home(queue, &task.id);
+    let home = array::home_of(task);
     let mut told = Told::new(&home);
     let mut to = Printer { queue, home: &home, last: lines.map(|n| (n, VecDeque::new())) };
     if !goes_on {
@@ -69,7 +69,7 @@ fn is_last_try(line: &Line) -> bool {
 
 /// Prints what one job printed: the last time that it ran, or in this try.
 pub fn one(queue: &Queue, task: &Task, job: u64, n: Option<u32>, lines: Option<usize>) -> Answer {
-    let home = array::home(queue, &task.id);
+    let home = array::home_of(task);
     let seen = Overview::read(queue, &home, array::round(task))?;
     let mut told = Told::new(&home);
     told.follow(&seen.logs);

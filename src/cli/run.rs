@@ -81,6 +81,7 @@ pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
         feed: fed,
         total: before.jobs.filter(|_| known),
         before: before.over(),
+        before_failed: before.failed,
         bar,
         tell: output::note,
     };

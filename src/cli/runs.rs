@@ -68,7 +68,12 @@ pub fn find(cli: &Cli, args: &Run, listed: &Listed) -> Result<Found> {
         return match go_on(&site, args, listed, &format!("{prefix}{}", last.max(1)))? {
             Some((id, resumed)) => Ok(Found { site, id, resumed }),
             None => {
-                let id = begin(&site, listed, &format!("{prefix}{}", last + 1))?;
+                let mut next = last + 1;
+                // One that lies in the archive keeps its name.
+                while tasks::look(&site.queue, &format!("{prefix}{next}"))?.is_some() {
+                    next += 1;
+                }
+                let id = begin(&site, listed, &format!("{prefix}{next}"))?;
                 Ok(Found { site, id, resumed: false })
             }
         };
@@ -96,13 +101,13 @@ pub fn find(cli: &Cli, args: &Run, listed: &Listed) -> Result<Found> {
 }
 
 /// `jobs/told.R`: a front has seen round R to its end, and said what became of it.
-fn told(queue: &Queue, task: &Task) -> PathBuf {
-    array::home(queue, &task.id).join(format!("told.{}", array::round(task)))
+fn told(task: &Task) -> PathBuf {
+    array::home_of(task).join(format!("told.{}", array::round(task)))
 }
 
 /// Notes that a run came to its end before the eyes of its user.
 pub fn note_told(queue: &Queue, task: &Task) -> Result<()> {
-    let path = told(queue, task);
+    let path = told(task);
     queue.fs.touch(&path).cannot("note the end of the run", &path)
 }
 
@@ -185,7 +190,7 @@ fn resume(queue: &Queue, me: &mut Proc, args: &Run, task: &Task) -> Result<bool>
         Phase::Pending(_) | Phase::Claimed(_) => Ok(true),
         // Its workers have finished it after their front was killed: what became of it is still to be said.
         Phase::Done(_) | Phase::Failed(_)
-            if !args.fresh && !args.retry_failed && !queue.fs.exists(&told(queue, task)) =>
+            if !args.fresh && !args.retry_failed && !queue.fs.exists(&told(task)) =>
         {
             Ok(true)
         }
@@ -276,7 +281,7 @@ fn is_finished(home: &Path, id: &str) -> bool {
     let nobody = procs::all(&queue).is_ok_and(|wids| wids.is_empty());
     let alone = tasks::ids(&queue).is_ok_and(|ids| ids == [id]);
     let is_done =
-        |task: &Task| matches!(task.phase, Phase::Done(_)) && queue.fs.exists(&told(&queue, task));
+        |task: &Task| matches!(task.phase, Phase::Done(_)) && queue.fs.exists(&told(task));
     let done = tasks::look(&queue, id).is_ok_and(|task| task.as_ref().is_some_and(is_done));
     nobody && alone && done && !RealFs.exists(&root.join("runs"))
 }

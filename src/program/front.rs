@@ -64,6 +64,8 @@ pub struct Order {
     pub total: Option<u64>,
     /// How many were over when this run began.
     pub before: u64,
+    /// How many of them had failed: a rule that stopped the last run does not stop this one for them.
+    pub before_failed: u64,
     /// The line of progress.
     pub bar: Option<Bar>,
     /// Says something to the person at the terminal.
@@ -295,6 +297,9 @@ impl Front<'_> {
     fn halt(&mut self) {
         let mut counts = self.show.counts;
         counts.total = self.total;
+        let Order { before, before_failed, .. } = self.order;
+        counts.failed = counts.failed.saturating_sub(*before_failed);
+        counts.succeeded = counts.succeeded.saturating_sub(before.saturating_sub(*before_failed));
         match self.order.halt.decide(counts) {
             Some(When::Now) if !self.urgent => self.stop(Stopped::Halted, true),
             Some(When::Soon) if self.stopping.is_none() => self.stop(Stopped::Halted, false),

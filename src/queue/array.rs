@@ -50,6 +50,11 @@ pub fn home(queue: &Queue, id: &str) -> PathBuf {
     queue.layout.task(id).join("jobs")
 }
 
+/// The same of a task that was looked at, which may lie in the archive.
+pub fn home_of(task: &Task) -> PathBuf {
+    task.dir.path.join("jobs")
+}
+
 /// The chunk that begins with job `start`: `jobs/START`.
 pub fn chunk_dir(home: &Path, start: u64) -> PathBuf {
     home.join(format!("{start:010}"))

@@ -14,7 +14,7 @@ use super::super::ids::short;
 use super::super::record::{End, Verdict};
 use super::super::tasks::Task;
 use super::chunk::{self, Chunk};
-use super::{Overview, home, round};
+use super::{Overview, home_of, round};
 
 /// How many jobs there are, and what became of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -105,7 +105,7 @@ pub fn running(queue: &Queue, task: &Task, limit: usize) -> Result<Vec<Shown>> {
 
 /// The jobs that have failed in this round, the first ones first; at most `limit`.
 pub fn failures(queue: &Queue, task: &Task, limit: usize) -> Result<Vec<Shown>> {
-    let (home, round) = (home(queue, &task.id), round(task));
+    let (home, round) = (home_of(task), round(task));
     let mut found = Vec::new();
     for (start, over) in Overview::read(queue, &home, round)?.chunks {
         if over.is_some_and(|over| over.failed == 0) || found.len() >= limit {
@@ -169,7 +169,7 @@ fn for_each(
     task: &Task,
     mut each: impl FnMut(Part<'_>) -> Result<bool>,
 ) -> Result<Option<u64>> {
-    let (home, round) = (home(queue, &task.id), round(task));
+    let (home, round) = (home_of(task), round(task));
     let seen = Overview::read(queue, &home, round)?;
     for (start, over) in &seen.chunks {
         let part = match over {
