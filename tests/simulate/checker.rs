@@ -8,6 +8,7 @@
 //! fsck's. I21: what is archived is over, and its id is never submitted again. I18 is about messages,
 //! which are not built yet. I23 is that no process panics.
 
+mod archive;
 mod scopes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,18 +126,7 @@ impl Checker {
                 }
             }
             (Call::Mkdir | Call::Rmdir, ["tasks" | "merge", _] | ["tasks", _, _]) => {}
-            (Call::Rename, ["archive", "done" | "dead", _, task]) => self.moved(disk, task)?,
-            (Call::Rename, ["archive", "trash", _]) => {
-                let [_, _, _, task] = from else { return Err(format!("I22: {op}")) };
-                let tasks = Tasks::read(disk, &mut self.parsed);
-                if !tasks.is_buried(task) {
-                    return Err(format!("I21: {task} is deleted, and has no tombstone"));
-                }
-            }
-            (Call::Link, ["archive", ..]) => return Err(format!("I21: {op}")),
-            (Call::Unlink, ["archive", lot, ..]) if *lot != "trash" => {
-                return Err(format!("I1: {op} in the archive"));
-            }
+            (_, ["archive", rest @ ..]) => self.in_archive(disk, op, from, rest)?,
             (_, ["tasks", id, "jobs", rest @ ..]) => {
                 self.in_array(world, disk, me, op, id, rest)?;
             }
@@ -171,17 +161,6 @@ impl Checker {
             self.in_process(world, disk, me, op, wid, rest)?;
         }
         Ok(())
-    }
-
-    /// I21: what is moved away is over for ever, or was made by somebody who wanted the id again.
-    fn moved(&mut self, disk: &Disk, id: &str) -> Broken {
-        let tasks = Tasks::read(disk, &mut self.parsed);
-        self.archived.insert(id.to_owned());
-        match tasks.get(id) {
-            Some(_) if tasks.is_over(id) => Ok(()),
-            Some(_) => Err(format!("I21: {id} was archived, and is not over")),
-            None => Ok(()),
-        }
     }
 
     /// A change below `procs/W`.
