@@ -80,7 +80,7 @@ fn another_list_is_not_taken_for_the_same() {
     let s = Sandbox::new();
     // The first job waits until the list was read, the second one fails, the others wait.
     let line = "cat list | coord run -n 1 --halt now,fail=1 -k --sh 'echo {} >> ran; case {} in \
-                1) until [ -e .coord/runs/*/.coord/tasks/*/jobs/closed ]; do sleep 0.01; done;; \
+                1) until ls .coord/runs/*/.coord/tasks/*/jobs/closed > closed 2>&1; do sleep 0.01; done;; \
                 2) exit 3;; *) until [ -e go ]; do sleep 0.01; done;; esac; echo {}'";
     s.sh("seq 5 > list");
     sh(&s, line).exits(3).warns("stopped by --halt");
