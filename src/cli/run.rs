@@ -249,16 +249,12 @@ fn over_in(queue: &Queue, id: &str) -> Result<u64> {
     let (home, round) = (array::home(queue, id), array::round(&task));
     let seen = Overview::read(queue, &home, round)?;
     let mut over = 0;
-    let ends = seen.chunks.keys().skip(1).copied().chain(seen.jobs.map(|jobs| jobs + 1));
-    for ((start, state), end) in seen.chunks.iter().zip(ends.map(Some).chain([None])) {
-        match (state, end) {
-            (Some(_), Some(end)) => over += end - start,
-            _ => {
-                if let Some(mut chunk) = Chunk::open(queue, &home, *start)? {
-                    let seen = chunk.look(queue, round)?;
-                    over += seen.done + seen.failed;
-                }
-            }
+    for (start, state) in &seen.chunks {
+        if let Some(of) = state {
+            over += of.jobs;
+        } else if let Some(mut chunk) = Chunk::open(queue, &home, *start)? {
+            let seen = chunk.look(queue, round)?;
+            over += seen.done + seen.failed;
         }
     }
     Ok(over)

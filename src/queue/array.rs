@@ -6,7 +6,7 @@
 //! tasks/T/jobs/START.in             register: the jobs from number START on, a line each (a chunk)
 //! tasks/T/jobs/START/JOB.n.claim    register: try n of a job; a link to the claimer's card
 //! tasks/T/jobs/START/JOB.n.end      register: how it ended
-//! tasks/T/jobs/START.rR.fF.over     hint: in round R every job of the chunk was over, F had failed
+//! tasks/T/jobs/START.nN.rR.fF.over  hint: in round R all N jobs of the chunk were over, F had failed
 //! tasks/T/jobs/closed               register: the list is complete
 //! tasks/T/jobs/W.log W.out W.err    what W's jobs did and printed
 //! tasks/T/jobs/bell progress        bells: there is something to claim; a job is over
@@ -30,7 +30,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Cannot, Result};
-use crate::sys::fs::is_absent;
+use crate::rule;
+use crate::sys::fs::{is_absent, is_no_file};
 
 use super::Queue;
 use super::record::{self, Closed, RECORD_MAX};
@@ -106,11 +107,20 @@ fn start_of(text: &str) -> Option<u64> {
     ours.then(|| text.parse().ok()).flatten().filter(|start| *start > 0)
 }
 
+/// What the hint says of a chunk that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Over {
+    /// How many jobs it has.
+    pub jobs: u64,
+    /// How many of them have failed.
+    pub failed: u64,
+}
+
 /// What the names in `jobs/` say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overview {
-    /// The chunks by their first job; of those that are over in this round, how many failed.
-    pub chunks: BTreeMap<u64, Option<u64>>,
+    /// The chunks by their first job, and what is said of those that are over in this round.
+    pub chunks: BTreeMap<u64, Option<Over>>,
     /// How many jobs there are, once the list is complete.
     pub jobs: Option<u64>,
     /// The workers that have a log here.
@@ -120,25 +130,21 @@ pub struct Overview {
 impl Overview {
     /// Reads it. Costs one listing, with about two names for 1024 jobs.
     pub fn read(queue: &Queue, home: &Path, round: u32) -> Result<Overview> {
-        let mut seen = Overview::default();
-        let mut closed = false;
+        // Whether the list is complete is read first: a listing that began before may lack a chunk that
+        // was submitted meanwhile, and show what was linked behind it.
+        let mut seen = Overview { jobs: closed_at(queue, home)?, ..Overview::default() };
         for entry in queue.list(home)? {
             let name = entry.name.as_str();
-            if name == "closed" {
-                closed = true;
-            } else if let Some(start) = name.strip_suffix(".in").and_then(start_of) {
+            if let Some(start) = name.strip_suffix(".in").and_then(start_of) {
                 seen.chunks.entry(start).or_default();
-            } else if let Some((start, of, failed)) = parse_over(name) {
+            } else if let Some((start, of, over)) = parse_over(name) {
                 // One in which all succeeded stays over.
-                if of == round || (failed == 0 && of < round) {
-                    seen.chunks.insert(start, Some(failed));
+                if of == round || (over.failed == 0 && of < round) {
+                    seen.chunks.insert(start, Some(over));
                 }
             } else if let Some(wid) = name.strip_suffix(".log") {
                 seen.logs.push(wid.to_owned());
             }
-        }
-        if closed {
-            seen.jobs = Some(closed_at(queue, home)?);
         }
         Ok(seen)
     }
@@ -148,11 +154,21 @@ impl Overview {
         self.chunks.iter().filter(|(_, over)| over.is_none()).map(|(start, _)| *start)
     }
 
-    /// Whether every job is over: how many there are, and how many have failed.
+    /// Whether every job is over: how many there are, and how many have failed. A listing of a shared
+    /// file system may be an old one, so what it shows must be the whole list.
     pub fn is_over(&self) -> Option<(u64, u64)> {
         let jobs = self.jobs?;
-        let failed = self.chunks.values().copied().sum::<Option<u64>>()?;
-        Some((jobs, failed))
+        let (mut next, mut failed) = (1, 0);
+        for (start, over) in &self.chunks {
+            let over = (*over)?;
+            if *start != next && rule!("R2.list") {
+                return None;
+            }
+            next = start + over.jobs;
+            failed += over.failed;
+        }
+        // Behind the end of a list there may be what somebody with another list has submitted.
+        (next > jobs || !rule!("R2.list")).then_some((next - 1, failed))
     }
 }
 
@@ -170,25 +186,29 @@ pub fn has_pending(queue: &Queue, task: &Task) -> Result<bool> {
     Ok(seen.is_over().is_some())
 }
 
-/// The name of the hint that a chunk is over: `START.rR.fF.over`.
-fn over_file(home: &Path, start: u64, round: u32, failed: u64) -> PathBuf {
-    home.join(format!("{start:010}.r{round}.f{failed}.over"))
+/// The name of the hint that a chunk is over: `START.nN.rR.fF.over`.
+fn over_file(home: &Path, start: u64, round: u32, over: Over) -> PathBuf {
+    let Over { jobs, failed } = over;
+    home.join(format!("{start:010}.n{jobs}.r{round}.f{failed}.over"))
 }
 
-fn parse_over(name: &str) -> Option<(u64, u32, u64)> {
+/// The chunk, the round and what is said, of a hint's name.
+pub fn parse_over(name: &str) -> Option<(u64, u32, Over)> {
     let mut parts = name.strip_suffix(".over")?.split('.');
     let start = start_of(parts.next()?)?;
+    let jobs = parts.next()?.strip_prefix('n')?.parse().ok().filter(|n| *n <= CHUNK as u64)?;
     let round = parts.next()?.strip_prefix('r')?.parse().ok()?;
     let failed = parts.next()?.strip_prefix('f')?.parse().ok()?;
-    parts.next().is_none().then_some((start, round, failed))
+    parts.next().is_none().then_some((start, round, Over { jobs, failed }))
 }
 
-/// What `jobs/closed` says. One that cannot be read closes the list at what is there.
-fn closed_at(queue: &Queue, home: &Path) -> Result<u64> {
+/// What `jobs/closed` says, if it is there. One that cannot be read closes the list at what is there.
+fn closed_at(queue: &Queue, home: &Path) -> Result<Option<u64>> {
     let path = home.join("closed");
     match queue.fs.read(&path, 0, RECORD_MAX) {
-        Ok(bytes) => Ok(record::parse::<Closed>(&bytes).map_or(0, |closed| closed.jobs)),
-        Err(e) if is_absent(&e) => Ok(0),
+        Ok(bytes) => Ok(Some(record::parse::<Closed>(&bytes).map_or(0, |closed| closed.jobs))),
+        Err(e) if is_absent(&e) => Ok(None),
+        Err(e) if is_no_file(&e) => Ok(Some(0)),
         Err(e) => Err(e).cannot("read the end of a list of jobs", &path),
     }
 }
@@ -203,11 +223,37 @@ mod tests {
         for name in ["1", "0000000000", "00000000001", "000000000a", ""] {
             assert_eq!(start_of(name), None, "{name}");
         }
-        let path = over_file(Path::new("/j"), 1025, 2, 3);
+        let over = Over { jobs: 7, failed: 3 };
+        let path = over_file(Path::new("/j"), 1025, 2, over);
         let name = path.file_name().unwrap().to_str().unwrap();
-        assert_eq!(parse_over(name), Some((1025, 2, 3)));
-        for name in ["0000000001.over", "0000000001.r1.over", "0000000001.r1.f1.x.over"] {
-            assert_eq!(parse_over(name), None, "{name}");
+        assert_eq!(parse_over(name), Some((1025, 2, over)));
+        for name in ["over", "r1.over", "r1.f1.over", "n1.r1.f1.x.over", "n1025.r1.f1.over"] {
+            let name = format!("0000000001.{name}");
+            assert_eq!(parse_over(&name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn an_array_is_over_only_with_its_whole_list() {
+        let over = |jobs| Some(Over { jobs, failed: 1 });
+        let seen = |chunks: &[(u64, Option<Over>)], jobs| Overview {
+            chunks: chunks.iter().copied().collect(),
+            jobs,
+            logs: Vec::new(),
+        };
+        let whole = [(1, over(3)), (4, over(3)), (7, over(2))];
+        assert_eq!(seen(&whole, Some(8)).is_over(), Some((8, 3)));
+        assert_eq!(seen(&[], Some(0)).is_over(), Some((0, 0)), "an empty list");
+        for (chunks, jobs, why) in [
+            (&whole[..], None, "more is to come"),
+            (&whole[..2], Some(8), "the last chunk does not show"),
+            (&whole[1..], Some(8), "the first one does not"),
+            (&[whole[0], whole[2]], Some(8), "one between does not"),
+            (&[whole[0], (4, None), whole[2]], Some(8), "one is not over"),
+        ] {
+            assert_eq!(seen(chunks, jobs).is_over(), None, "{why}");
+        }
+        let more = seen(&whole, Some(6)).is_over();
+        assert_eq!(more, Some((8, 3)), "closed by somebody with a shorter list");
     }
 }

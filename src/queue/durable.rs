@@ -106,6 +106,17 @@ pub fn task(queue: &Queue, dir: &Dir) -> Result<()> {
     Ok(())
 }
 
+/// Makes what was submitted of an array durable: the names in `jobs/`, and that directory's own.
+pub fn list(queue: &Queue, jobs: &Path) -> Result<()> {
+    if queue.is_durable() {
+        step!("sync.jobs");
+        for dir in [Some(jobs), jobs.parent()].into_iter().flatten() {
+            queue.fs.sync_dir(dir).cannot("make a list of jobs durable", dir)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the names of new tasks durable.
 pub fn all_tasks(queue: &Queue) -> Result<()> {
     if queue.is_durable() {

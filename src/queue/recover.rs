@@ -87,7 +87,9 @@ pub fn recover(queue: &Queue, me: &mut Proc, wid: &str, death: Death) -> Result<
     }
     for (id, start) in names.iter().filter_map(|name| array::job::parse_intent(name)) {
         let how = array::retake::As::Expired(death.word());
-        back.extend(array::retake::chunk_of(queue, me, wid, id, start, how)?);
+        if rule!("R4.jobs") {
+            back.extend(array::retake::chunk_of(queue, me, wid, id, start, how)?);
+        }
         if death.is_certain() {
             step!("recover.leave");
             queue.discard(&run.join(array::job::intent_name(id, start)))?;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use coord::queue::control::Wanted;
 use coord::queue::events::Event;
 use coord::queue::layout::LayoutRecord;
-use coord::queue::record::{Card, End, Note, Outcome, Spec, Stage};
+use coord::queue::record::{Array, Card, Closed, End, Line, Note, Outcome, Spec, Stage};
 use serde_json::{Map, Value, json};
 
 use targets::{TARGETS, fields};
@@ -88,13 +88,19 @@ fn the_fields_are_those_of_the_records() {
         "manual":true,"hold":true,"review":true,"merge":true,"into":"i","merge_after":["m"],
         "adds_deps":true,"labels":["l"],"needs":["n"],
         "wave":1,"argv":["a"],"sh":"s","prompt":"p","agent":"a","env":{"A":"b"},"cwd":"c","by":"b",
-        "at":"a"});
+        "array":{"command":["c"]},"at":"a"});
+    let array = json!({"command":["c"],"sh":true,"many":true,"names":["n"],"tries":1,"cwd":"c"});
+    let line = json!({"job":1,"n":1,"end":"done","retry":true,"code":1,"signal":1,"at":1,"ms":1,
+        "out":[1,1],"err":[1,1],"of":"w"});
     let end = json!({"v":1,"verdict":"done","boots":1,"not_before":"n","context":"c"});
     let result = json!({"branch":"b","commit":"c","base":"b","worktree":"w","wip":"w",
         "uncommitted":1,"value":1});
     let event = json!({"id":"i","n":1,"by":"b","verdict":"v","retry":true,"why":"w","pct":1.0});
     for (value, known, more) in [
         (whole::<Spec>(spec), fields::SPEC, &[][..]),
+        (whole::<Array>(array), fields::ARRAY, &[]),
+        (whole::<Closed>(json!({"v":1,"jobs":1})), fields::CLOSED, &[]),
+        (whole::<Line>(line), fields::LINE, &[]),
         (whole::<Card>(json!({"v":1,"wid":"w","kind":"cli"})), fields::CARD, &[]),
         (whole::<End>(end), fields::END, &[]),
         (whole::<Outcome>(result), fields::RESULT, &[]),
@@ -121,7 +127,8 @@ fn the_dictionary_has_every_field() {
     let all =
         [fields::SPEC, fields::CARD, fields::END, fields::RESULT, fields::NOTE, fields::STAGE];
     let rest = [fields::LAYOUT, fields::WORKERS, fields::EVENT, fields::INCOMING];
-    for name in all.concat().into_iter().chain(rest.concat()) {
+    let of_arrays = [fields::ARRAY, fields::CLOSED, fields::LINE];
+    for name in all.concat().into_iter().chain(rest.concat()).chain(of_arrays.concat()) {
         assert!(text.contains(&format!("\"\\\"{name}\\\":\"")), "the dictionary has no {name}");
     }
 }

@@ -256,8 +256,25 @@ fn crash_at(step: &str) -> BTreeSet<String> {
     reached
 }
 
-/// Steps that need a situation of their own: each is crashed at in zombies.rs, scopes.rs or merges.rs.
+/// Steps that need a situation of their own: each is crashed at in arrays.rs, zombies.rs, scopes.rs or
+/// merges.rs.
 const APART: &[&str] = &[
+    "array.intent",
+    "jobs.claim",
+    "jobs.end",
+    "jobs.expire",
+    "jobs.intent",
+    "jobs.leave",
+    "jobs.over",
+    "jobs.spawn",
+    "jobs.stage",
+    "jobs.tell",
+    "list.close",
+    "list.link",
+    "list.mkdir",
+    "list.stage",
+    "recover.leave",
+    "sync.jobs",
     "cancel.link",
     "delayed.unlink",
     "scope.want",

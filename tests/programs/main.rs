@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arrays;
 mod bad_inputs;
 mod careful;
 mod chaos;

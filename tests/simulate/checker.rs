@@ -26,7 +26,7 @@ pub struct Checker {
     /// Which process has which id.
     pub owners: BTreeMap<String, usize>,
     /// Registers with their first content.
-    registers: BTreeMap<String, (Ino, Arc<Vec<u8>>)>,
+    pub registers: BTreeMap<String, (Ino, Arc<Vec<u8>>)>,
     /// Lines of the event stream: kind, task, attempt.
     events: BTreeSet<(String, String, u64)>,
     /// Attempts whose job was started, with the holder.
@@ -108,6 +108,9 @@ impl Checker {
                 }
             }
             (Call::Mkdir | Call::Rmdir, ["tasks" | "merge", _] | ["tasks", _, _]) => {}
+            (_, ["tasks", id, "jobs", rest @ ..]) => {
+                self.in_array(world, disk, me, op, id, rest)?;
+            }
             (_, ["tasks" | "merge", task, name])
                 if *name == "spec.json" || register(name).is_some() =>
             {
@@ -262,14 +265,17 @@ impl Checker {
                 if this.done_attempts().len() > 1 {
                     return Err(format!("I4: {task} was done twice"));
                 }
-                self.ended_rightly(world, disk, me, task, n, &this.end(n))?;
+                match this.is_array() {
+                    true => crate::arrays::ended_rightly(disk, task, &this.end(n))?,
+                    false => self.ended_rightly(world, disk, me, task, n, &this.end(n))?,
+                }
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn ended_rightly(
+    pub fn ended_rightly(
         &self,
         world: &World,
         disk: &Disk,
@@ -384,6 +390,11 @@ impl Checker {
             ));
         }
         let disk = world.fs.disk();
+        if let Some((array, number)) = job.task.split_once('/') {
+            crate::arrays::starts_rightly(&disk, array, number, job.n, &holder)?;
+            self.running.insert(key);
+            return Ok(());
+        }
         let tasks = Tasks::read(&disk, &mut self.parsed);
         let Some(task) = tasks.get(&job.task) else {
             return Err(format!("I2: {} has no spec", job.task));
@@ -444,6 +455,9 @@ impl Checker {
             }
         }
         for (id, task) in tasks.iter() {
+            if task.is_array() {
+                crate::arrays::at_rest(&disk, id)?;
+            }
             match tasks.next(id, u64::MAX) {
                 Next::Over | Next::Kept => {}
                 Next::Blocked(_) | Next::Merging(_) if tasks.waits_for_ever(id) => {}

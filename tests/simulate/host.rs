@@ -103,10 +103,15 @@ impl Host for Seat {
             let n = text("COORD_ATTEMPT").parse().unwrap_or(0);
             let code = exit_code(command.argv.get(1).map_or("", String::as_str), n);
             let left = world.choices.below(6);
+            // A job of an array is told by its number.
+            let task = match text("COORD_JOB") {
+                number if number.is_empty() => text("COORD_TASK_ID"),
+                number => format!("{}/{number}", text("COORD_TASK_ID")),
+            };
             let job = Job {
                 pid,
                 owner: self.me,
-                task: text("COORD_TASK_ID"),
+                task,
                 n,
                 token: text("COORD_TOKEN"),
                 left,

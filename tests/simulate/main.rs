@@ -7,6 +7,7 @@
 // In a release build no rule can be taken out.
 #![cfg(debug_assertions)]
 
+mod arrays;
 mod checker;
 mod choices;
 #[expect(dead_code, reason = "its parts serve tests/powerloss")]
@@ -15,6 +16,7 @@ mod exhaustive;
 mod faults;
 mod host;
 mod machines;
+mod lists;
 mod memory;
 mod mutants;
 mod platform;
@@ -69,7 +71,7 @@ struct Sum {
 }
 
 /// Runs seeds on all cores until one fails.
-fn run_all(first: u64, count: u64) -> Sum {
+fn run_all(first: u64, count: u64, check: fn(u64) -> Result<scenario::Outcome, String>) -> Sum {
     let (next, sum) = (AtomicU64::new(first), Mutex::new(Sum::default()));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -106,7 +108,7 @@ fn seeds() {
     while done < count {
         let start = std::time::Instant::now();
         let chunk = CHUNK.min(count - done);
-        let sum = run_all(first + done, chunk);
+        let sum = run_all(first + done, chunk, check);
         if let Some(failure) = sum.failure {
             panic!("{failure}");
         }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use coord::config::Config;
 use coord::git::repository::Found;
+use coord::program::front::feed;
 use coord::program::keeper::Keeper;
 use coord::program::worker::{Next, Options, Worker};
 use coord::queue::decide::{self, How};
 use coord::queue::procs::{Identity, Proc};
 use coord::queue::record::{CardKind, Spec, Stage, StageVerdict};
 use coord::queue::submit::submit;
-use coord::queue::{Queue, init, lane, sweep};
+use coord::queue::{Queue, init, lane, sweep, tasks};
 use coord::run::site::Site;
 use coord::sys::wake::Wake;
 use nix::libc;
@@ -146,6 +147,40 @@ pub fn add(specs: Vec<(Option<String>, Spec)>) -> Body {
     })
 }
 
+/// The front of `coord run`: submits an array and its list, a few lines at a time.
+pub fn submit_list(id: String, spec: Spec, jobs: Vec<String>, at_once: usize) -> Body {
+    struct Lines(std::vec::IntoIter<String>, usize);
+    impl feed::Input for Lines {
+        fn next(&mut self) -> coord::error::Result<Option<Vec<String>>> {
+            Ok(self.0.next().map(|how| vec!["/bin/job".to_owned(), how]))
+        }
+        fn would_block(&self) -> bool {
+            self.0.len().is_multiple_of(self.1)
+        }
+    }
+    command(move |seat, queue, me| {
+        // A person gives the command again until it works.
+        for _ in 0..20 {
+            let mut spec = spec.clone();
+            spec.uid = format!("uid{:x}", queue.clock.random());
+            let intent = me.run(&format!("_array.{id}"));
+            let there = tasks::look(queue, &id).is_ok_and(|t| t.is_some_and(|t| t.spec.is_ok()));
+            let done = (there || submit(queue, me, Some(&id), spec).is_ok())
+                && queue.fs.touch(&intent).is_ok()
+                && feed::submit_all(queue, me, &id, Box::new(Lines(jobs.clone().into_iter(), at_once)))
+                    .is_ok();
+            if done {
+                drop(queue.discard(&intent));
+                coord::queue::array::ring_all(queue, &id);
+                return;
+            }
+            if is_ended(&seat.wait(queue.clock.mono_ms() + 1000)) {
+                return;
+            }
+        }
+    })
+}
+
 /// What a person decides.
 #[derive(Debug, Clone, Copy)]
 pub enum Decision {
@@ -233,7 +268,7 @@ pub fn inspect() -> Body {
         // Events that a full disk swallowed are not told again: the registers are the audit. A hint
         // for a later attempt, dropped in by hand, may stay: nobody can be misled by it.
         let counts = |what: &String| {
-            !(deaf && (what.starts_with("I15") || what.starts_with("I16"))
+            !(what.contains("/jobs") || deaf && (what.starts_with("I15") || what.starts_with("I16"))
                 || hints && what.starts_with("stale"))
         };
         if let Some(first) = found.into_iter().find(counts) {

@@ -70,6 +70,10 @@ impl Registers {
     pub fn uid(&self) -> String {
         self.names["spec.json"]["uid"].as_str().unwrap_or_default().to_owned()
     }
+    /// Whether it stands for a list of jobs.
+    pub fn is_array(&self) -> bool {
+        self.names["spec.json"]["array"].is_object()
+    }
     /// The paths that it may change alone.
     pub fn scope(&self) -> Vec<String> {
         let scope = self.names["spec.json"]["scope"].as_array().cloned().unwrap_or_default();

@@ -32,7 +32,7 @@ pub struct Outcome {
 }
 
 /// Steps and seconds of the time of trouble.
-const TROUBLE: (u64, u64) = (6_000, 240);
+pub const TROUBLE: (u64, u64) = (6_000, 240);
 /// Steps and seconds after it, before a run counts as hung.
 const REST: (u64, u64) = (200_000, 86_400);
 
@@ -235,7 +235,7 @@ pub fn remove_ready(runner: &mut Runner) {
 }
 
 /// All processes and jobs of a machine are gone, and it comes up again.
-fn reboot(runner: &mut Runner, machine: usize) {
+pub fn reboot(runner: &mut Runner, machine: usize) {
     let mut world = runner.world();
     world.count("reboot");
     for at in 0..world.processes.len() {

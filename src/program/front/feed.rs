@@ -43,26 +43,16 @@ pub fn begin(queue: &Queue, id: &str, input: Box<dyn Input>) -> Result<Shared> {
     let path = me.run(&format!("_array.{id}"));
     step!("array.intent");
     queue.fs.touch(&path).map_err(|e| Error::new(Exit::Environment, e.to_string()).at(&path))?;
-    let mut feeder = Feeder {
-        queue: queue.clone(),
-        me,
-        id: id.to_owned(),
-        home: array::home(queue, id),
-        input,
-        lines: Vec::with_capacity(CHUNK),
-        start: 1,
-    };
-    let result = shared.clone();
+    let (result, queue, id, mut me) = (shared.clone(), queue.clone(), id.to_owned(), me);
     let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
-        let fed = match feeder.feed() {
+        let fed = match submit_all(&queue, &me, &id, input) {
             Ok(jobs) => Fed { jobs: Some(jobs), fault: None },
             Err(fault) => Fed { jobs: None, fault: Some(fault) },
         };
         *result.lock().unwrap_or_else(PoisonError::into_inner) = fed;
-        drop(feeder.queue.discard(&path));
-        feeder.me.leave(&feeder.queue);
-        feeder.queue.ring(&array::progress(&feeder.home));
-        feeder.queue.ring(&array::bell(&feeder.home));
+        drop(queue.discard(&path));
+        me.leave(&queue);
+        array::ring_all(&queue, &id);
     });
     match thread {
         Ok(_) => Ok(shared),
@@ -73,17 +63,28 @@ pub fn begin(queue: &Queue, id: &str, input: Box<dyn Input>) -> Result<Shared> {
     }
 }
 
-struct Feeder {
-    queue: Queue,
-    me: Proc,
-    id: String,
+/// Submits what the input has, behind what was submitted before, and closes the list. Returns how many
+/// jobs it has.
+///
+/// # Errors
+/// When the input is another than what was submitted before.
+pub fn submit_all(queue: &Queue, me: &Proc, id: &str, input: Box<dyn Input>) -> Result<u64> {
+    let home = array::home(queue, id);
+    let lines = Vec::with_capacity(CHUNK);
+    Feeder { queue, me, id, home, input, lines, start: 1 }.feed()
+}
+
+struct Feeder<'a> {
+    queue: &'a Queue,
+    me: &'a Proc,
+    id: &'a str,
     home: PathBuf,
     input: Box<dyn Input>,
     lines: Vec<String>,
     start: u64,
 }
 
-impl Feeder {
+impl Feeder<'_> {
     fn feed(&mut self) -> Result<u64> {
         self.skip_written()?;
         loop {
@@ -99,14 +100,14 @@ impl Feeder {
             self.publish()?;
         }
         let jobs = self.start - 1;
-        list::close(&self.queue, &self.me, &self.id, jobs)?;
+        list::close(self.queue, self.me, self.id, jobs)?;
         Ok(jobs)
     }
 
     /// Compares what the input begins with with what was submitted before.
     fn skip_written(&mut self) -> Result<()> {
-        let (queue, home) = (self.queue.clone(), self.home.clone());
-        let mut written = Written::new(&queue, &home);
+        let home = self.home.clone();
+        let mut written = Written::new(self.queue, &home);
         let mut job = 1;
         while let Some(line) = written.next()? {
             let next = self.input.next()?;
@@ -133,7 +134,7 @@ impl Feeder {
 
     /// Publishes what was gathered. Somebody else may be submitting the same list.
     fn publish(&mut self) -> Result<()> {
-        let there = list::append(&self.queue, &self.me, &self.id, self.start, &self.lines)?;
+        let there = list::append(self.queue, self.me, self.id, self.start, &self.lines)?;
         if there == self.lines {
             self.start += there.len() as u64;
             self.lines.clear();

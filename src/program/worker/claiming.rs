@@ -71,9 +71,6 @@ impl Worker {
                         self.finder.won();
                         return Ok(true);
                     }
-                    if self.me.is_declared_dead(&self.site.queue) {
-                        self.register_anew(waiter)?;
-                    }
                 }
                 Claimed::Dead => self.register_anew(waiter)?,
             }

@@ -8,6 +8,7 @@ use crate::queue::claim::Lease;
 use crate::queue::events;
 use crate::queue::record::{End, Line, Verdict, duration};
 use crate::queue::tasks::{self, Phase};
+use crate::rule;
 use crate::run::attempt::as_ms;
 use crate::run::outcome::{Stopped, signal_name};
 use crate::run::shift::{Running, Shift};
@@ -76,7 +77,13 @@ impl Worker {
             self.follow_job()?;
         }
         self.write_end();
-        let Job::Array(stay) = &mut self.job else { return Ok(()) };
+        let Job::Array(stay) = &mut self.job else {
+            // It could not record an end since it was declared dead. Its intent stays there.
+            return match self.me.is_declared_dead(&self.site.queue) {
+                true => self.register_anew(waiter),
+                false => Ok(()),
+            };
+        };
         if stay.running.is_some() || stay.ended.is_some() {
             return Ok(());
         }
@@ -107,7 +114,15 @@ impl Worker {
     /// Claims and starts the next job. False: the stay is over.
     fn next_job(&mut self, waiter: &mut dyn Watch) -> Result<bool> {
         let Job::Array(stay) = &mut self.job else { return Ok(false) };
-        match stay.taker.next(&self.site.queue, &mut self.me, stay.long)? {
+        let next = stay.taker.next(&self.site.queue, &mut self.me, stay.long);
+        if next.is_err() && rule!("R5.undecided") {
+            // A claim may be ours that we do not know of. The intent stays: before the next claim this
+            // process puts its house in order.
+            self.job = Job::Idle;
+            return next.map(|_| false);
+        }
+        let Job::Array(stay) = &mut self.job else { return Ok(false) };
+        match next? {
             Job_::Job(number, n) => {
                 let chunk = stay.taker.chunk();
                 let arguments = chunk.map(|chunk| chunk.arguments(number)).unwrap_or_default();
@@ -128,8 +143,8 @@ impl Worker {
                 self.leave_array().map(|()| false)
             }
             Job_::Dead => {
-                // Under the new identity it begins anew.
                 self.job = Job::Idle;
+                self.register_anew(waiter)?;
                 Ok(false)
             }
         }

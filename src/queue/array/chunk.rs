@@ -34,7 +34,8 @@ pub struct Chunk {
     /// Its list, a line each.
     list: Vec<String>,
     /// What an end says, by its inode: most are links to a few files. Registers are never removed, so
-    /// an inode that was seen here stays what it is.
+    /// an inode that was seen here stays what it is. Only numbers that mean something: some file
+    /// systems (FUSE) put the same one into every entry of a listing.
     known: BTreeMap<u64, Outcome>,
     /// Tries that this process has won: the same one is never won twice (R2).
     pub won: BTreeSet<(u64, u32)>,
@@ -144,18 +145,26 @@ impl Chunk {
             // One that cannot be read permits the next try, as that of a task does.
             _ => Outcome::Retry,
         };
-        self.known.insert(ino, outcome);
+        let path = self.dir.path.join(end_name(job, n));
+        if queue.fs.stat(&path).is_ok_and(|stat| stat.ino == ino) {
+            self.known.insert(ino, outcome);
+        }
         Ok(outcome)
     }
 
     /// The end of a try; `None` if it is not there or cannot be read as one.
     pub fn end(&self, queue: &Queue, job: u64, n: u32) -> Result<Option<End>> {
-        Ok(tasks::read::<End>(queue, &self.dir, &format!("{job}.{n}.end"))?.ok())
+        Ok(tasks::read::<End>(queue, &self.dir, &end_name(job, n))?.ok())
     }
 
-    /// The id of the process that holds a claim; `None` if it cannot be told.
+    /// The card of the process that holds a claim; `None` if it cannot be told.
     pub fn claimer(&self, queue: &Queue, job: u64, n: u32) -> Result<Option<record::Card>> {
-        Ok(tasks::read(queue, &self.dir, &format!("{job}.{n}.claim"))?.ok())
+        Ok(tasks::read(queue, &self.dir, &claim_name(job, n))?.ok())
+    }
+
+    /// Whether a try has this register, whatever a listing shows.
+    pub fn has(&self, queue: &Queue, name: &str) -> bool {
+        queue.fs.exists(&self.dir.path.join(name))
     }
 }
 
@@ -166,7 +175,17 @@ struct Tries {
     ino: u64,
 }
 
-/// `JOB.n.claim` or `JOB.n.end`.
+/// `JOB.n.claim`.
+pub(super) fn claim_name(job: u64, n: u32) -> String {
+    format!("{job}.{n}.claim")
+}
+
+/// `JOB.n.end`.
+pub(super) fn end_name(job: u64, n: u32) -> String {
+    format!("{job}.{n}.end")
+}
+
+/// The same read: job, try, and whether it is the claim.
 pub(super) fn parse(entry: &Entry) -> Option<(u64, u32, bool)> {
     let (rest, kind) = entry.name.rsplit_once('.')?;
     let is_claim = match kind {
@@ -195,4 +214,37 @@ pub fn read_list(queue: &Queue, home: &Path, start: u64) -> Result<Option<Vec<St
     };
     let text = String::from_utf8_lossy(&bytes);
     Ok(Some(text.lines().take(CHUNK).map(str::to_owned).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::home;
+    use super::*;
+    use crate::queue::init::init;
+    use crate::sys::fs::{Fs, RealFs, mkdir_all};
+    use crate::sys::host::Platform;
+
+    /// Some file systems put one number into every entry of a listing.
+    #[test]
+    fn an_inode_that_is_none_says_nothing_of_another_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = init(&dir.path().join("q"), Platform::real()).unwrap();
+        let jobs = home(&queue, "A");
+        mkdir_all(&RealFs, &chunk_dir(&jobs, 1)).unwrap();
+        RealFs.create(&list_file(&jobs, 1), b"[\"a\"]\n[\"b\"]\n", 0o444).unwrap();
+        for (name, text) in [
+            ("1.1.end", r#"{"v":1,"verdict":"done"}"#),
+            ("2.1.end", r#"{"v":1,"verdict":"fail","retry":false}"#),
+        ] {
+            RealFs.create(&chunk_dir(&jobs, 1).join(name), text.as_bytes(), 0o444).unwrap();
+        }
+        let mut chunk = Chunk::open(&queue, &jobs, 1).unwrap().unwrap();
+        let no_number = 0xffff_ffff;
+        assert_eq!(chunk.outcome(&queue, 1, 1, no_number).unwrap(), Outcome::Done);
+        assert_eq!(chunk.outcome(&queue, 2, 1, no_number).unwrap(), Outcome::Failed(0));
+        assert!(chunk.known.is_empty());
+        let seen = chunk.look(&queue, 0).unwrap();
+        assert_eq!((seen.done, seen.failed), (1, 1));
+        assert_eq!(chunk.known.len(), 2, "where numbers mean something they are kept");
+    }
 }

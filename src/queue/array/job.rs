@@ -20,7 +20,7 @@ use super::super::durable;
 use super::super::procs::Proc;
 use super::super::record::{self, Card, End, Line, Verdict};
 use super::super::register::{Held, publish};
-use super::chunk::Chunk;
+use super::chunk::{Chunk, claim_name, end_name};
 
 /// How often a job may be ended by the death of its worker before that counts as its failure: one
 /// that takes its worker with it must not do so for ever.
@@ -33,16 +33,24 @@ pub enum Taken {
     Won,
     /// Somebody else has it, or had it.
     Lost,
+    /// This process was declared dead after it had won: the try was handed back.
+    Back,
     /// This process was declared dead: it must register anew.
     Dead,
 }
 
 /// The intent that covers all claims of this process in a chunk. Made before the first of them.
-pub fn intend(queue: &Queue, me: &mut Proc, id: &str, start: u64) -> Result<PathBuf> {
+/// `None`: this process was declared dead, and its registration is gone.
+pub fn intend(queue: &Queue, me: &Proc, id: &str, start: u64) -> Result<Option<PathBuf>> {
     let intent = me.run(&intent_name(id, start));
     step!("jobs.intent");
-    queue.fs.touch(&intent).cannot("write an intent", &intent)?;
-    Ok(intent)
+    if !rule!("R4.intent") {
+        return Ok(Some(intent));
+    }
+    match queue.fs.touch(&intent) {
+        Err(_) if me.is_declared_dead(queue) => Ok(None),
+        other => other.cannot("write an intent", &intent).map(|()| Some(intent)),
+    }
 }
 
 /// `_jobs.T.START`.
@@ -62,7 +70,7 @@ pub fn claim(queue: &Queue, me: &mut Proc, chunk: &mut Chunk, job: u64, n: u32) 
     let kind = me.card.kind;
     let mut card = me.card_for(queue, kind)?;
     durable::card(queue, me, &card, kind)?;
-    let name = format!("{job}.{n}.claim");
+    let name = claim_name(job, n);
     let wid = me.wid.clone();
     let mine = |bytes: &[u8]| record::parse::<Card>(bytes).is_ok_and(|card| card.wid == wid);
     step!("jobs.claim");
@@ -83,12 +91,16 @@ pub fn claim(queue: &Queue, me: &mut Proc, chunk: &mut Chunk, job: u64, n: u32) 
         // A claim of our own, of which the listing did not show yet that it was made.
         return Ok(Taken::Lost);
     }
+    if queue.shared && chunk.has(queue, &end_name(job, n)) && rule!("R2.own") {
+        // The same, of an earlier stay in this chunk.
+        return Ok(Taken::Lost);
+    }
     durable::claim(queue, &chunk.dir, kind)?;
     // Its card was there to be linked, so only `end` can say it.
     if rule!("R2.own") && queue.fs.exists(&me.dir().join("end")) {
         let end = End { why: "declared dead".to_owned(), ..End::new(Verdict::Release, true) };
         end_as(queue, me, chunk, job, n, end)?;
-        return Ok(Taken::Dead);
+        return Ok(Taken::Back);
     }
     Ok(Taken::Won)
 }
@@ -96,7 +108,7 @@ pub fn claim(queue: &Queue, me: &mut Proc, chunk: &mut Chunk, job: u64, n: u32) 
 /// Ends a try as a plain success: a link to a record that this process has made before. False: it was
 /// ended by somebody else. Step 4.
 pub fn succeed(queue: &Queue, me: &mut Proc, chunk: &Chunk, job: u64, n: u32) -> Result<bool> {
-    let name = format!("{job}.{n}.end");
+    let name = end_name(job, n);
     let record = me.success(queue, false)?;
     step!("jobs.end");
     let held = match publish(queue, &record, &chunk.dir, &name, |bytes| is_of(bytes, &me.wid)) {
@@ -132,8 +144,15 @@ pub fn end_as(
     let staged = me.run(&format!("_job.{job}.{n}"));
     step!("jobs.stage");
     queue.stage(&staged, &bytes, "write the end of a job")?;
+    // Tried again after an error, it has a later time.
+    let of = |bytes: &[u8]| {
+        record::parse::<End>(bytes).map(|end| (end.by, end.holder, end.verdict, end.why))
+    };
+    let ours = |theirs: &[u8]| {
+        theirs == bytes || (of(theirs).is_ok_and(|end| of(&bytes) == Ok(end)) && rule!("R2.again"))
+    };
     step!("jobs.end");
-    let held = publish(queue, &staged, &chunk.dir, &format!("{job}.{n}.end"), |b| b == bytes);
+    let held = publish(queue, &staged, &chunk.dir, &end_name(job, n), ours);
     queue.discard(&staged)?;
     let held = held?;
     durable::task(queue, &chunk.dir)?;

@@ -15,6 +15,7 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::step;
 
 use super::super::Queue;
+use super::super::durable;
 use super::super::procs::Proc;
 use super::super::record::{self, Closed, RECORD_MAX};
 use super::super::register::{Held, publish};
@@ -54,7 +55,7 @@ pub fn append(
             .hint("split the list into several"));
     }
     if let Some(theirs) = read_list(queue, &jobs, start)? {
-        return Ok(theirs);
+        return whole(theirs, start);
     }
     ensure_home(queue, &jobs)?;
     let dir = chunk_dir(&jobs, start);
@@ -77,15 +78,22 @@ pub fn append(
     queue.discard(&staged)?;
     match held? {
         Held::Ours => {
-            if queue.is_durable() {
-                step!("sync.jobs");
-                queue.fs.sync_in(&open).cannot("make a list of jobs durable", &jobs)?;
-            }
+            durable::list(queue, &jobs)?;
             queue.ring(&bell(&jobs));
             Ok(lines.to_vec())
         }
-        Held::Theirs(_) => Ok(read_list(queue, &jobs, start)?.unwrap_or_default()),
+        Held::Theirs(_) => whole(read_list(queue, &jobs, start)?.unwrap_or_default(), start),
     }
+}
+
+/// A list has lines. One that has none was cut off by a power loss, and nobody knows its jobs.
+fn whole(lines: Vec<String>, start: u64) -> Result<Vec<String>> {
+    if lines.is_empty() {
+        let what = format!("the list of the jobs from number {start} on is empty");
+        return Err(Error::new(Exit::Conflict, what)
+            .hint("a power loss took its content; begin anew: coord run --fresh"));
+    }
+    Ok(lines)
 }
 
 /// Says that the list is complete with `jobs` jobs.
@@ -109,10 +117,7 @@ pub fn close(queue: &Queue, me: &Proc, id: &str, jobs: u64) -> Result<()> {
             return Err(Error::new(Exit::Conflict, what).at(&dir));
         }
     }
-    if queue.is_durable() {
-        step!("sync.jobs");
-        queue.fs.sync_in(&open).cannot("make a list of jobs durable", &dir)?;
-    }
+    durable::list(queue, &dir)?;
     queue.ring(&bell(&dir));
     Ok(())
 }

@@ -6,15 +6,16 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Cannot, Result};
+use crate::rule;
 use crate::step;
 use crate::sys::fs::is_absent;
 
 use super::super::Queue;
 use super::super::ids::Key;
-use super::super::procs::Proc;
+use super::super::procs::{self, Proc};
 use super::super::record::{Card, End, Line, Verdict};
 use super::super::tasks::{self, Phase};
-use super::chunk::Chunk;
+use super::chunk::{Chunk, claim_name};
 use super::close;
 use super::job;
 use super::{Overview, home, round};
@@ -42,10 +43,19 @@ pub fn chunk_of(
     let Some(mut chunk) = Chunk::open(queue, &jobs, start)? else { return Ok(Vec::new()) };
     let round = round(&task);
     let seen = chunk.look(queue, round)?;
+    let mut running = seen.running;
+    if queue.shared && rule!("R5.names") {
+        // The listing may be older than the death. Each name tells for itself.
+        let hidden = |(job, n): &(u64, u32)| chunk.has(queue, &claim_name(*job, *n));
+        running.extend(seen.pending.into_iter().filter(hidden));
+    }
     let mut back = Vec::new();
-    for (number, n) in seen.running {
+    for (number, n) in running {
         let card = chunk.claimer(queue, number, n)?;
-        // A claim that cannot be read is nobody's: whoever looks may end it.
+        // One that cannot be read may be of anybody who has an intent here.
+        if card.is_none() && is_anybody_in(queue, id, start, wid)? {
+            continue;
+        }
         let of = card.as_ref().map_or(wid, |card| card.wid.as_str());
         if of == wid && expire(queue, me, &chunk, (number, n), of, round, how)? {
             back.push(Key::new(&format!("{id}/{number}"), n));
@@ -54,6 +64,14 @@ pub fn chunk_of(
     tell_untold(queue, me, wid, id, &chunk)?;
     follow_up(queue, me, id, &mut chunk, round)?;
     Ok(back)
+}
+
+/// Whether a process other than `but` has, or had, claims in a chunk.
+fn is_anybody_in(queue: &Queue, id: &str, start: u64, but: &str) -> Result<bool> {
+    let name = job::intent_name(id, start);
+    let run = |wid: &String| queue.layout.proc(wid).join("run");
+    let others = procs::all(queue)?.into_iter().filter(|wid| wid != but);
+    Ok(others.into_iter().any(|wid| queue.fs.exists(&run(&wid).join(&name))))
 }
 
 fn expire(
@@ -171,7 +189,11 @@ pub fn sweep(
         let mut expired = false;
         for (number, n) in &seen.running {
             let card = chunk.claimer(queue, *number, *n)?;
-            if card.as_ref().is_none_or(|card| is_orphan(card, start)) {
+            let orphan = match &card {
+                Some(card) => is_orphan(card, start),
+                None => !is_anybody_in(queue, id, start, "")?,
+            };
+            if orphan {
                 let (of, how) = (card.map_or(String::new(), |card| card.wid), As::Expired("dead"));
                 expired |= expire(queue, me, &chunk, (*number, *n), &of, round, how)?;
             } else {
@@ -184,4 +206,57 @@ pub fn sweep(
     }
     close::end_if_over(queue, me, id)?;
     Ok(running)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::array::list;
+    use crate::queue::init::init;
+    use crate::queue::procs::Identity;
+    use crate::queue::record::{Array, CardKind, Spec};
+    use crate::queue::recover::{Death, recover};
+    use crate::queue::submit::submit;
+    use crate::sys::fs::{Fs, RealFs};
+    use crate::sys::host::Platform;
+
+    #[test]
+    fn a_claim_that_cannot_be_read_waits_for_all_who_may_hold_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = init(&dir.path().join("q"), Platform::real()).unwrap();
+        let new = |name: &str, kind| Proc::register(&queue, &Identity::plain(name, kind)).unwrap();
+        let mut me = new("m", CardKind::Monitor);
+        let spec = Spec { v: 1, array: Some(Array::default()), ..Spec::default() };
+        submit(&queue, &mut me, Some("A"), spec).unwrap();
+        list::append(&queue, &me, "A", 1, &[r#"["x"]"#.to_owned()]).unwrap();
+        let (dead, other) = (new("w1", CardKind::Worker), new("w2", CardKind::Worker));
+        for worker in [&dead, &other] {
+            job::intend(&queue, worker, "A", 1).unwrap().unwrap();
+        }
+        let chunk = home(&queue, "A").join("0000000001");
+        RealFs.create(&chunk.join("1.1.claim"), b"", 0o444).unwrap();
+        recover(&queue, &mut me, &dead.wid, Death::Gone).unwrap();
+        assert!(!queue.fs.exists(dead.dir()), "nothing of it is left");
+        assert!(!queue.fs.exists(&chunk.join("1.1.end")), "it may be that of the one who lives");
+        recover(&queue, &mut me, &other.wid, Death::Gone).unwrap();
+        assert!(queue.fs.exists(&chunk.join("1.1.end")), "now it is nobody's");
+    }
+
+    #[test]
+    fn a_list_without_lines_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = init(&dir.path().join("q"), Platform::real()).unwrap();
+        let mut me = Proc::register(&queue, &Identity::plain("m", CardKind::Cli)).unwrap();
+        let spec = Spec { v: 1, array: Some(Array::default()), ..Spec::default() };
+        submit(&queue, &mut me, Some("A"), spec).unwrap();
+        let jobs = home(&queue, "A");
+        super::super::ensure_home(&queue, &jobs).unwrap();
+        RealFs.create(&super::super::list_file(&jobs, 1), b"", 0o444).unwrap();
+        let e = list::append(&queue, &me, "A", 1, &[r#"["x"]"#.to_owned()]).unwrap_err();
+        assert!(e.one_line().contains("is empty"), "{e}");
+        list::close(&queue, &me, "A", 1).unwrap();
+        close::end_if_over(&queue, &mut me, "A").unwrap();
+        let task = tasks::look(&queue, "A").unwrap().unwrap();
+        assert_eq!(task.phase, Phase::Pending(1), "its jobs were accepted, and are not known");
+    }
 }

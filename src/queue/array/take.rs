@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::rule;
 
 use super::super::Queue;
+use super::super::durable;
 use super::super::procs::{self, Proc};
 use super::super::record::CardKind;
 use super::chunk::{Chunk, Seen};
@@ -54,6 +55,14 @@ pub enum Next {
     Dead,
 }
 
+/// What a worker found to claim.
+enum Dealt {
+    Share,
+    Nothing,
+    /// This process was declared dead.
+    Dead,
+}
+
 impl Taker {
     /// For the array `id`, whose jobs are in `home`, in this round.
     pub fn new(id: &str, home: &Path, round: u32) -> Taker {
@@ -74,15 +83,27 @@ impl Taker {
         loop {
             if self.at.as_ref().is_none_or(|at| at.share.is_empty() || losses >= LOSSES_MAX) {
                 losses = 0;
-                if !self.deal(queue, me, anew)? {
-                    let over = close::end_if_over(queue, me, &self.id)?;
-                    return Ok(if over { Next::Over } else { Next::Nothing });
+                match self.deal(queue, me, anew)? {
+                    Dealt::Share => {}
+                    Dealt::Nothing => {
+                        let over = close::end_if_over(queue, me, &self.id)?;
+                        return Ok(if over { Next::Over } else { Next::Nothing });
+                    }
+                    Dealt::Dead => return Ok(Next::Dead),
                 }
             }
             let Some(at) = &mut self.at else { continue };
             let Some((job, n)) = at.share.pop_front() else { continue };
             match job::claim(queue, me, &mut at.chunk, job, n)? {
                 Taken::Won => return Ok(Next::Job(job, n)),
+                Taken::Back => {
+                    // Nothing of this process is open in it. It is somebody else's now (R4).
+                    super::ring_all(queue, &self.id);
+                    if let Some(at) = self.at.take() {
+                        job::leave(queue, &at.intent)?;
+                    }
+                    return Ok(Next::Dead);
+                }
                 Taken::Dead => return Ok(Next::Dead),
                 Taken::Lost => {
                     self.lost += 1;
@@ -92,8 +113,8 @@ impl Taker {
         }
     }
 
-    /// Finds a chunk with something pending and takes a share of it. False: there is none.
-    fn deal(&mut self, queue: &Queue, me: &mut Proc, anew: bool) -> Result<bool> {
+    /// Finds a chunk with something pending and takes a share of it.
+    fn deal(&mut self, queue: &Queue, me: &mut Proc, anew: bool) -> Result<Dealt> {
         let (rank, of) = rank(queue, me)?;
         if let Some(mut at) = self.at.take() {
             let seen = at.chunk.look(queue, self.round)?;
@@ -101,7 +122,7 @@ impl Taker {
             at.share = share(&seen, rank, of, anew, queue.clock.random());
             if wanted && !at.share.is_empty() {
                 self.at = Some(at);
-                return Ok(true);
+                return Ok(Dealt::Share);
             }
             self.go(queue, at, &seen)?;
         }
@@ -120,24 +141,27 @@ impl Taker {
                 last.get_or_insert((chunk, seen));
                 continue;
             }
-            return self.come(queue, me, chunk, share).map(|()| true);
+            return self.come(queue, me, chunk, share);
         }
         // Only what is others' share is left: they may be busy for long.
-        let Some((chunk, seen)) = last else { return Ok(false) };
-        self.come(queue, me, chunk, seen.pending.into())?;
-        Ok(true)
+        let Some((chunk, seen)) = last else { return Ok(Dealt::Nothing) };
+        self.come(queue, me, chunk, seen.pending.into())
     }
 
     fn come(
         &mut self,
         queue: &Queue,
-        me: &mut Proc,
+        me: &Proc,
         chunk: Chunk,
         share: VecDeque<(u64, u32)>,
-    ) -> Result<()> {
-        let intent = job::intend(queue, me, &self.id, chunk.start)?;
+    ) -> Result<Dealt> {
+        // Who submitted it may not have made it durable yet, and its jobs are acted on from now on.
+        durable::list(queue, &self.home)?;
+        let Some(intent) = job::intend(queue, me, &self.id, chunk.start)? else {
+            return Ok(Dealt::Dead);
+        };
         self.at = Some(Place { chunk, intent, share });
-        Ok(())
+        Ok(Dealt::Share)
     }
 
     fn go(&self, queue: &Queue, at: Place, seen: &Seen) -> Result<()> {

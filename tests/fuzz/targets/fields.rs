@@ -32,9 +32,20 @@ pub const SPEC: &[&str] = &[
     "agent",
     "env",
     "cwd",
+    "array",
     "by",
     "at",
 ];
+
+/// Of `array` in a spec.
+pub const ARRAY: &[&str] = &["command", "sh", "many", "names", "tries", "cwd"];
+
+/// Of `jobs/closed`.
+pub const CLOSED: &[&str] = &["v", "jobs"];
+
+/// Of a line of `jobs/W.log`.
+pub const LINE: &[&str] =
+    &["job", "n", "end", "retry", "code", "signal", "at", "ms", "out", "err", "of"];
 
 /// Of a card.
 pub const CARD: &[&str] = &[
