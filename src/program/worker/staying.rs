@@ -88,9 +88,13 @@ impl Worker {
             return Ok(());
         }
         if self.should_leave().is_some() || paused || self.rung || self.stay_is_over()? {
-            return self.leave_array();
+            self.leave_array()?;
+        } else if self.next_job(waiter)? {
+            return Ok(());
         }
-        self.next_job(waiter).map(drop)
+        // Its hint is looked at again when its turn comes. Not by who has just come to it by that hint,
+        // and found nothing: that one would come again and again.
+        self.finder.restart(&self.site.queue)
     }
 
     /// Whether the array was cancelled or ended, or there is no room for more.
@@ -145,6 +149,7 @@ impl Worker {
             Job_::Dead => {
                 self.job = Job::Idle;
                 self.register_anew(waiter)?;
+                self.finder.restart(&self.site.queue)?;
                 Ok(false)
             }
         }
@@ -153,8 +158,6 @@ impl Worker {
     fn leave_array(&mut self) -> Result<()> {
         if let Job::Array(mut stay) = std::mem::replace(&mut self.job, Job::Idle) {
             stay.taker.leave(&self.site.queue, &mut self.me)?;
-            // Its hint is looked at again when its turn comes.
-            self.finder.restart(&self.site.queue)?;
         }
         Ok(())
     }
