@@ -24,6 +24,9 @@ const EPOCH_MS: u64 = 1_767_225_600_000;
 /// How long one step takes.
 pub const STEP_US: u64 = 100;
 
+/// Steps after which a run counts as hung. A process that never waits would not come back otherwise.
+const STEPS_MAX: u64 = 1_000_000;
+
 /// What may still go wrong in a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Budget {
@@ -190,6 +193,11 @@ impl World {
         let wall_ns = self.wall_ms(0) * 1_000_000 + self.now_us % 1000 * 1000;
         self.fs.set_now_ns(wall_ns);
         if self.violation.is_some() {
+            return Fate::Yield;
+        }
+        if self.steps > STEPS_MAX {
+            // It never waits for anything.
+            self.violate("hung: a process does the same for ever".to_owned());
             return Fate::Yield;
         }
         if self.halt_at.is_some_and(|(who, step)| who == me && self.processes[me].steps > step) {

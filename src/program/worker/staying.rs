@@ -33,8 +33,6 @@ pub(super) struct Stay {
     room_at_ms: u64,
     /// The array may be over, or was cancelled.
     rung: bool,
-    /// A job of it was claimed.
-    ran: bool,
 }
 
 impl Worker {
@@ -61,7 +59,6 @@ impl Worker {
             long: true,
             room_at_ms: 0,
             rung: false,
-            ran: false,
         };
         self.job = Job::Array(Box::new(stay));
         self.next_job(waiter)
@@ -91,9 +88,13 @@ impl Worker {
             return Ok(());
         }
         if self.should_leave().is_some() || paused || self.rung || self.stay_is_over()? {
-            return self.leave_array();
+            self.leave_array()?;
+        } else if self.next_job(waiter)? {
+            return Ok(());
         }
-        self.next_job(waiter).map(drop)
+        // Its hint is looked at again when its turn comes. Not by who has just come to it by that hint,
+        // and found nothing: that one would come again and again.
+        self.finder.restart(&self.site.queue)
     }
 
     /// Whether the array was cancelled or ended, or there is no room for more.
@@ -131,7 +132,6 @@ impl Worker {
                 let arguments = chunk.map(|chunk| chunk.arguments(number)).unwrap_or_default();
                 let running = stay.shift.start(&self.site, number, n, arguments);
                 stay.running = Some(running);
-                stay.ran = true;
                 self.looked_twice = false;
                 let now_ms = self.now_ms();
                 if now_ms >= self.next_beat_ms {
@@ -149,6 +149,7 @@ impl Worker {
             Job_::Dead => {
                 self.job = Job::Idle;
                 self.register_anew(waiter)?;
+                self.finder.restart(&self.site.queue)?;
                 Ok(false)
             }
         }
@@ -157,11 +158,6 @@ impl Worker {
     fn leave_array(&mut self) -> Result<()> {
         if let Job::Array(mut stay) = std::mem::replace(&mut self.job, Job::Idle) {
             stay.taker.leave(&self.site.queue, &mut self.me)?;
-            // Its hint is looked at again when its turn comes; where there was nothing to claim, when its
-            // bell rings: until then this pass goes on with what else is ready.
-            if stay.ran {
-                self.finder.restart(&self.site.queue)?;
-            }
         }
         Ok(())
     }
