@@ -91,8 +91,8 @@ pub fn claim(queue: &Queue, me: &mut Proc, chunk: &mut Chunk, job: u64, n: u32) 
         // A claim of our own, of which the listing did not show yet that it was made.
         return Ok(Taken::Lost);
     }
-    if queue.shared && chunk.has(queue, &end_name(job, n)) && rule!("R2.own") {
-        // The same, of an earlier stay in this chunk.
+    if rule!("R2.own") && chunk.has(queue, &end_name(job, n)) {
+        // The same, of an earlier stay in this chunk, which need not have been listed since.
         return Ok(Taken::Lost);
     }
     durable::claim(queue, &chunk.dir, kind)?;

@@ -228,7 +228,7 @@ mod tests {
         let queue = init(&dir.path().join("q"), Platform::real()).unwrap();
         let new = |name: &str, kind| Proc::register(&queue, &Identity::plain(name, kind)).unwrap();
         let mut me = new("m", CardKind::Monitor);
-        let spec = Spec { v: 1, array: Some(Array::default()), ..Spec::default() };
+        let spec = Spec { v: 1, array: Some(Array::default()), ..Spec::new("") };
         submit(&queue, &mut me, Some("A"), spec).unwrap();
         list::append(&queue, &me, "A", 1, &[r#"["x"]"#.to_owned()]).unwrap();
         let (dead, other) = (new("w1", CardKind::Worker), new("w2", CardKind::Worker));
@@ -249,7 +249,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let queue = init(&dir.path().join("q"), Platform::real()).unwrap();
         let mut me = Proc::register(&queue, &Identity::plain("m", CardKind::Cli)).unwrap();
-        let spec = Spec { v: 1, array: Some(Array::default()), ..Spec::default() };
+        let spec = Spec { v: 1, array: Some(Array::default()), ..Spec::new("") };
         submit(&queue, &mut me, Some("A"), spec).unwrap();
         let jobs = home(&queue, "A");
         super::super::ensure_home(&queue, &jobs).unwrap();

@@ -434,6 +434,38 @@ mod tests {
     }
 
     #[test]
+    fn what_was_done_in_an_earlier_stay_is_not_done_again() {
+        use crate::queue::array::{ensure_home, list};
+        use crate::queue::procs::Identity;
+        use crate::queue::record::{Array, Spec};
+        use crate::sys::host::Platform;
+        let dir = tempfile::tempdir().unwrap();
+        let queue = crate::queue::init::init(&dir.path().join("q"), Platform::real()).unwrap();
+        let mut me = Proc::register(&queue, &Identity::plain("w", CardKind::Worker)).unwrap();
+        let spec = Spec { array: Some(Array::default()), ..Spec::new("") };
+        crate::queue::submit::submit(&queue, &mut me, Some("T"), spec).unwrap();
+        let home = crate::queue::array::home(&queue, "T");
+        ensure_home(&queue, &home).unwrap();
+        let lines: Vec<String> = (1..=9).map(|n: u32| format!("[\"{n}\"]")).collect();
+        for (start, lines) in [(1, &lines[..4]), (5, &lines[4..])] {
+            list::append(&queue, &me, "T", start, lines).unwrap();
+        }
+        let mut done = Vec::new();
+        // Each stay is called away: between two jobs, between two chunks, at the end.
+        for jobs in [2, 4, 9] {
+            let mut taker = Taker::new("T", &home, 0);
+            for _ in 0..jobs {
+                let Next::Job(job, n) = taker.next(&queue, &mut me, false).unwrap() else { break };
+                let chunk = taker.chunk().unwrap();
+                assert!(job::succeed(&queue, &mut me, chunk, job, n).unwrap());
+                done.push(job);
+            }
+            taker.leave(&queue, &mut me).unwrap();
+        }
+        assert_eq!(done, (1..=9).collect::<Vec<u64>>());
+    }
+
+    #[test]
     fn the_first_share_is_that_of_a_chunk_with_everything_pending() {
         for (start, len) in [(1, 10), (11, 3), (1025, 1), (7, 0)] {
             for rank in 0..4 {
