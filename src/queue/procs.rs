@@ -70,7 +70,7 @@ pub struct Proc {
     dir: PathBuf,
     links: u32,
     successes: u32,
-    success_file: PathBuf,
+    success_file: Option<PathBuf>,
     /// Attempts that this process has won: the same one is never won twice (R2).
     pub won: BTreeSet<Key>,
     /// Number of the next event.
@@ -102,7 +102,7 @@ impl Proc {
             dir,
             links: 0,
             successes: 0,
-            success_file: PathBuf::new(),
+            success_file: None,
             won: BTreeSet::new(),
             seq: 0,
             torn: false,
@@ -169,15 +169,23 @@ impl Proc {
     /// on demand, and anew after many links, or when the file system allows no more.
     pub fn success(&mut self, queue: &Queue, anew: bool) -> Result<PathBuf> {
         self.successes += 1;
-        if anew || self.successes == 1 || self.successes.is_multiple_of(LINKS_MAX) {
-            let mut end = record::End::new(record::Verdict::Done, false);
-            end.by.clone_from(&self.wid);
-            end.holder.clone_from(&self.wid);
-            end.exit.code = Some(0);
-            self.success_file = self.dir.join(format!("success.{}.json", self.successes));
-            queue.stage(&self.success_file, &record::to_bytes(&end), "write a record")?;
+        if anew || self.successes.is_multiple_of(LINKS_MAX) {
+            self.success_file = None;
         }
-        Ok(self.success_file.clone())
+        if let Some(path) = &self.success_file {
+            return Ok(path.clone());
+        }
+        let mut end = record::End::new(record::Verdict::Done, false);
+        end.by.clone_from(&self.wid);
+        end.holder.clone_from(&self.wid);
+        end.exit.code = Some(0);
+        let path = self.dir.join(format!("success.{}.json", self.successes));
+        // By way of another name: half of it, on a full disk, would be an end that nobody can read.
+        let tmp = path.with_extension("tmp");
+        queue.stage(&tmp, &record::to_bytes(&end), "write a record")?;
+        queue.fs.rename(&tmp, &path).cannot("write a record", &path)?;
+        self.success_file = Some(path.clone());
+        Ok(path)
     }
 
     /// One heartbeat. On a shared file system the beat is a rewrite, which other hosts see.

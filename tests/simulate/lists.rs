@@ -206,7 +206,7 @@ const RULES: &[(&str, &str, u64)] = &[
 ];
 
 /// Seeds within which each has to be caught.
-const WITHIN: u64 = 10_000;
+const WITHIN: u64 = 1_500;
 
 #[test]
 fn every_rule_of_arrays_is_missed() {
