@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Cannot, Result};
-use crate::rule;
 use crate::step;
 use crate::sys::fs::is_absent;
 
@@ -44,7 +43,7 @@ pub fn chunk_of(
     let round = round(&task);
     let seen = chunk.look(queue, round)?;
     let mut running = seen.running;
-    if queue.shared && rule!("R5.names") {
+    if queue.shared {
         // The listing may be older than the death. Each name tells for itself.
         let hidden = |(job, n): &(u64, u32)| chunk.has(queue, &claim_name(*job, *n));
         running.extend(seen.pending.into_iter().filter(hidden));

@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
-use crate::rule;
 
 use super::super::Queue;
 use super::super::durable;
@@ -250,12 +249,10 @@ impl Taker {
     pub fn leave(&mut self, queue: &Queue, me: &mut Proc) -> Result<()> {
         if let Some(mut at) = self.at.take() {
             let seen = at.chunk.look(queue, self.round)?;
-            if rule!("R4.array") {
-                close::note_over(queue, &self.home, &at.chunk, self.round, &seen)?;
-                if seen.is_over() {
-                    self.note_all(queue)?;
-                    close::end_if_over(queue, me, &self.id)?;
-                }
+            close::note_over(queue, &self.home, &at.chunk, self.round, &seen)?;
+            if seen.is_over() {
+                self.note_all(queue)?;
+                close::end_if_over(queue, me, &self.id)?;
             }
             job::leave(queue, &at.intent)?;
         }
