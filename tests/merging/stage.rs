@@ -127,8 +127,15 @@ impl Stage {
         s.coord(&["fsck", "--strict"]).ok();
         let scene = self.scene(person);
         let mut found = faults(&scene, |_| true);
-        found.extend(orphans(&scene.repo, &self.slots()));
+        // A worker that was killed behind its last verdict leaves its worktree to who needs one next.
+        let killed = person.is_some();
+        if !killed {
+            found.extend(orphans(&scene.repo, &self.slots()));
+        }
         s.coord(&["worktree", "gc"]).ok();
+        if killed {
+            found.extend(orphans(&scene.repo, &self.slots()));
+        }
         found.extend(not_collected(&scene.repo));
         s.coord(&["fsck", "--strict"]).ok();
         if self.wish.push {
