@@ -182,8 +182,10 @@ impl Worker {
         };
         if why.is_none() && running.stopped.is_none() && std::mem::take(&mut stay.rung) {
             let task = tasks::look(&self.site.queue, stay.shift.id())?;
-            let cancelled = |phase| matches!(phase, Phase::Cancelled(_));
-            why = task.is_some_and(|task| cancelled(task.phase)).then_some(Stopped::Cancel);
+            let phase = task.map(|task| task.phase);
+            // Seen here or not: when this job is over, no further one of such an array is claimed.
+            stay.rung = phase != Some(Phase::Pending(stay.shift.lease.key.n));
+            why = matches!(phase, Some(Phase::Cancelled(_))).then_some(Stopped::Cancel);
             if self.me.is_declared_dead(&self.site.queue) {
                 why = Some(Stopped::Fenced);
             }
