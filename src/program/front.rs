@@ -373,6 +373,9 @@ impl Front<'_> {
             let wakes = waiter.wait_deaf(deadline);
             self.hear(&wakes);
         }
+        // Who ends the array may be faster than the worker that tells of its last job.
+        self.follow_all()?;
+        self.catch_up()?;
         self.draw(true);
         self.show.finish()
     }
