@@ -125,6 +125,8 @@ struct Front<'a> {
     stopping: Option<Stopped>,
     urgent: bool,
     total: Option<u64>,
+    /// How many jobs there are and how many failed, by the register that ended the array.
+    result: Option<(u64, u64)>,
     began: Instant,
     next_bar: Instant,
     next_roll: Instant,
@@ -154,6 +156,7 @@ pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
         stopping: None,
         urgent: false,
         total: order.total,
+        result: None,
         began: now,
         next_bar: now,
         next_roll: now,
@@ -261,7 +264,9 @@ impl Front<'_> {
             return Err(Error::new(Exit::NotFound, what).at(&self.home));
         };
         if let (Phase::Done(_) | Phase::Failed(_), Some(end)) = (&task.phase, &task.last_end) {
-            self.total = end.result.value["jobs"].as_u64().or(self.total);
+            let number = |name: &str| end.result.value[name].as_u64();
+            self.result = number("jobs").zip(number("failed"));
+            self.total = number("jobs").or(self.total);
             return Ok(Some(Stopped::Finished));
         }
         Ok(matches!(task.phase, Phase::Cancelled(_)).then_some(Stopped::Cancelled))
@@ -377,7 +382,13 @@ impl Front<'_> {
         self.follow_all()?;
         self.catch_up()?;
         self.draw(true);
-        self.show.finish()
+        self.show.finish()?;
+        if let Some((jobs, failed)) = self.result {
+            // A line may be lost with who should have told it: what counts is the register.
+            self.show.counts.failed = failed;
+            self.show.counts.succeeded = jobs.saturating_sub(failed);
+        }
+        Ok(())
     }
 
     // --- what they tell ---

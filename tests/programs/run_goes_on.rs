@@ -134,6 +134,23 @@ fn the_front_is_killed_and_its_workers_finish() {
 }
 
 #[test]
+fn failures_count_by_the_registers_and_not_by_what_was_told() {
+    let s = Sandbox::new();
+    let failing = format!("{GATED}; [ {{}} -le 3 ]");
+    let run = ["run", "-n", "2", "--sh", &failing, ":::", "1", "2", "3", "4", "5", "6"];
+    let child = s.background(&run);
+    until("two jobs wait", || s.lines("ran").len() >= 4);
+    let (home, id) = newest(&s);
+    kill(pid(&child));
+    s.sh("touch go");
+    s.collect(child);
+    until("its workers leave", || workers(&s).is_empty());
+    let logs = home.join(".coord/tasks").join(id).join("jobs/*.log");
+    s.sh(&format!("rm {}", logs.display()));
+    s.coord(&run).exits(3).warns("3 failed");
+}
+
+#[test]
 fn a_worker_is_killed_and_its_job_runs_again() {
     let s = Sandbox::new();
     let child = until_two_wait(&s, &LIST);

@@ -4,7 +4,6 @@
 #[derive(Debug, Default, Clone)]
 pub struct Numbers {
     words: Vec<u64>,
-    count: u64,
 }
 
 impl Numbers {
@@ -20,7 +19,6 @@ impl Numbers {
         }
         let new = self.words[word] & bit == 0;
         self.words[word] |= bit;
-        self.count += u64::from(new);
         new
     }
 
@@ -28,11 +26,6 @@ impl Numbers {
     pub fn contains(&self, number: u64) -> bool {
         let (word, bit) = Numbers::place(number);
         self.words.get(word).is_some_and(|bits| bits & bit != 0)
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> u64 {
-        self.count
     }
 }
 
@@ -46,6 +39,5 @@ mod tests {
         assert!(!numbers.contains(7));
         assert!(numbers.insert(7) && !numbers.insert(7) && numbers.insert(1_000_000));
         assert!(numbers.contains(7) && numbers.contains(1_000_000) && !numbers.contains(8));
-        assert_eq!(numbers.len(), 2);
     }
 }

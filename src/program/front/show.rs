@@ -104,7 +104,7 @@ impl Show {
 
     /// How many jobs are over.
     pub fn over(&self) -> u64 {
-        self.over.len()
+        self.counts.succeeded + self.counts.failed
     }
 
     /// Takes note of how a try ended, and shows what can be shown. `of`: whose files have its output.
