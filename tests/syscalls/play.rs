@@ -134,11 +134,11 @@ fn is_stopped(child: &Child) -> bool {
     state(child) == 'T'
 }
 
-/// Its main thread stands in its one wait, which is a futex.
+/// Its main thread stands in its one wait, that for its set of descriptors.
 fn is_waiting(child: &Child) -> bool {
     let call = std::fs::read_to_string(format!("/proc/{}/syscall", child.id())).unwrap_or_default();
-    let futex = nix::libc::SYS_futex.to_string();
-    call.split(' ').next() == Some(&futex)
+    let number = call.split(' ').next().and_then(|number| number.parse().ok());
+    [nix::libc::SYS_epoll_wait, nix::libc::SYS_epoll_pwait].map(Some).contains(&number)
 }
 
 /// Waits until a child has stopped at its step.
