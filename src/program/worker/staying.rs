@@ -2,7 +2,7 @@
 //! left.
 
 use crate::error::Result;
-use crate::queue::array::take::{Next as Job_, Taker};
+use crate::queue::array::take::{self, Taker};
 use crate::queue::array::{self, job};
 use crate::queue::claim::Lease;
 use crate::queue::events;
@@ -127,7 +127,7 @@ impl Worker {
         }
         let Job::Array(stay) = &mut self.job else { return Ok(false) };
         match next? {
-            Job_::Job(number, n) => {
+            take::Next::Job(number, n) => {
                 let chunk = stay.taker.chunk();
                 let arguments = chunk.map(|chunk| chunk.arguments(number)).unwrap_or_default();
                 let running = stay.shift.start(&self.site, number, n, arguments);
@@ -139,14 +139,14 @@ impl Worker {
                 }
                 Ok(true)
             }
-            Job_::Nothing => self.leave_array().map(|()| false),
-            Job_::Over => {
+            take::Next::Nothing => self.leave_array().map(|()| false),
+            take::Next::Over => {
                 let bell = array::bell(&stay.shift.home);
                 waiter.unwatch(&bell);
                 self.hears_arrays.remove(&bell);
                 self.leave_array().map(|()| false)
             }
-            Job_::Dead => {
+            take::Next::Dead => {
                 self.job = Job::Idle;
                 self.register_anew(waiter)?;
                 self.finder.restart(&self.site.queue)?;

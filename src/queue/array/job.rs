@@ -1,9 +1,10 @@
 //! One job of an array: claim, end, and the line that tells of it.
 //!
 //! Steps (the states that a crash leaves are in queue-layout.md, "Arrays"):
-//! 1. once a chunk: link the card to `run/_jobs.T.START`: the intent;
+//! 1. once a chunk: touch `run/_jobs.T.START`: the intent;
 //! 2. link the card to `jobs/START/JOB.n.claim`: **the claim is decided**;
-//! 3. look whether this process was declared dead meanwhile: then the try is handed back;
+//! 3. look whether the try has ended (then it was won before), and whether this process was declared
+//!    dead meanwhile: then the try is handed back;
 //! 4. (it runs) link the record of its end to `JOB.n.end`: **the try is decided**;
 //! 5. append the line to `jobs/W.log`, ring;
 //! 6. once a chunk: drop the intent, when nothing of this process is open in it.

@@ -258,9 +258,7 @@ impl Taker {
         }
         Ok(())
     }
-}
 
-impl Taker {
     /// Whether somebody has noted that all of a chunk's jobs are done.
     fn is_noted(&self, queue: &Queue, chunk: &Chunk) -> bool {
         let over = Over { jobs: chunk.len(), failed: 0 };
