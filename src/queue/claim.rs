@@ -23,7 +23,7 @@ use super::ids::Key;
 use super::procs::Proc;
 use super::ready::{self, Candidate};
 use super::record::{self, Card, CardKind, End, Spec, Verdict};
-use super::register::{Held, is_there, publish};
+use super::register::{is_there, publish};
 use super::scopes::{self, Taken};
 use super::settle::settle;
 use super::tasks::{self, Phase, Task};
@@ -256,12 +256,12 @@ pub(super) fn take(
     };
     // "Ours" alone is not a win: it may be an old claim of ours whose attempt has ended (R2).
     let over = is_there(queue, &task.dir, &format!("{}.end", key.n))?;
-    if held != Held::Ours || (over && rule!("R2.own")) {
+    if !held.is_ours() || (over && rule!("R2.own")) {
         step!("claim.help");
         if rule!("R4.loser") {
             settle(queue, me, &key.task)?;
         }
-        if held == Held::Ours {
+        if held.is_ours() {
             // An end whose claim a power loss had taken counts from now on; tell of it.
             end::retell(queue, me, &key.task)?;
         }

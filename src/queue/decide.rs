@@ -20,7 +20,7 @@ use super::events::{self, Event};
 use super::ids::Key;
 use super::procs::{self, Proc};
 use super::record::{self, Card, CardKind, End, Note, Verdict};
-use super::register::{Held, is_there, publish};
+use super::register::{is_there, publish};
 use super::tasks::{self, Phase, Task};
 
 /// Tries to do something to a task whose state others change at the same time.
@@ -193,7 +193,7 @@ fn end_for_another(
     if let Some(card) = tasks::claimer(queue, task, n)? {
         procs::ring(queue, &card.wid);
     }
-    Ok(held == Held::Ours)
+    Ok(held.is_ours())
 }
 
 /// Holds a pending task: nobody gets it until it is released.

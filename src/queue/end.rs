@@ -84,7 +84,7 @@ pub fn decide(
         bytes == content || of(bytes).is_ok_and(|theirs| of(content) == Ok(theirs))
     };
     match publish(queue, staged, &task.dir, &format!("{n}.end"), ours)? {
-        Held::Ours => Ok(Ended::Recorded),
+        Held::New | Held::Ours => Ok(Ended::Recorded),
         Held::Theirs(bytes) => {
             step!("end.late");
             let late = format!("{n}.late");
@@ -232,10 +232,10 @@ pub fn link_reopen(queue: &Queue, me: &mut Proc, task: &Task, n: u32, note: &Not
     durable::task(queue, &task.dir)?;
     // The event first: who recovers finds the staged file and tells what this process could not.
     let closed = match &held {
-        Held::Ours => note.closed,
+        Held::New | Held::Ours => note.closed,
         Held::Theirs(bytes) => record::parse::<Note>(bytes).is_ok_and(|note| note.closed),
     };
     events::append(queue, me, reopen_event(&Key::new(&task.id, n), closed).why(&note.why));
     queue.discard(&tmp)?;
-    Ok(held == Held::Ours)
+    Ok(held.is_ours())
 }

@@ -36,7 +36,7 @@ use super::events::{self, Event};
 use super::ids::{Key, lane_id, lane_name};
 use super::procs::Proc;
 use super::record::{self, End, Spec, Stage, StageVerdict};
-use super::register::{Held, publish};
+use super::register::publish;
 use super::settle::{link_hint, settle};
 use super::tasks::{self, Phase, StageKind, Task};
 
@@ -333,7 +333,7 @@ pub fn decide(queue: &Queue, me: &mut Proc, key: &Key, mut stage: Stage) -> Resu
         }
     }
     queue.discard(&intent)?;
-    Ok(held == Held::Ours)
+    Ok(held.is_ours())
 }
 
 /// Tells of the register that decided a merge.

@@ -22,10 +22,19 @@ use super::record::RECORD_MAX;
 /// Who holds a register after an attempt to publish it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Held {
-    /// What we linked.
+    /// What this call linked: nobody had it before.
+    New,
+    /// What we linked, with this call or with one before.
     Ours,
     /// What somebody else linked; its content, which may be unreadable.
     Theirs(Vec<u8>),
+}
+
+impl Held {
+    /// Whether it is ours, whenever it was linked.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Held::New | Held::Ours)
+    }
 }
 
 /// Links `file` to the register `name` in `dir` and tells who holds it now. `ours` recognises our
@@ -40,7 +49,7 @@ pub fn publish(
     if !rule!("R1") {
         // A rename replaces: whoever comes last has it.
         queue.fs.rename(file, &dir.path.join(name)).cannot("rename", file)?;
-        return Ok(Held::Ours);
+        return Ok(Held::New);
     }
     let answer = if rule!("F2") {
         queue.fs.link_in(file, dir, name)
@@ -49,10 +58,10 @@ pub fn publish(
     };
     if !rule!("R2.readback") && !answer.as_ref().is_err_and(is_absent) {
         // The answer of the call is believed.
-        return Ok(if answer.is_ok() { Held::Ours } else { Held::Theirs(Vec::new()) });
+        return Ok(if answer.is_ok() { Held::New } else { Held::Theirs(Vec::new()) });
     }
     if answer.is_ok() && !queue.shared {
-        return Ok(Held::Ours);
+        return Ok(Held::New);
     }
     let path = dir.path.join(name);
     match queue.fs.read_in(dir, name, RECORD_MAX) {

@@ -302,7 +302,7 @@ fn link_spec(queue: &Queue, id: &str, staged: &Path, spec: &Spec) -> Result<(Lin
         }
         step!("submit.link");
         match publish(queue, staged, &dir, "spec.json", |bytes| bytes == ours) {
-            Ok(Held::Ours) => return Ok((Linked::Accepted, dir)),
+            Ok(Held::New | Held::Ours) => return Ok((Linked::Accepted, dir)),
             Ok(Held::Theirs(bytes)) => {
                 return Ok((compare(id, record::parse(&bytes).ok().as_ref(), spec), dir));
             }

@@ -3,8 +3,8 @@
 //! Steps (the states that a crash leaves are in queue-layout.md, "Arrays"):
 //! 1. once a chunk: touch `run/_jobs.T.START`: the intent;
 //! 2. link the card to `jobs/START/JOB.n.claim`: **the claim is decided**;
-//! 3. look whether the try has ended (then it was won before), and whether this process was declared
-//!    dead meanwhile: then the try is handed back;
+//! 3. look whether this process was declared dead meanwhile: then the try is handed back. Where the
+//!    call did not say that the name is new, look whether the try has ended: then it was won before;
 //! 4. (it runs) link the record of its end to `JOB.n.end`: **the try is decided**;
 //! 5. append the line to `jobs/W.log`, ring;
 //! 6. once a chunk: drop the intent, when nothing of this process is open in it.
@@ -85,15 +85,13 @@ pub fn claim(queue: &Queue, me: &mut Proc, chunk: &mut Chunk, job: u64, n: u32) 
         Err(_) if me.is_declared_dead(queue) => return Ok(Taken::Dead),
         other => other?,
     };
-    if held != Held::Ours {
+    if !held.is_ours() {
         return Ok(Taken::Lost);
     }
-    if !chunk.won.insert((job, n)) && rule!("R2.own") {
-        // A claim of our own, of which the listing did not show yet that it was made.
-        return Ok(Taken::Lost);
-    }
-    if rule!("R2.own") && chunk.has(queue, &end_name(job, n)) {
-        // The same, of an earlier stay in this chunk, which need not have been listed since.
+    let before = !chunk.won.insert((job, n));
+    // A claim of our own that was made before: the listing did not show it yet, or there was none
+    // since an earlier stay in this chunk.
+    if held == Held::Ours && rule!("R2.own") && (before || chunk.has(queue, &end_name(job, n))) {
         return Ok(Taken::Lost);
     }
     durable::claim(queue, &chunk.dir, kind)?;
@@ -120,7 +118,7 @@ pub fn succeed(queue: &Queue, me: &mut Proc, chunk: &Chunk, job: u64, n: u32) ->
         other => other?,
     };
     durable::task(queue, &chunk.dir)?;
-    Ok(held == Held::Ours)
+    Ok(held.is_ours())
 }
 
 fn is_of(bytes: &[u8], wid: &str) -> bool {
@@ -155,7 +153,7 @@ pub fn end_as(
     queue.discard(&staged)?;
     let held = held?;
     durable::task(queue, &chunk.dir)?;
-    Ok(held == Held::Ours)
+    Ok(held.is_ours())
 }
 
 /// The end of a try that failed: charged, and final with the last try.

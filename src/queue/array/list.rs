@@ -78,7 +78,7 @@ pub fn append(
     let held = publish(queue, &staged, &open, &name, |bytes| bytes == text.as_bytes());
     queue.discard(&staged)?;
     match held? {
-        Held::Ours => {
+        Held::New | Held::Ours => {
             durable::list(queue, &jobs)?;
             queue.ring(&bell(&jobs));
             Ok(lines.to_vec())
