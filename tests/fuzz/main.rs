@@ -91,7 +91,7 @@ fn the_fields_are_those_of_the_records() {
         "wave":1,"argv":["a"],"sh":"s","prompt":"p","agent":"a","env":{"A":"b"},"cwd":"c","by":"b",
         "array":{"command":["c"]},"at":"a"});
     let array = json!({"command":["c"],"sh":true,"many":true,"names":["n"],"tries":1,"cwd":"c"});
-    let line = json!({"job":1,"n":1,"end":"done","retry":true,"code":1,"signal":1,"at":1,"ms":1,
+    let line = json!({"job":1,"n":1,"end":"done","retry":true,"round":1,"code":1,"signal":1,"at":1,"ms":1,
         "out":[1,1],"err":[1,1],"of":"w"});
     let end = json!({"v":1,"verdict":"done","boots":1,"not_before":"n","context":"c"});
     let result = json!({"branch":"b","commit":"c","base":"b","worktree":"w","wip":"w",

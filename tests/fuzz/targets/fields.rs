@@ -45,7 +45,7 @@ pub const CLOSED: &[&str] = &["v", "jobs"];
 
 /// Of a line of `jobs/W.log`.
 pub const LINE: &[&str] =
-    &["job", "n", "end", "retry", "code", "signal", "at", "ms", "out", "err", "of"];
+    &["job", "n", "end", "retry", "round", "code", "signal", "at", "ms", "out", "err", "of"];
 
 /// Of a card.
 pub const CARD: &[&str] = &[

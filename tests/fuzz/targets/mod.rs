@@ -25,6 +25,8 @@ pub const TARGETS: &[Target] = &[
     ("end", records::end),
     ("note", records::note),
     ("stage", records::stage),
+    ("closed", records::closed),
+    ("line", records::line),
     ("layout", records::layout),
     ("workers", records::workers),
     ("status", records::status),

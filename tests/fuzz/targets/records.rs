@@ -8,7 +8,8 @@ use coord::plan::validate::validate;
 use coord::queue::control::{WORKERS_MAX, Wanted};
 use coord::queue::layout::LayoutRecord;
 use coord::queue::record::{
-    self, Card, End, Note, RECORD_MAX, SECONDS_MAX, Spec, Stage, duration, parse, to_bytes,
+    self, Card, Closed, End, Line, Note, RECORD_MAX, SECONDS_MAX, Spec, Stage, duration, parse,
+    to_bytes,
 };
 use coord::queue::status::Status;
 use serde::Serialize;
@@ -117,6 +118,19 @@ pub fn note(bytes: &[u8]) {
 pub fn stage(bytes: &[u8]) {
     let Some((stage, given)) = twice::<Stage>(bytes) else { return };
     keeps(&stage, &given, fields::STAGE);
+}
+
+/// `jobs/closed`.
+pub fn closed(bytes: &[u8]) {
+    twice::<Closed>(bytes);
+}
+
+/// A line of `jobs/W.log`: it is one, whatever the worker has to tell.
+pub fn line(bytes: &[u8]) {
+    let Some((line, given)) = twice::<Line>(bytes) else { return };
+    keeps(&line, &given, fields::LINE);
+    let written = serde_json::to_vec(&line).expect("a line is written");
+    assert!(!written.contains(&b'\n'), "it is more than one line");
 }
 
 /// `layout.json`.
