@@ -27,7 +27,7 @@ use crate::queue::record::Note;
 use crate::queue::submit::submit;
 use crate::queue::tasks::{self, Phase, Task};
 use crate::queue::{Queue, control};
-use crate::run::site::Site;
+use crate::run::site::{Site, read_config};
 use crate::sys::fs::{Fs, Kind, RealFs, mkdir_all, remove_tree};
 use crate::sys::host::Platform;
 
@@ -148,14 +148,24 @@ fn make(dir: &Path) -> Result<()> {
 /// Opens the queue of a run, or makes it.
 fn open(home: &Path, args: &Run) -> Result<Site> {
     make(home)?;
-    let (_, durability) = Durability::WORDS
-        .into_iter()
-        .find(|(word, _)| *word == args.durability)
-        .unwrap_or(Durability::WORDS[0]);
-    let queue = init_as(&home.join(".coord"), Platform::real(), durability)?;
+    let root = home.join(".coord");
+    let asked = args.durability.as_ref().and_then(|word| Durability::of_layout(word));
+    let there = RealFs.exists(&root.join("layout.json"));
+    let queue = if there {
+        Queue::open(&root, Platform::real())?
+    } else {
+        let durability = asked.unwrap_or(read_config(home)?.queue.durability);
+        init_as(&root, Platform::real(), durability)?
+    };
+    let has = queue.durability.word();
+    if asked.is_some_and(|asked| asked != queue.durability) {
+        return Err(Error::usage(format!("the queue has durability = \"{has}\""))
+            .at(&root)
+            .hint("leave out --durability, or change the queue: coord.toml, then coord init"));
+    }
     let toml = home.join("coord.toml");
     if !RealFs.exists(&toml) {
-        let text = format!("{CONFIGURATION}\n[queue]\ndurability = \"{}\"\n", durability.word());
+        let text = format!("{CONFIGURATION}\n[queue]\ndurability = \"{has}\"\n");
         queue.replace(&toml, text.as_bytes())?;
     }
     let site = Site::open(queue.layout.root())?;

@@ -220,6 +220,19 @@ fn without_a_place_for_the_run_nothing_runs() {
 }
 
 #[test]
+fn a_queue_that_is_there_keeps_what_it_was_made_with() {
+    let s = Sandbox::new();
+    std::fs::write(s.root.join("coord.toml"), "version = 1\n[queue]\ndurability = \"full\"\n")
+        .unwrap();
+    s.coord(&["init"]).ok();
+    s.coord(&["run", "--queue", ".", "touch", "{}", ":::", "a"]).ok();
+    assert!(std::fs::read_to_string(s.queue("layout.json")).unwrap().contains("full"));
+    let line = ["run", "--queue", ".", "--durability", "accept", "touch", "{}", ":::", "b"];
+    s.coord(&line).fails(255, "the queue has durability = \"full\"").warns("coord init");
+    assert!(!s.root.join("b").exists());
+}
+
+#[test]
 fn outside_of_a_project_the_user_keeps_it() {
     let mut s = Sandbox::bare();
     s.coord(&["run", "true", ":::", "1"]).ok();

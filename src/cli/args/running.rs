@@ -96,9 +96,10 @@ pub struct Run {
     /// Keep the run in this directory, where others may join it: coord -C DIR work
     #[arg(long, value_name = "DIR")]
     pub queue: Option<PathBuf>,
-    /// What the end of a job survives: process (kill -9 of anything), accept (a power loss too), full
-    #[arg(long, value_name = "MODE", default_value = "process", value_parser = ["process", "accept", "full"])]
-    pub durability: String,
+    /// What the end of a job survives: process (kill -9 of anything; the default), accept (a power
+    /// loss too), full. A queue that is there keeps what it was made with
+    #[arg(long, value_name = "MODE", value_parser = ["process", "accept", "full"])]
+    pub durability: Option<String>,
     /// Begin a new run, even where one with the same command is not finished
     #[arg(long, conflicts_with = "retry_failed")]
     pub fresh: bool,
