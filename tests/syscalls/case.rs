@@ -259,13 +259,45 @@ impl Case {
     }
 
     fn verify_task(&self, id: &str) {
-        let names = names(&self.queue(&format!("tasks/{id}")));
-        let done: Vec<u32> = names
+        let registers = names(&self.queue(&format!("tasks/{id}")));
+        let done: Vec<u32> = registers
             .iter()
             .filter_map(|n| number(n, ".end"))
             .filter(|&n| self.verdict(id, n) == "done")
             .collect();
-        assert!(done.len() <= 1, "{id} was accepted more than once: {names:?}");
+        let spec = read(&self.queue(&format!("tasks/{id}/spec.json")));
+        if spec["array"].is_object() {
+            for job in names(&self.root.join("wit")) {
+                let number: u64 = job.strip_prefix("job-").unwrap().parse().unwrap();
+                let of = self.jobs_done(id).into_iter().filter(|(done, _)| *done == number);
+                let done: Vec<u32> = of.map(|(_, n)| n).collect();
+                self.verify_witness(&job, &done, false);
+            }
+            return;
+        }
+        self.verify_witness(id, &done, spec["manual"] == true);
+    }
+
+    /// The tries of an array's jobs that were accepted, in order.
+    pub fn jobs_done(&self, id: &str) -> Vec<(u64, u32)> {
+        let jobs = self.queue(&format!("tasks/{id}/jobs"));
+        let mut done = Vec::new();
+        for chunk in names(&jobs) {
+            for name in names(&jobs.join(&chunk)) {
+                let Some(of) = name.strip_suffix(".end") else { continue };
+                let (job, n) = of.split_once('.').unwrap();
+                if read(&jobs.join(&chunk).join(&name))["verdict"] == "done" {
+                    done.push((job.parse().unwrap(), n.parse().unwrap()));
+                }
+            }
+        }
+        done.sort_unstable();
+        done
+    }
+
+    /// A job's own notes fit to the attempts at it that were accepted.
+    fn verify_witness(&self, id: &str, done: &[u32], by_hand: bool) {
+        assert!(done.len() <= 1, "{id} was accepted more than once: {done:?}");
         let witness = fs::read_to_string(self.root.join("wit").join(id)).unwrap_or_default();
         let mut seen: BTreeMap<u32, usize> = BTreeMap::new();
         let mut current = 0;
@@ -277,8 +309,7 @@ impl Case {
             current = n;
             *seen.entry(n).or_default() += 1;
         }
-        for n in &done {
-            let by_hand = read(&self.queue(&format!("tasks/{id}/spec.json")))["manual"] == true;
+        for n in done {
             assert!(
                 by_hand || seen.get(n) == Some(&2),
                 "{id}: attempt {n} was accepted and did not end:\n{witness}"

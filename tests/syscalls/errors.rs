@@ -7,8 +7,9 @@ use crate::play::{Prepared, play};
 use crate::points;
 use crate::strace::{self, Call};
 
-/// The exit codes that `coord --help` and README promise; 70 would be a bug and 101 a panic.
-const DOCUMENTED: &[i32] = &[0, 1, 2, 3, 4, 5, 6, 7, 75, 124];
+/// The exit codes that `coord --help` and README promise, 255 of `coord run`; 70 would be a bug and 101
+/// a panic.
+const DOCUMENTED: &[i32] = &[0, 1, 2, 3, 4, 5, 6, 7, 75, 124, 255];
 
 /// It ended by itself, in a way that is promised.
 #[track_caller]

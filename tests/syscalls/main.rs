@@ -21,6 +21,7 @@ mod errors;
 mod filesystems;
 mod found;
 mod kills;
+mod lists;
 mod place;
 mod play;
 mod points;

@@ -3,6 +3,7 @@
 use std::process::Child;
 
 use crate::case::{Case, names};
+use crate::lists;
 use crate::situation::*;
 
 /// A queue with one task. Each death of a worker is charged, and there may be three of them.
@@ -441,6 +442,13 @@ pub const SITUATIONS: &[Situation] = &[
             done("third"),
         ],
         verify: Some(|c, _| assert_eq!(c.verdict("orphan", 1), "expired")),
+        ..PLAIN
+    },
+    Situation {
+        name: "a list of jobs",
+        prepare: lists::submitted,
+        acts: WORKERS,
+        verify: Some(lists::done_all),
         ..PLAIN
     },
     Situation {

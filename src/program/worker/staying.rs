@@ -61,6 +61,8 @@ impl Worker {
             rung: false,
         };
         self.job = Job::Array(Box::new(stay));
+        // It has not beaten while it was idle, and is not late.
+        self.last_beat_boot_ms = self.site.queue.clock.boot_ms();
         self.next_job(waiter)
     }
 
