@@ -53,7 +53,7 @@ const PAUSE_MAX_MS: u64 = 3000;
 
 /// Whether what git says is about another git that is at work in this moment.
 fn is_passing(stderr: &str) -> bool {
-    const SAID: [&str; 8] = [
+    const SAID: [&str; 9] = [
         ".lock': File exists",
         "cannot lock ref",
         "could not lock",
@@ -62,6 +62,8 @@ fn is_passing(stderr: &str) -> bool {
         "could not open",
         "unable to write",
         "failed to read",
+        // Of a worktree that was removed while this git went through the list of all.
+        "Invalid path",
     ];
     let lasting = [
         "already exists",
@@ -256,5 +258,20 @@ impl<'a> Git<'a> {
         let said: String = said.chars().take(1000).collect();
         let said = if said.is_empty() { format!("exit {}", output.code) } else { said };
         Error::new(Exit::Environment, format!("cannot {what}: git says: {said}")).at(&self.dir)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_passing;
+
+    #[test]
+    fn what_another_git_does_passes_and_what_stays_does_not() {
+        let gone = "fatal: Invalid path '/r/.git/worktrees/w9': No such file or directory";
+        let locked = "error: could not lock config file .git/config: File exists";
+        assert!(is_passing(gone) && is_passing(locked));
+        let full = "error: unable to write file x: No space left on device";
+        let other = "fatal: '/r.coord/w1' contains modified or untracked files, use --force";
+        assert!(!is_passing(full) && !is_passing(other));
     }
 }
