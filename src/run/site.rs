@@ -26,6 +26,8 @@ pub struct Site {
 impl Site {
     /// Opens the queue at `dir` and reads coord.toml beside it.
     pub fn open(dir: &Path) -> Result<Site> {
+        // Commands run elsewhere, and are told where it is.
+        let dir = &std::path::absolute(dir).cannot("find the directory", dir)?;
         let queue = Queue::open(dir, Platform::real())?;
         let root = dir.parent().unwrap_or(dir).to_owned();
         let config = read_config(&root)?;

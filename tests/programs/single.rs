@@ -58,3 +58,11 @@ fn ctrl_c_finishes_the_task_and_a_second_one_hands_it_back() {
     assert_eq!(s.end("U", 1)["verdict"], "release");
     assert_eq!(s.end("U", 1)["charged"], 0);
 }
+
+#[test]
+fn a_worker_may_be_told_the_queue_by_a_relative_path() {
+    let s = Sandbox::new();
+    s.coord(&["add", "--id", "a", "--sh", "pwd > where"]).ok();
+    s.run("coord-worker", &["--dir", ".coord", "--until-empty"]).ok();
+    assert!(s.root.join("where").exists() && s.queue("tasks/a/1.end").exists());
+}
