@@ -36,8 +36,10 @@ pub struct Cli {
     pub verb: Option<Verb>,
 }
 
-/// The verbs.
+/// The verbs. Deferred: only the arguments of the one that was given are put together, which is a
+/// third of the start of `coord add`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Verb {
     /// Make a queue here: .coord/ and coord.toml
     Init(Init),

@@ -121,7 +121,8 @@ impl Listed {
 /// Options end with the first word of the command, so an unknown one would be taken for that.
 fn unknown_option(verb: &str, word: &str) -> Error {
     let name = word.split('=').next().unwrap_or(word);
-    let all = Cli::command();
+    let mut all = Cli::command();
+    all.build();
     let options = |verb: &str| -> Vec<String> {
         let of = all.find_subcommand(verb).into_iter().flat_map(|c| c.get_arguments());
         of.filter_map(|arg| arg.get_long()).map(|long| format!("--{long}")).collect()

@@ -80,14 +80,22 @@ pub fn batch(queue: &Queue) -> usize {
 
 /// Submits a task; without an id it gets the next free number.
 pub fn submit(queue: &Queue, me: &mut Proc, id: Option<&str>, spec: Spec) -> Result<Submitted> {
-    let begun = begin(queue, me, id, spec)?;
+    let begun = accept(queue, me, id, spec)?;
     let submitted = begun.submitted.clone();
     acknowledge(queue, me, vec![begun], None)?;
+    // Behind the bells: no worker waits for it.
+    remember_number(queue, id, submitted.id());
     Ok(submitted)
 }
 
-/// Steps 1 to 3.
-pub fn begin(queue: &Queue, me: &mut Proc, id: Option<&str>, mut spec: Spec) -> Result<Begun> {
+/// Steps 1 to 3 of one of many: the next one gets the next number at once.
+pub fn begin(queue: &Queue, me: &mut Proc, id: Option<&str>, spec: Spec) -> Result<Begun> {
+    let begun = accept(queue, me, id, spec)?;
+    remember_number(queue, id, begun.id());
+    Ok(begun)
+}
+
+fn accept(queue: &Queue, me: &mut Proc, id: Option<&str>, mut spec: Spec) -> Result<Begun> {
     spec.v = 1;
     if spec.uid.is_empty() {
         let (a, b) = (queue.clock.random(), queue.clock.random());
@@ -116,6 +124,7 @@ pub fn submit_taken(
     let begun = stage_and_link(queue, me, id, spec)?;
     let submitted = begun.submitted.clone();
     acknowledge(queue, me, vec![begun], Some(taken))?;
+    remember_number(queue, id, submitted.id());
     Ok(submitted)
 }
 
@@ -127,11 +136,7 @@ fn stage_and_link(queue: &Queue, me: &mut Proc, id: Option<&str>, spec: Spec) ->
     let staged = me.run(&format!("_submit.{first}"));
     make_room(queue, me, &first)?;
     stage(queue, &staged, &spec)?;
-    let begun = place(queue, me, id.is_some(), first, staged, spec);
-    if let (Ok(begun), None) = (&begun, id) {
-        remember_number(queue, begun.id());
-    }
-    begun
+    place(queue, me, id.is_some(), first, staged, spec)
 }
 
 /// Everything that makes a submission impossible, before anything is written.
@@ -357,10 +362,12 @@ fn next_number(id: &str) -> String {
     id.parse::<u64>().unwrap_or(0).saturating_add(1).to_string()
 }
 
-/// Only a hint: a stale one costs failed links, none at all one listing.
-fn remember_number(queue: &Queue, id: &str) {
-    let next = next_number(id);
-    drop(queue.replace(&queue.layout.next_id(), next.as_bytes()));
+/// The number behind that of a submission that chose no id. Only a hint: a stale one costs failed
+/// links, none at all one listing.
+fn remember_number(queue: &Queue, chosen: Option<&str>, id: &str) {
+    if chosen.is_none() {
+        drop(queue.replace(&queue.layout.next_id(), next_number(id).as_bytes()));
+    }
 }
 
 /// The number that a submission has got. A given id needs no search: its task decides.
