@@ -124,6 +124,9 @@ impl Stage {
         let s = &self.sandbox;
         s.coord(&["stop", "--timeout", "60s"]).ok();
         until("no process is left", || s.processes().is_empty());
+        // A registration that a kill has cut off goes with the next sweep.
+        let code = s.coord(&["work", "--until-empty"]).code;
+        assert!(matches!(code, 0 | 1), "the worker that looks once more: {code}");
         s.coord(&["fsck", "--strict"]).ok();
         let scene = self.scene(person);
         let mut found = faults(&scene, |_| true);

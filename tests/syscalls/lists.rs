@@ -37,9 +37,13 @@ fn submit(c: &Case) {
         let ids = names(&c.queue("tasks"));
         ids.iter().any(|id| c.queue(&format!("tasks/{id}/jobs/closed")).exists())
     });
-    c.processes().into_iter().for_each(kill);
+    // Its worker may be on its way yet, and stops only when it registers.
+    until("nobody is left", || {
+        let left = c.processes();
+        left.iter().copied().for_each(kill);
+        left.is_empty()
+    });
     assert_eq!(c.finish(child).signal, Some(9));
-    until("nobody is left", || c.processes().is_empty());
 }
 
 /// All three jobs were done, by the registers; `Case::verify` compares those with what they wrote.
