@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use nix::errno::Errno;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
@@ -121,12 +121,17 @@ pub fn find_program(program: &str, path: &str, cwd: &Path) -> io::Result<PathBuf
         .ok_or_else(|| io::Error::from_raw_os_error(nix::libc::ENOENT))
 }
 
-/// /dev/null, for the standard input of every command.
+/// /dev/null, for the standard input of every command. It stays open; that it could not be opened once
+/// (no descriptor left) must not fail what comes later.
 #[expect(clippy::disallowed_methods, reason = "sys/ may open files")]
-static NULL: LazyLock<Option<OwnedFd>> = LazyLock::new(|| {
-    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
-    null.ok().map(Into::into)
-});
+fn null() -> io::Result<&'static OwnedFd> {
+    static NULL: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(null) = NULL.get() {
+        return Ok(null);
+    }
+    let opened = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    Ok(NULL.get_or_init(|| opened.into()))
+}
 
 /// Where this process stands; it always comes back here.
 static HERE: LazyLock<Option<PathBuf>> = LazyLock::new(|| std::env::current_dir().ok());
@@ -150,7 +155,7 @@ pub fn spawn(command: &Command<'_>) -> io::Result<i32> {
     let no_file = || io::Error::from_raw_os_error(nix::libc::EBADF);
     let output = command.output.0.as_ref().ok_or_else(no_file)?;
     let errors = command.errors.0.as_ref().ok_or_else(no_file)?;
-    let null = NULL.as_ref().ok_or_else(|| io::Error::from_raw_os_error(nix::libc::ENODEV))?;
+    let null = null()?;
     let mut actions = PosixSpawnFileActions::init().map_err(io_error)?;
     actions.add_dup2(null.as_raw_fd(), 0).map_err(io_error)?;
     actions.add_dup2(output.as_raw_fd(), 1).map_err(io_error)?;
