@@ -36,8 +36,7 @@ pub struct Cli {
     pub verb: Option<Verb>,
 }
 
-/// The verbs. Deferred: only the arguments of the one that was given are put together, which is a
-/// third of the start of `coord add`.
+/// The verbs. Deferred: only the arguments of the one that was given are put together.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 pub enum Verb {
