@@ -18,7 +18,7 @@ use super::durable;
 use super::end::{self, Ended};
 use super::evaluate::{Readiness, readiness};
 use super::events::{self, Event};
-use super::ids::{Key, is_id};
+use super::ids::{Key, is_id, lane_name};
 use super::procs::{self, Proc};
 use super::record::{self, Card, CardKind, End, Note, RECORD_MAX, Verdict};
 use super::register::publish;
@@ -368,6 +368,10 @@ fn verdict_for(
         }
         _ => {}
     }
+    if lane_name(&task.id).is_some() {
+        // A lane is never over: no death is charged to it, and every end of a turn permits the next.
+        return Ok(End { charged, boots, ..base });
+    }
     if death == Death::Boot {
         let (boots, charged, retry) = retry::after_boot(boots, charged, max);
         return Ok(End { retry, charged, boots, ..base });
@@ -406,6 +410,32 @@ mod tests {
     use crate::queue::procs::Identity;
     use crate::sys::fs::{Fs, RealFs};
     use crate::sys::host::Platform;
+
+    #[test]
+    fn deaths_are_charged_to_a_task_and_not_to_a_lane() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = crate::queue::init::init(&dir.path().join("q"), Platform::real()).unwrap();
+        let me = Proc::register(&queue, &Identity::plain("m", CardKind::Monitor)).unwrap();
+        let card = record::to_bytes(&me.card);
+        for (id, permitted) in [("t", false), ("merge:default", true)] {
+            let task = queue.layout.task(id);
+            crate::sys::fs::mkdir_all(&RealFs, &task).unwrap();
+            for (name, bytes) in [
+                ("spec.json", &br#"{"v":1,"max_attempts":2,"argv":["true"]}"#[..]),
+                ("1.claim", &card),
+                ("1.end", br#"{"v":1,"verdict":"expired","retry":true,"charged":1}"#),
+                ("2.claim", &card),
+            ] {
+                RealFs.create(&task.join(name), bytes, 0o444).unwrap();
+            }
+            for death in [Death::Gone, Death::Boot] {
+                let task = tasks::look(&queue, id).unwrap().unwrap();
+                let end = verdict_for(&queue, &me, &task, &Key::new(id, 2), None, death).unwrap();
+                assert_eq!(end.retry, permitted || death == Death::Boot, "{id} {death:?}");
+                assert_eq!(end.charged > 1, !permitted && death == Death::Gone, "{id} {death:?}");
+            }
+        }
+    }
 
     #[test]
     fn intents_that_name_no_task_do_not_lead_out_of_tasks() {

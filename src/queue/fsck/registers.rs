@@ -11,6 +11,7 @@ use crate::plan::graph::{describe, find_cycle};
 
 use super::super::Queue;
 use super::super::evaluate::{dependency, readiness};
+use super::super::ids::lane_name;
 use super::super::record::{self, Card, End, Note, Spec, Stage, StageVerdict, Verdict};
 use super::super::state::state;
 use super::super::tasks::{self, Phase, Task};
@@ -173,6 +174,10 @@ fn follows(queue: &Queue, task: &Task, k: u32) -> Result<bool> {
     let names = &task.names;
     if !names.claims.contains(&k) || !names.ends.contains(&k) {
         return Ok(false);
+    }
+    if lane_name(&task.id).is_some() {
+        // One turn after the other, for ever.
+        return Ok(true);
     }
     // What cannot be read permits.
     if names.reopens.contains(&k) {

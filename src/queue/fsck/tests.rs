@@ -105,6 +105,11 @@ impl Bench {
         let found = findings.iter().filter(wanted).find(|f| f.path == self.path(path));
         assert!(found.is_some(), "no {invariant} at {path}: {findings:#?}");
     }
+
+    fn finds_no(&self, invariant: &str) {
+        let findings = self.check(true);
+        assert!(!findings.iter().any(|f| f.invariant == invariant), "{findings:#?}");
+    }
 }
 
 fn done_with_end(retry: bool) -> Vec<u8> {
@@ -229,6 +234,26 @@ fn registers_that_nothing_permits() {
     bench.remove("tasks/d/spec.json");
     bench.finds(Severity::Error, "I2", "tasks/d/1.claim");
     bench.finds(Severity::Error, "I19", "tasks/d");
+}
+
+#[test]
+fn a_turn_of_a_lane_follows_any_end_of_the_one_before() {
+    let bench = bench();
+    bench.act(|me| {
+        let spec = Spec { merge: true, argv: vec!["true".into()], ..Spec::new("m") };
+        submit::submit(&bench.queue, me, Some("m"), spec).unwrap();
+    });
+    bench.work(Verdict::Done, false);
+    // It waits for its merge, so its lane is there. Mergers have died in it again and again.
+    let card = bench.queue.fs.read(&bench.path("tasks/m/1.claim"), 0, 4096).unwrap();
+    let dead = br#"{"v":1,"verdict":"expired","retry":false}"#;
+    for n in 1..=4 {
+        bench.write(&format!("merge/default/{n}.claim"), &card);
+        bench.finds_no("I2");
+        bench.write(&format!("merge/default/{n}.end"), dead);
+    }
+    bench.remove("merge/default/3.end");
+    bench.finds(Severity::Error, "I2", "merge/default/4.claim");
 }
 
 /// The path of the only ready hint.
