@@ -64,14 +64,19 @@ pub fn list_file(home: &Path, start: u64) -> PathBuf {
     home.join(format!("{start:010}.in"))
 }
 
+/// `jobs/bell`, by its name.
+pub const BELL: &str = "bell";
+/// `jobs/progress`, by its name.
+pub const PROGRESS: &str = "progress";
+
 /// `jobs/bell`: rung when there may be something to claim, or the array is over.
 pub fn bell(home: &Path) -> PathBuf {
-    home.join("bell")
+    home.join(BELL)
 }
 
 /// `jobs/progress`: rung when a job is over. Only who shows them listens.
 pub fn progress(home: &Path) -> PathBuf {
-    home.join("progress")
+    home.join(PROGRESS)
 }
 
 /// Tells those who work at an array, and those who watch it, to look at it.

@@ -32,6 +32,7 @@ pub mod recover;
 pub mod register;
 mod registration;
 pub mod retell;
+pub mod roll;
 pub mod scopes;
 pub mod settle;
 pub mod state;
@@ -44,7 +45,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::sys::fs::{Entry, is_absent};
+use crate::sys::fs::{Dir, Entry, is_absent};
 use crate::sys::host::Platform;
 
 use durable::Durability;
@@ -141,6 +142,12 @@ impl Queue {
         {
             drop(self.fs.touch(bell));
         }
+    }
+
+    /// Rings a bell of an open directory.
+    pub fn ring_in(&self, dir: &Dir, bell: &str) {
+        // Lost, at worst, to the next look: a bell is never the only reason for one.
+        drop(self.fs.touch_in(dir, bell));
     }
 
     /// Writes a complete file under a final name that only one writer has, by way of a temporary

@@ -22,10 +22,11 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Cannot, Result};
 use crate::step;
-use crate::sys::fs::is_absent;
+use crate::sys::fs::{Dir, is_absent};
 
 use super::Queue;
 use super::durable::{self, Known};
@@ -68,9 +69,13 @@ pub struct Proc {
     /// Its card, without a kind of claim.
     pub card: Card,
     dir: PathBuf,
+    /// The same, opened when it was first wanted.
+    place: Option<Arc<Dir>>,
     links: u32,
+    /// The card that claims link to now, by its number.
+    card_file: Option<(u32, Arc<Path>)>,
     successes: u32,
-    success_file: Option<PathBuf>,
+    success_file: Option<Arc<Path>>,
     /// Attempts that this process has won: the same one is never won twice (R2).
     pub won: BTreeSet<Key>,
     /// Number of the next event.
@@ -100,7 +105,9 @@ impl Proc {
             wid: card.wid.clone(),
             card,
             dir,
+            place: None,
             links: 0,
+            card_file: None,
             successes: 0,
             success_file: None,
             won: BTreeSet::new(),
@@ -119,6 +126,15 @@ impl Proc {
         &self.dir
     }
 
+    /// `procs/W` itself, whatever its path leads to by now.
+    pub fn place(&mut self, queue: &Queue) -> Result<Arc<Dir>> {
+        if let Some(place) = &self.place {
+            return Ok(place.clone());
+        }
+        let place = queue.fs.open_dir(&self.dir).cannot("open this process's directory", &self.dir);
+        Ok(self.place.insert(Arc::new(place?)).clone())
+    }
+
     /// A path in `procs/W/run`.
     pub fn run(&self, name: &str) -> PathBuf {
         self.dir.join("run").join(name)
@@ -130,7 +146,7 @@ impl Proc {
     }
 
     /// The card that a claim of this kind links to; made on demand, and anew after many links.
-    pub fn card_for(&mut self, queue: &Queue, kind: CardKind) -> Result<PathBuf> {
+    pub fn card_for(&mut self, queue: &Queue, kind: CardKind) -> Result<Arc<Path>> {
         self.links += 2;
         if self.links > LINKS_MAX {
             self.links = 2;
@@ -140,34 +156,45 @@ impl Proc {
     }
 
     /// Makes the next card the current one: the file system allows no further link to this one.
-    pub fn next_card(&mut self, queue: &Queue, kind: CardKind) -> Result<PathBuf> {
+    pub fn next_card(&mut self, queue: &Queue, kind: CardKind) -> Result<Arc<Path>> {
         self.links = 2;
         self.card.card += 1;
         self.card_file(queue, kind)
     }
 
-    fn card_file(&self, queue: &Queue, kind: CardKind) -> Result<PathBuf> {
+    fn card_file(&mut self, queue: &Queue, kind: CardKind) -> Result<Arc<Path>> {
         let number = self.card.card;
-        let own = kind == self.card.kind;
-        let path = if own {
-            self.dir.join(format!("card.{number}.json"))
-        } else {
+        if kind != self.card.kind {
             let word = serde_json::to_value(kind).unwrap_or_default();
-            self.dir.join(format!("card.{}.{number}.json", word.as_str().unwrap_or("other")))
-        };
-        if (own && number == 0) || queue.fs.stat(&path).is_ok() {
-            return Ok(path);
+            let name = format!("card.{}.{number}.json", word.as_str().unwrap_or("other"));
+            return self.make_card(queue, kind, &name);
+        }
+        match &self.card_file {
+            Some((made, path)) if *made == number => Ok(path.clone()),
+            _ => {
+                let path = self.make_card(queue, kind, &format!("card.{number}.json"))?;
+                self.card_file = Some((number, path.clone()));
+                Ok(path)
+            }
+        }
+    }
+
+    fn make_card(&self, queue: &Queue, kind: CardKind, name: &str) -> Result<Arc<Path>> {
+        let path = self.dir.join(name);
+        // The first one was there before the process was.
+        if (kind == self.card.kind && self.card.card == 0) || queue.fs.stat(&path).is_ok() {
+            return Ok(path.into());
         }
         let card = Card { kind, ..self.card.clone() };
         let tmp = path.with_extension("tmp");
         queue.fs.create(&tmp, &record::to_bytes(&card), 0o444).cannot("write a card", &tmp)?;
         queue.fs.rename(&tmp, &path).cannot("write a card", &path)?;
-        Ok(path)
+        Ok(path.into())
     }
 
     /// A record that says that a job of an array succeeded; the ends of such jobs are links to it. Made
     /// on demand, and anew after many links, or when the file system allows no more.
-    pub fn success(&mut self, queue: &Queue, anew: bool) -> Result<PathBuf> {
+    pub fn success(&mut self, queue: &Queue, anew: bool) -> Result<Arc<Path>> {
         self.successes += 1;
         if anew || self.successes.is_multiple_of(LINKS_MAX) {
             self.success_file = None;
@@ -184,8 +211,7 @@ impl Proc {
         let tmp = path.with_extension("tmp");
         queue.stage(&tmp, &record::to_bytes(&end), "write a record")?;
         queue.fs.rename(&tmp, &path).cannot("write a record", &path)?;
-        self.success_file = Some(path.clone());
-        Ok(path)
+        Ok(self.success_file.insert(path.into()).clone())
     }
 
     /// One heartbeat. On a shared file system the beat is a rewrite, which other hosts see.

@@ -10,7 +10,7 @@
 //! - the name is linked through an open directory in which spec.json was seen, so it can never land
 //!   in a directory that was made anew under the same path.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Cannot, Result};
 use crate::rule;
@@ -37,24 +37,58 @@ impl Held {
     }
 }
 
+/// A complete file that is to get the name of a register: by its path, or in an open directory, which
+/// spares the kernel the walk.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// By its path.
+    At(&'a Path),
+    /// By its name in an open directory.
+    In(&'a Dir, &'a str),
+}
+
+impl<'a, P: AsRef<Path> + ?Sized> From<&'a P> for Source<'a> {
+    fn from(path: &'a P) -> Source<'a> {
+        Source::At(path.as_ref())
+    }
+}
+
+impl<'a> Source<'a> {
+    /// A file of an open directory.
+    pub fn of(dir: &'a Dir, path: &'a Path) -> Source<'a> {
+        match path.file_name().and_then(std::ffi::OsStr::to_str) {
+            Some(name) => Source::In(dir, name),
+            None => Source::At(path),
+        }
+    }
+
+    fn path(self) -> PathBuf {
+        match self {
+            Source::At(path) => path.to_owned(),
+            Source::In(dir, name) => dir.path.join(name),
+        }
+    }
+}
+
 /// Links `file` to the register `name` in `dir` and tells who holds it now. `ours` recognises our
 /// own content. The directory may have been removed meanwhile: then the error says so.
-pub fn publish(
+pub fn publish<'a>(
     queue: &Queue,
-    file: &Path,
+    file: impl Into<Source<'a>>,
     dir: &Dir,
     name: &str,
     ours: impl Fn(&[u8]) -> bool,
 ) -> Result<Held> {
+    let file = file.into();
     if !rule!("R1") {
         // A rename replaces: whoever comes last has it.
-        queue.fs.rename(file, &dir.path.join(name)).cannot("rename", file)?;
+        queue.fs.rename(&file.path(), &dir.path.join(name)).cannot("rename", &file.path())?;
         return Ok(Held::New);
     }
-    let answer = if rule!("F2") {
-        queue.fs.link_in(file, dir, name)
-    } else {
-        queue.fs.link(file, &dir.path.join(name))
+    let answer = match file {
+        _ if !rule!("F2") => queue.fs.link(&file.path(), &dir.path.join(name)),
+        Source::At(path) => queue.fs.link_in(path, dir, name),
+        Source::In(from, file) => queue.fs.link_between(from, file, dir, name),
     };
     if !rule!("R2.readback") && !answer.as_ref().is_err_and(is_absent) {
         // The answer of the call is believed.

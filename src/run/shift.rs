@@ -17,9 +17,9 @@ use crate::queue::procs::Proc;
 use crate::queue::record::{Array, Line};
 use crate::step;
 use crate::sys::child;
-use crate::sys::fs::Log;
+use crate::sys::fs::{Dir, Log};
 use crate::sys::host::Output;
-use crate::sys::spawn::{Command, Environment, find_program};
+use crate::sys::spawn::{Apart, Command, Environment, Wiring, find_program};
 
 use super::environment;
 use super::site::Site;
@@ -29,7 +29,7 @@ pub struct Shift {
     /// The array, as it was when the worker came.
     pub lease: Lease,
     /// `tasks/T/jobs`.
-    pub home: PathBuf,
+    pub home: Dir,
     /// The round that the array is in.
     pub round: u32,
     /// How often a job is tried.
@@ -43,6 +43,8 @@ pub struct Shift {
     log: Log,
     out: Printed,
     err: Printed,
+    /// How these are connected to a job. A simulated host connects nothing.
+    wiring: Option<Wiring>,
 }
 
 /// A file that one job after the other prints into.
@@ -80,7 +82,7 @@ pub struct Running {
     pub job: u64,
     /// Which try it is.
     pub n: u32,
-    /// The session's leader; 0 of one that could not be started.
+    /// The leader of its session or group; 0 of one that could not be started.
     pub pid: i32,
     /// When it started, milliseconds since 1970.
     pub at_ms: u64,
@@ -120,15 +122,18 @@ impl Shift {
         };
         let home = array::home(&site.queue, &lease.key.task);
         array::ensure_home(&site.queue, &home)?;
+        let opened =
+            site.queue.fs.open_dir(&home).cannot("open the directory of an array", &home)?;
         let file = |suffix: &str| home.join(format!("{}.{suffix}", me.wid));
         let path = file("log");
         let log = site.queue.fs.open_log(&path).cannot("open the log of the jobs", &path)?;
         let (out, err) = (Printed::open(site, file("out"))?, Printed::open(site, file("err"))?);
+        let wiring = Wiring::new(&out.file, &err.file, Apart::from_terminal()).ok();
         let env = environment::of_array(site, me, &lease);
         let env = Environment::new(&env).cannot("make the environment of the jobs", &home)?;
         let digits: String = short(&me.wid).chars().filter(char::is_ascii_digit).collect();
         Ok(Shift {
-            home,
+            home: opened,
             round: array::round(&lease.task),
             tries: array.tries.max(1),
             template: Template::new(&pattern(&array))?,
@@ -140,6 +145,7 @@ impl Shift {
             log,
             out,
             err,
+            wiring,
             lease,
         })
     }
@@ -202,6 +208,7 @@ impl Shift {
             cwd: &self.cwd,
             output: &self.out.file,
             errors: &self.err.file,
+            wiring: self.wiring.as_ref(),
         };
         step!("jobs.spawn");
         site.queue.host.spawn(&command).map_err(|e| {

@@ -8,15 +8,14 @@
 //! own and never blocks; what is longer than the limit is cut, and parsing then fails.
 
 use std::ffi::OsStr;
-use std::io::{self, Read, Seek, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
+mod real;
 
-use super::step::fault;
+pub use real::RealFs;
 
 /// What a name in a directory stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,15 +71,6 @@ pub enum Handle {
     Number(u64),
 }
 
-impl Dir {
-    fn fd(&self) -> io::Result<&OwnedFd> {
-        match &self.handle {
-            Handle::Descriptor(fd) => Ok(fd),
-            Handle::Number(_) => Err(io::Error::from_raw_os_error(nix::libc::EBADF)),
-        }
-    }
-}
-
 /// A file that is appended to again and again by one process.
 #[derive(Debug)]
 pub struct Log {
@@ -90,26 +80,16 @@ pub struct Log {
     pub file: Option<std::fs::File>,
 }
 
-/// Appends with a single `write`.
-fn write_whole(mut file: &std::fs::File, bytes: &[u8]) -> io::Result<()> {
-    let count = loop {
-        match file.write(bytes) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            other => break other?,
-        }
-    };
-    if count < bytes.len() {
-        return Err(io::Error::from_raw_os_error(nix::libc::ENOSPC));
-    }
-    Ok(())
-}
-
 /// The operations. One call is one system call as far as other processes can tell.
 pub trait Fs: Send + Sync {
     /// Gives the file `from` the further name `to`. Fails if `to` exists: this is what decides races.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// As `link`, into a directory that was opened before.
     fn link_in(&self, from: &Path, dir: &Dir, name: &str) -> io::Result<()>;
+    /// As `link_in`, of a file in an open directory: the kernel has no path to walk.
+    fn link_between(&self, from: &Dir, file: &str, dir: &Dir, name: &str) -> io::Result<()> {
+        self.link_in(&from.path.join(file), dir, name)
+    }
     /// Removes a name.
     fn unlink(&self, path: &Path) -> io::Result<()>;
     /// Renames; replaces a file that is in the way.
@@ -140,12 +120,21 @@ pub trait Fs: Send + Sync {
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
     /// The names in an open directory.
     fn list_in(&self, dir: &Dir) -> io::Result<Vec<Entry>>;
+    /// Hands out name and inode of each, without keeping them: for directories with very many.
+    fn each_in(&self, dir: &Dir, each: &mut dyn FnMut(&str, u64)) -> io::Result<()> {
+        self.list_in(dir)?.iter().for_each(|entry| each(&entry.name, entry.ino));
+        Ok(())
+    }
     /// Opens a directory.
     fn open_dir(&self, path: &Path) -> io::Result<Dir>;
     /// Looks at a name without following a symbolic link.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
     /// Sets the file's times to now; makes an empty file where there is none.
     fn touch(&self, path: &Path) -> io::Result<()>;
+    /// As `touch`, in an open directory.
+    fn touch_in(&self, dir: &Dir, name: &str) -> io::Result<()> {
+        self.touch(&dir.path.join(name))
+    }
 
     /// Makes the content of a file durable (`fdatasync`).
     fn sync_file(&self, path: &Path) -> io::Result<()>;
@@ -171,6 +160,10 @@ pub trait Fs: Send + Sync {
     fn exists(&self, path: &Path) -> bool {
         !matches!(self.stat(path), Err(e) if is_absent(&e))
     }
+    /// As `exists`, in an open directory.
+    fn exists_in(&self, dir: &Dir, name: &str) -> bool {
+        self.exists(&dir.path.join(name))
+    }
 }
 
 /// Whether an error says that the name, or a directory on the way to it, does not exist.
@@ -185,226 +178,6 @@ pub fn is_no_file(error: &io::Error) -> bool {
         Some(code) => matches!(code, nix::libc::ELOOP | nix::libc::ENXIO | nix::libc::EISDIR),
         // What `open_regular` says.
         None => error.kind() == io::ErrorKind::InvalidInput,
-    }
-}
-
-/// The real thing.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct RealFs;
-
-fn io_error(errno: Errno) -> io::Error {
-    io::Error::from_raw_os_error(errno as i32)
-}
-
-/// Reads at most `limit` bytes of a regular file from `offset` on.
-fn read_regular(mut file: std::fs::File, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    if offset > 0 {
-        file.seek(io::SeekFrom::Start(offset))?;
-    }
-    // With room for what is there and one more, it takes one read, and one to see the end.
-    let there = usize::try_from(meta.len().saturating_sub(offset)).unwrap_or(limit);
-    let mut bytes = Vec::with_capacity(there.min(limit).min(READ_AHEAD) + 1);
-    file.take(limit as u64).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// The most that is reserved before it is read.
-const READ_AHEAD: usize = 1 << 20;
-
-const READ_FLAGS: nix::fcntl::OFlag = nix::fcntl::OFlag::O_RDONLY
-    .union(nix::fcntl::OFlag::O_NOFOLLOW)
-    .union(nix::fcntl::OFlag::O_NONBLOCK)
-    .union(nix::fcntl::OFlag::O_CLOEXEC);
-
-/// Bytes of names that the kernel hands over at once.
-const NAMES: usize = 32 << 10;
-
-/// The names in an open directory, from its beginning.
-fn list_of(dir: &OwnedFd) -> io::Result<Vec<Entry>> {
-    rustix::fs::seek(dir, rustix::fs::SeekFrom::Start(0))?;
-    let mut buffer = Vec::with_capacity(NAMES);
-    let mut listing = rustix::fs::RawDir::new(dir, buffer.spare_capacity_mut());
-    let mut names = Vec::new();
-    while let Some(entry) = listing.next() {
-        let entry = entry.map_err(io::Error::from)?;
-        let bytes = entry.file_name().to_bytes();
-        if bytes == b"." || bytes == b".." {
-            continue;
-        }
-        let Ok(name) = std::str::from_utf8(bytes) else { continue };
-        let kind = match entry.file_type() {
-            rustix::fs::FileType::RegularFile => Kind::File,
-            rustix::fs::FileType::Directory => Kind::Dir,
-            _ => Kind::Other,
-        };
-        names.push(Entry { name: name.to_owned(), kind, ino: entry.ino() });
-    }
-    Ok(names)
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is the one place that touches files")]
-impl Fs for RealFs {
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fault()?;
-        std::fs::hard_link(from, to)
-    }
-
-    fn link_in(&self, from: &Path, dir: &Dir, name: &str) -> io::Result<()> {
-        fault()?;
-        let flags = nix::fcntl::AtFlags::empty();
-        nix::unistd::linkat(nix::fcntl::AT_FDCWD, from, dir.fd()?, name, flags).map_err(io_error)
-    }
-
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        fault()?;
-        std::fs::remove_file(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fault()?;
-        std::fs::rename(from, to)
-    }
-
-    fn mkdir(&self, path: &Path) -> io::Result<()> {
-        fault()?;
-        std::fs::create_dir(path)
-    }
-
-    fn rmdir(&self, path: &Path) -> io::Result<()> {
-        fault()?;
-        std::fs::remove_dir(path)
-    }
-
-    fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-        fault()?;
-        let open = |path: &Path| {
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
-        };
-        let mut file = match open(path) {
-            // A former incarnation of this very process died while writing it.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                std::fs::remove_file(path)?;
-                open(path)?
-            }
-            other => other?,
-        };
-        let written = file.write_all(bytes);
-        if written.is_err() {
-            // A full disk must not be left fuller by a file that nobody will read.
-            drop(std::fs::remove_file(path));
-        }
-        written
-    }
-
-    fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<u64> {
-        fault()?;
-        let mut options = std::fs::OpenOptions::new();
-        options.append(true).create(true).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW);
-        let file = options.open(path)?;
-        write_whole(&file, bytes)?;
-        Ok(file.metadata()?.len())
-    }
-
-    fn open_log(&self, path: &Path) -> io::Result<Log> {
-        fault()?;
-        let mut options = std::fs::OpenOptions::new();
-        options.append(true).create(true).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW);
-        Ok(Log { path: path.to_owned(), file: Some(options.open(path)?) })
-    }
-
-    fn append_to(&self, log: &Log, bytes: &[u8]) -> io::Result<()> {
-        fault()?;
-        match &log.file {
-            Some(file) => write_whole(file, bytes),
-            None => Err(io::Error::from_raw_os_error(nix::libc::EBADF)),
-        }
-    }
-
-    fn read(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
-        fault()?;
-        let mut options = std::fs::OpenOptions::new();
-        options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
-        read_regular(options.open(path)?, offset, limit)
-    }
-
-    fn read_in(&self, dir: &Dir, name: &str, limit: usize) -> io::Result<Vec<u8>> {
-        fault()?;
-        let mode = nix::sys::stat::Mode::empty();
-        let fd = nix::fcntl::openat(dir.fd()?, name, READ_FLAGS, mode).map_err(io_error)?;
-        read_regular(std::fs::File::from(fd), 0, limit)
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        fault()?;
-        self.list_in(&self.open_dir(path)?)
-    }
-
-    fn list_in(&self, dir: &Dir) -> io::Result<Vec<Entry>> {
-        fault()?;
-        list_of(dir.fd()?)
-    }
-
-    fn open_dir(&self, path: &Path) -> io::Result<Dir> {
-        fault()?;
-        let mut options = std::fs::OpenOptions::new();
-        options.read(true).custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW);
-        Ok(Dir { path: path.to_owned(), handle: Handle::Descriptor(options.open(path)?.into()) })
-    }
-
-    fn stat(&self, path: &Path) -> io::Result<Stat> {
-        fault()?;
-        let meta = std::fs::symlink_metadata(path)?;
-        let kind = if meta.is_file() {
-            Kind::File
-        } else if meta.is_dir() {
-            Kind::Dir
-        } else {
-            Kind::Other
-        };
-        let seconds = u64::try_from(meta.mtime()).unwrap_or(0);
-        let nanos = u64::try_from(meta.mtime_nsec()).unwrap_or(0);
-        Ok(Stat {
-            ino: meta.ino(),
-            len: meta.len(),
-            mtime_ns: seconds.saturating_mul(1_000_000_000) + nanos,
-            kind,
-        })
-    }
-
-    fn touch(&self, path: &Path) -> io::Result<()> {
-        fault()?;
-        use nix::sys::stat::{UtimensatFlags, utimensat};
-        use nix::sys::time::TimeSpec;
-        let now = TimeSpec::UTIME_NOW;
-        let flags = UtimensatFlags::NoFollowSymlink;
-        match utimensat(nix::fcntl::AT_FDCWD, path, &now, &now, flags) {
-            Err(Errno::ENOENT) => {
-                let mut options = std::fs::OpenOptions::new();
-                options.append(true).create(true).mode(0o666);
-                options.open(path).map(drop)
-            }
-            other => other.map_err(io_error),
-        }
-    }
-    fn remove_tree(&self, path: &Path) -> io::Result<()> {
-        fault()?;
-        // Also what a listing of ours leaves out: names that are not UTF-8.
-        remove_tree(path)
-    }
-    fn sync_file(&self, path: &Path) -> io::Result<()> {
-        std::fs::File::open(path)?.sync_data()
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::File::open(path)?.sync_all()
-    }
-
-    fn sync_in(&self, dir: &Dir) -> io::Result<()> {
-        nix::unistd::fsync(dir.fd()?).map_err(io_error)
     }
 }
 
@@ -460,22 +233,4 @@ pub fn try_lock(path: &Path) -> io::Result<Option<std::fs::File>> {
 /// A path without symbolic links on its way; itself where it cannot be told.
 pub fn canonical(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_file_is_read_without_a_buffer_of_the_limit() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        RealFs.create(&path, b"one\ntwo\n", 0o644).unwrap();
-        for (offset, text) in [(0, "one\ntwo\n"), (4, "two\n"), (8, ""), (99, "")] {
-            let bytes = RealFs.read(&path, offset, 4 << 20).unwrap();
-            assert_eq!(bytes, text.as_bytes());
-            assert!(bytes.capacity() < 4096, "{} bytes for {}", bytes.capacity(), bytes.len());
-        }
-        assert_eq!(RealFs.read(&path, 4, 2).unwrap(), b"tw");
-    }
 }

@@ -4,6 +4,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use nix::libc;
+
 /// Identity of the place where a process runs. Pids of two cards may be compared only if all three
 /// fields are equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,14 @@ pub fn place() -> &'static Place {
         pidns: std::fs::metadata("/proc/self/ns/pid").map_or(0, |m| m.ino()),
     });
     &PLACE
+}
+
+/// Whether this process may have a controlling terminal, which its children would share.
+#[expect(clippy::disallowed_methods, reason = "sys/ may open files")]
+pub fn has_terminal() -> bool {
+    let opened = std::fs::File::open("/dev/tty");
+    let none = |e: std::io::Error| matches!(e.raw_os_error(), Some(libc::ENXIO | libc::ENOENT));
+    !opened.is_err_and(none)
 }
 
 /// Wall time of this boot, in milliseconds since 1970; 0 where unknown.

@@ -65,8 +65,60 @@ impl Environment {
     }
 }
 
+/// What keeps a command apart from who started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Apart {
+    /// A session of its own, without the terminal.
+    Session,
+    /// A process group of its own. Enough where there is no terminal, and cheaper: the kernel makes a
+    /// scheduling group for each session (`sched_autogroup`).
+    Group,
+}
+
+impl Apart {
+    /// What it takes to keep a command from the terminal of this process.
+    pub fn from_terminal() -> Apart {
+        static TERMINAL: LazyLock<bool> = LazyLock::new(super::machine::has_terminal);
+        if *TERMINAL { Apart::Session } else { Apart::Group }
+    }
+}
+
+/// The streams and the signals of a command, in the form that the C library takes: made once for many
+/// commands that print into the same files.
+pub struct Wiring {
+    actions: PosixSpawnFileActions,
+    attributes: PosixSpawnAttr,
+}
+
+impl Wiring {
+    /// Standard input is /dev/null; signals are handled by default and not blocked. The descriptors
+    /// must stay open for as long as this is used.
+    ///
+    /// # Errors
+    /// When an output has no file behind it, or /dev/null cannot be opened.
+    pub fn new(output: &Output, errors: &Output, apart: Apart) -> io::Result<Wiring> {
+        let no_file = || io::Error::from_raw_os_error(nix::libc::EBADF);
+        let output = output.0.as_ref().ok_or_else(no_file)?;
+        let errors = errors.0.as_ref().ok_or_else(no_file)?;
+        let mut actions = PosixSpawnFileActions::init().map_err(io_error)?;
+        actions.add_dup2(null()?.as_raw_fd(), 0).map_err(io_error)?;
+        actions.add_dup2(output.as_raw_fd(), 1).map_err(io_error)?;
+        actions.add_dup2(errors.as_raw_fd(), 2).map_err(io_error)?;
+        let mut attributes = PosixSpawnAttr::init().map_err(io_error)?;
+        let alone = match apart {
+            Apart::Session => PosixSpawnFlags::from_bits_retain(POSIX_SPAWN_SETSID as _),
+            Apart::Group => PosixSpawnFlags::POSIX_SPAWN_SETPGROUP,
+        };
+        let signals =
+            PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF.union(PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK);
+        attributes.set_flags(signals | alone).map_err(io_error)?;
+        attributes.set_sigdefault(&SigSet::all()).map_err(io_error)?;
+        attributes.set_sigmask(&SigSet::empty()).map_err(io_error)?;
+        Ok(Wiring { actions, attributes })
+    }
+}
+
 /// A command that is about to be started.
-#[derive(Debug)]
 pub struct Command<'a> {
     /// The program and its arguments.
     pub argv: &'a [String],
@@ -80,6 +132,8 @@ pub struct Command<'a> {
     pub output: &'a Output,
     /// Its standard error.
     pub errors: &'a Output,
+    /// How these are connected, if that was made before; else in a session of its own.
+    pub wiring: Option<&'a Wiring>,
 }
 
 impl<'a> Command<'a> {
@@ -90,7 +144,7 @@ impl<'a> Command<'a> {
         cwd: &'a Path,
         output: &'a Output,
     ) -> Command<'a> {
-        Command { argv, program: None, env, cwd, output, errors: output }
+        Command { argv, program: None, env, cwd, output, errors: output, wiring: None }
     }
 }
 
@@ -136,7 +190,7 @@ fn null() -> io::Result<&'static OwnedFd> {
 /// Where this process stands; it always comes back here.
 static HERE: LazyLock<Option<PathBuf>> = LazyLock::new(|| std::env::current_dir().ok());
 
-/// Starts a command in a session of its own with default signal handling.
+/// Starts a command, apart from this process, with default signal handling.
 ///
 /// posix_spawn has no portable way to set the directory, so this process goes there and back where
 /// it does not stand there already. All our paths are absolute, and only the main thread uses any.
@@ -152,23 +206,16 @@ pub fn spawn(command: &Command<'_>) -> io::Result<i32> {
     };
     let program = c_string(&program.to_string_lossy())?;
     let argv = command.argv.iter().map(|a| c_string(a)).collect::<io::Result<Vec<_>>>()?;
-    let no_file = || io::Error::from_raw_os_error(nix::libc::EBADF);
-    let output = command.output.0.as_ref().ok_or_else(no_file)?;
-    let errors = command.errors.0.as_ref().ok_or_else(no_file)?;
-    let null = null()?;
-    let mut actions = PosixSpawnFileActions::init().map_err(io_error)?;
-    actions.add_dup2(null.as_raw_fd(), 0).map_err(io_error)?;
-    actions.add_dup2(output.as_raw_fd(), 1).map_err(io_error)?;
-    actions.add_dup2(errors.as_raw_fd(), 2).map_err(io_error)?;
-    let mut attr = PosixSpawnAttr::init().map_err(io_error)?;
-    let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF
-        | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
-        | PosixSpawnFlags::from_bits_retain(POSIX_SPAWN_SETSID as _);
-    attr.set_flags(flags).map_err(io_error)?;
-    attr.set_sigdefault(&SigSet::all()).map_err(io_error)?;
-    attr.set_sigmask(&SigSet::empty()).map_err(io_error)?;
+    let made;
+    let Wiring { actions, attributes } = match command.wiring {
+        Some(wiring) => wiring,
+        None => {
+            made = Wiring::new(command.output, command.errors, Apart::Session)?;
+            &made
+        }
+    };
     let block = &command.env.block;
-    let start = || posix_spawn(program.as_c_str(), &actions, &attr, &argv, block);
+    let start = || posix_spawn(program.as_c_str(), actions, attributes, &argv, block);
     if HERE.as_deref() == Some(command.cwd) {
         return start().map(Pid::as_raw).map_err(io_error);
     }

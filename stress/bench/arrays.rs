@@ -45,6 +45,7 @@ pub fn work(order: &Order, begin: &mut dyn FnMut()) -> Outcome<Tally> {
     let home = array::home(&queue, &id);
     array::ensure_home(&queue, &home)?;
     let log = queue.fs.open_log(&home.join(format!("{}.log", me.wid)))?;
+    let opened = queue.fs.open_dir(&home)?;
     let mut taker = Taker::new(&id, &home, 0);
     let share = order.share(order.worker.unwrap_or_default());
     let mut tally = Tally::default();
@@ -69,7 +70,7 @@ pub fn work(order: &Order, begin: &mut dyn FnMut()) -> Outcome<Tally> {
             ..Line::default()
         };
         job::tell(&queue, &log, &line)?;
-        queue.ring(&array::progress(&home));
+        queue.ring_in(&opened, array::PROGRESS);
         tally.jobs += 1;
     }
     tally.lost = taker.lost;

@@ -38,6 +38,24 @@ fn a_list_is_one_task_for_the_workers() {
     s.coord(&["fsck", "--strict"]).ok();
 }
 
+/// A job that asks for a password at the terminal would wait there for ever.
+#[test]
+fn a_job_has_no_terminal_and_a_group_of_its_own() {
+    let s = Sandbox::new();
+    let job = "(exec 3</dev/tty) 2>/dev/null && echo {} terminal; test $(ps -o pgid= -p $$) = $$ && echo {} group";
+    s.coord(&["map", "--id", "M", "--sh", job, ":::", "1", "2"]).ok();
+    // One in a terminal, and one without.
+    s.sh("script --quiet --return --command 'coord work --once' /dev/null");
+    s.coord(&["map", "--id", "N", "--sh", job, ":::", "1", "2"]).ok();
+    s.sh("setsid --wait coord work --until-empty");
+    for id in ["M", "N"] {
+        for n in ["1", "2"] {
+            let printed = s.coord(&["logs", &format!("{id}/{n}")]).ok().stdout.clone();
+            assert_eq!(printed, format!("{n} group\n"), "job {n} of {id}");
+        }
+    }
+}
+
 #[test]
 fn given_again_it_completes_the_list() {
     let s = Sandbox::new();

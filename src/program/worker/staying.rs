@@ -143,7 +143,7 @@ impl Worker {
             }
             take::Next::Nothing => self.leave_array().map(|()| false),
             take::Next::Over => {
-                let bell = array::bell(&stay.shift.home);
+                let bell = array::bell(&stay.shift.home.path);
                 waiter.unwatch(&bell);
                 self.hears_arrays.remove(&bell);
                 self.leave_array().map(|()| false)
@@ -256,8 +256,7 @@ impl Worker {
         } else {
             job::end_as(queue, &self.me, chunk, number, n, end.clone())
         };
-        let home = stay.shift.home.clone();
-        let id = stay.shift.id().to_owned();
+        let home = &stay.shift.home;
         match published {
             Ok(ours) => {
                 if !ours {
@@ -266,28 +265,30 @@ impl Worker {
                 if let Err(e) = job::tell(queue, stay.shift.log(), line) {
                     tracing::warn!(error = %e, "a job is over, and cannot be told of");
                 }
-                queue.ring(&array::progress(&home));
+                queue.ring_in(home, array::PROGRESS);
                 if line.retry {
-                    queue.ring(&array::bell(&home));
+                    queue.ring_in(home, array::BELL);
                 }
-                stay.ended = None;
                 self.attempts += 1;
                 self.last_succeeded = plain && ours;
-                if !ours {
+                let id = (!ours).then(|| stay.shift.id().to_owned());
+                stay.ended = None;
+                if let Some(id) = id {
                     let text = format!("job {number} of {id}, try {n}: its worker came too late");
                     let event =
                         events::Event { k: "notice".to_owned(), ..events::Event::default() };
                     events::append(&self.site.queue, &mut self.me, event.why(&text));
                 }
             }
-            Err(_) if !queue.fs.exists(&home) || self.me.is_declared_dead(queue) => {
+            Err(_) if !queue.fs.exists(&home.path) || self.me.is_declared_dead(queue) => {
                 // Nobody can record anything of it any more, or somebody else has.
                 self.job = Job::Idle;
             }
             Err(e) => {
                 *due_ms = now_ms + RETRY_RESULT_MS;
                 let text = format!(
-                    "cannot record the end of job {number} of {id}: {}; will try again",
+                    "cannot record the end of job {number} of {}: {}; will try again",
+                    stay.shift.id(),
                     e.one_line()
                 );
                 self.say_once(&text);

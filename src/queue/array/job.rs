@@ -20,12 +20,15 @@ use super::super::Queue;
 use super::super::durable;
 use super::super::procs::Proc;
 use super::super::record::{self, Card, End, Line, Verdict};
-use super::super::register::{Held, publish};
+use super::super::register::{Held, Source, publish};
 use super::chunk::{Chunk, claim_name, end_name};
 
 /// How often a job may be ended by the death of its worker before that counts as its failure: one
 /// that takes its worker with it must not do so for ever.
 const DEATHS_MAX: u32 = 3;
+
+/// Bytes that most lines of a log need no more than.
+const LINE_USUAL: usize = 160;
 
 /// How an attempt to claim a job went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,17 +72,23 @@ pub fn parse_intent(name: &str) -> Option<(&str, u64)> {
 /// Claims try `n` of a job. Steps 2 and 3.
 pub fn claim(queue: &Queue, me: &mut Proc, chunk: &mut Chunk, job: u64, n: u32) -> Result<Taken> {
     let kind = me.card.kind;
+    // With the registration its directory went: there is nothing to link any more.
+    let place = match me.place(queue) {
+        Err(_) if me.is_declared_dead(queue) => return Ok(Taken::Dead),
+        other => other?,
+    };
     let mut card = me.card_for(queue, kind)?;
     durable::card(queue, me, &card, kind)?;
     let name = claim_name(job, n);
-    let wid = me.wid.clone();
-    let mine = |bytes: &[u8]| record::parse::<Card>(bytes).is_ok_and(|card| card.wid == wid);
+    let mine = |bytes: &[u8], wid: &str| record::parse::<Card>(bytes).is_ok_and(|c| c.wid == wid);
     step!("jobs.claim");
-    let held = match publish(queue, &card, &chunk.dir, &name, mine) {
+    let ours = |bytes: &[u8]| mine(bytes, &me.wid);
+    let held = match publish(queue, Source::of(&place, &card), &chunk.dir, &name, ours) {
         Err(e) if e.errno() == Some(nix::libc::EMLINK) => {
             card = me.next_card(queue, kind)?;
             durable::card(queue, me, &card, kind)?;
-            publish(queue, &card, &chunk.dir, &name, mine)?
+            let ours = |bytes: &[u8]| mine(bytes, &me.wid);
+            publish(queue, Source::of(&place, &card), &chunk.dir, &name, ours)?
         }
         // Without the card there is nothing that could be linked: it went with the registration.
         Err(_) if me.is_declared_dead(queue) => return Ok(Taken::Dead),
@@ -96,7 +105,7 @@ pub fn claim(queue: &Queue, me: &mut Proc, chunk: &mut Chunk, job: u64, n: u32) 
     }
     durable::claim(queue, &chunk.dir, kind)?;
     // Its card was there to be linked, so only `end` can say it.
-    if rule!("R2.own") && queue.fs.exists(&me.dir().join("end")) {
+    if rule!("R2.own") && queue.fs.exists_in(&place, "end") {
         let end = End { why: "declared dead".to_owned(), ..End::new(Verdict::Release, true) };
         end_as(queue, me, chunk, job, n, end)?;
         return Ok(Taken::Back);
@@ -108,12 +117,15 @@ pub fn claim(queue: &Queue, me: &mut Proc, chunk: &mut Chunk, job: u64, n: u32) 
 /// ended by somebody else. Step 4.
 pub fn succeed(queue: &Queue, me: &mut Proc, chunk: &Chunk, job: u64, n: u32) -> Result<bool> {
     let name = end_name(job, n);
+    let place = me.place(queue)?;
     let record = me.success(queue, false)?;
+    let ours = |bytes: &[u8]| is_of(bytes, &me.wid);
     step!("jobs.end");
-    let held = match publish(queue, &record, &chunk.dir, &name, |bytes| is_of(bytes, &me.wid)) {
+    let held = match publish(queue, Source::of(&place, &record), &chunk.dir, &name, ours) {
         Err(e) if matches!(e.errno(), Some(nix::libc::EMLINK | nix::libc::ENOENT)) => {
             let record = me.success(queue, true)?;
-            publish(queue, &record, &chunk.dir, &name, |bytes| is_of(bytes, &me.wid))?
+            let ours = |bytes: &[u8]| is_of(bytes, &me.wid);
+            publish(queue, Source::of(&place, &record), &chunk.dir, &name, ours)?
         }
         other => other?,
     };
@@ -189,7 +201,9 @@ fn in_round(mut end: End, round: u32) -> End {
 
 /// Appends the line of a try that has ended. Step 5.
 pub fn tell(queue: &Queue, log: &Log, line: &Line) -> Result<()> {
-    let mut bytes = serde_json::to_vec(line).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(LINE_USUAL);
+    // Into memory, it fails only for what no line has: keys that are no strings.
+    serde_json::to_writer(&mut bytes, line).unwrap_or_default();
     bytes.push(b'\n');
     step!("jobs.tell");
     queue.fs.append_to(log, &bytes).cannot("append to the log of the jobs", &log.path)
