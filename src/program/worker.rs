@@ -20,6 +20,7 @@ use crate::queue::ids::short;
 use crate::queue::procs::{self, Identity, Proc};
 use crate::queue::ready::Finder;
 use crate::queue::record::{CardKind, End};
+use crate::queue::roll::Roll;
 use crate::queue::{durable, events, lane, sweep};
 use crate::run::attempt::Attempt;
 use crate::run::pool::Slot;
@@ -44,6 +45,8 @@ const RETRY_RESULT_MS: u64 = 1000;
 const ASK_MS: u64 = 1000;
 /// Key under which the monitor's death is watched.
 const MONITOR_KEY: u64 = 1;
+/// An attempt that took less is worth dealing out what is ready, milliseconds.
+const HURRY_MS: u64 = 20;
 /// Refusals in a row after which a pass over the ready list is given up until the next bell.
 const LOSSES_MAX: u32 = 1000;
 
@@ -111,6 +114,10 @@ pub struct Worker {
     options: Options,
     me: Proc,
     finder: Finder,
+    roll: Roll,
+    /// The last attempt took hardly longer than finding it.
+    hurried: bool,
+    began_ms: u64,
     job: Job,
     keeper: Option<Keeper>,
     leaving: bool,
@@ -158,6 +165,9 @@ impl Worker {
             options,
             me,
             finder,
+            roll: Roll::default(),
+            hurried: false,
+            began_ms: now_ms,
             job: Job::Idle,
             keeper: None,
             leaving: false,

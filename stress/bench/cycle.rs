@@ -15,6 +15,7 @@ use coord::queue::end::{self, Ended};
 use coord::queue::procs::{Identity, Proc};
 use coord::queue::ready::Finder;
 use coord::queue::record::{CardKind, End, Spec, Verdict};
+use coord::queue::roll::Roll;
 use coord::queue::{Queue, init, submit};
 use coord::sys::host::Platform;
 
@@ -68,8 +69,11 @@ fn work_on_tasks(order: &Order, begin: &mut dyn FnMut()) -> Outcome<Tally> {
     let share = order.share(order.worker.unwrap_or_default());
     let mut tally = Tally::default();
     begin();
-    let mut won_in_this_pass = true;
+    let (mut roll, mut won_in_this_pass) = (Roll::default(), true);
     while tally.jobs < share {
+        // As a worker whose attempts take no time.
+        roll.call(&queue, &me)?;
+        finder.hurry(Some(&roll));
         let Some(candidate) = finder.next(&queue)? else {
             if !std::mem::take(&mut won_in_this_pass) {
                 break;
@@ -85,9 +89,14 @@ fn work_on_tasks(order: &Order, begin: &mut dyn FnMut()) -> Outcome<Tally> {
                 durable::events(&queue, &mut me, false);
                 tally.jobs += 1;
             }
-            // Somebody was faster, whether it showed before the claim or by it.
-            Claimed::Lost | Claimed::Stale => {
+            // Somebody was faster, as the claim showed,
+            Claimed::Lost => {
                 finder.lost();
+                tally.lost += 1;
+            }
+            // or the look before it.
+            Claimed::Stale => {
+                finder.gone();
                 tally.lost += 1;
             }
             Claimed::Unsuited | Claimed::Busy | Claimed::Array(_) => {}

@@ -25,6 +25,10 @@ impl Worker {
         if std::mem::take(&mut self.rung) {
             self.finder.rung(&self.site.queue)?;
         }
+        if self.hurried {
+            self.roll.call(&self.site.queue, &self.me)?;
+        }
+        self.finder.hurry(self.hurried.then_some(&self.roll));
         let mut losses = 0;
         loop {
             let Some(candidate) = self.finder.next(&self.site.queue)? else {
@@ -58,7 +62,8 @@ impl Worker {
                     self.finder.restart(&self.site.queue)?;
                     return Ok(false);
                 }
-                Claimed::Stale | Claimed::Unsuited => {}
+                Claimed::Stale => self.finder.gone(),
+                Claimed::Unsuited => {}
                 Claimed::Busy if self.hears_scopes => {}
                 Claimed::Busy => {
                     // From now on it hears when a scope becomes free; some may have before (R6).
@@ -87,7 +92,8 @@ impl Worker {
 
     pub(super) fn start(&mut self, lease: Lease) -> Result<()> {
         let (key, title) = (lease.key.clone(), lease.spec.title.clone());
-        self.next_beat_ms = self.now_ms() + self.beat_every_ms(&lease.spec);
+        self.began_ms = self.now_ms();
+        self.next_beat_ms = self.began_ms + self.beat_every_ms(&lease.spec);
         // Nothing between the claim and its job may fail the worker: a lost beat is made up for.
         if let Err(e) = self.me.beat(&self.site.queue) {
             tracing::warn!(error = %e, "cannot beat");

@@ -13,7 +13,7 @@ use crate::run::{scope, worktree};
 use crate::sys::child;
 use crate::sys::wake::{Wake, Watch};
 
-use super::{Job, RETRY_RESULT_MS, TREE_PATIENCE, Worker};
+use super::{HURRY_MS, Job, RETRY_RESULT_MS, TREE_PATIENCE, Worker};
 
 impl Worker {
     /// Looks at the running attempt: has it ended, must it end, is a heartbeat due?
@@ -77,6 +77,7 @@ impl Worker {
     /// The command has ended: end the rest of its tree, then judge.
     pub(super) fn finished(&mut self, exit: child::Exit) {
         let Job::Running(attempt) = std::mem::replace(&mut self.job, Job::Idle) else { return };
+        self.hurried = self.now_ms().saturating_sub(self.began_ms) < HURRY_MS;
         let (_, clean) = self.site.queue.host.end_children(&self.options.spare, TREE_PATIENCE);
         if !clean {
             tracing::error!(task = %attempt.lease.key.task, "some of its processes cannot be ended");

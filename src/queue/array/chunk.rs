@@ -31,8 +31,9 @@ pub struct Chunk {
     pub start: u64,
     /// The directory of its registers.
     pub dir: Dir,
-    /// Its list, a line each.
-    list: Vec<String>,
+    /// Its list: the lines, and where each of them ends.
+    list: String,
+    ends: Vec<usize>,
     /// What an end says, by its inode: most are links to a few files. Registers are never removed, so
     /// an inode that was seen here stays what it is. Only numbers that mean something: some file
     /// systems (FUSE) put the same one into every entry of a listing.
@@ -64,7 +65,10 @@ impl Seen {
 impl Chunk {
     /// Opens a chunk; `None` if there is none.
     pub fn open(queue: &Queue, home: &Path, start: u64) -> Result<Option<Chunk>> {
-        let Some(list) = read_list(queue, home, start)? else { return Ok(None) };
+        let Some(list) = read_text(queue, home, start)? else { return Ok(None) };
+        let ends = list.match_indices('\n').map(|(at, _)| at);
+        let torn = (!list.is_empty() && !list.ends_with('\n')).then_some(list.len());
+        let ends: Vec<usize> = ends.chain(torn).take(CHUNK).collect();
         let path = chunk_dir(home, start);
         let dir = loop {
             match queue.fs.open_dir(&path) {
@@ -77,42 +81,48 @@ impl Chunk {
                 Err(e) => return Err(e).cannot("open a chunk of jobs", &path),
             }
         };
-        Ok(Some(Chunk { start, dir, list, known: BTreeMap::new(), won: BTreeSet::new() }))
+        Ok(Some(Chunk { start, dir, list, ends, known: BTreeMap::new(), won: BTreeSet::new() }))
     }
 
     /// How many jobs it has.
     pub fn len(&self) -> u64 {
-        self.list.len() as u64
+        self.ends.len() as u64
     }
 
     /// Whether it has none; no list of ours is empty.
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.ends.is_empty()
     }
 
     /// The arguments of a job.
     pub fn arguments(&self, job: u64) -> Vec<String> {
         let at = usize::try_from(job.saturating_sub(self.start)).unwrap_or(usize::MAX);
         // A line that cannot be read is its own argument: the job runs with it and shows it.
-        let line = self.list.get(at).map(String::as_str).unwrap_or_default();
+        let line = self.ends.get(at).and_then(|end| {
+            let begin = at.checked_sub(1).map_or(0, |before| self.ends[before] + 1);
+            self.list.get(begin..*end)
+        });
+        let line = line.unwrap_or_default();
         serde_json::from_str(line).unwrap_or_else(|_| vec![line.to_owned()])
     }
 
     /// Looks at the registers of all jobs. One listing, and one read for each end whose inode was not
     /// seen before.
     pub fn look(&mut self, queue: &Queue, round: u32) -> Result<Seen> {
-        let entries = queue.fs.list_in(&self.dir).cannot("list a chunk of jobs", &self.dir.path)?;
-        let mut tries = vec![Tries::default(); self.list.len()];
-        for entry in &entries {
-            let Some((job, n, is_claim)) = parse(entry) else { continue };
-            let at = job.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
-            let Some(of) = at.and_then(|at| tries.get_mut(at)) else { continue };
+        let mut tries = vec![Tries::default(); self.ends.len()];
+        let start = self.start;
+        let mut note = |name: &str, ino: u64| {
+            let Some((job, n, is_claim)) = parse_name(name) else { return };
+            let at = job.checked_sub(start).and_then(|at| usize::try_from(at).ok());
+            let Some(of) = at.and_then(|at| tries.get_mut(at)) else { return };
             if is_claim {
                 of.claimed = of.claimed.max(n);
             } else if n >= of.ended {
-                (of.ended, of.ino) = (n, entry.ino);
+                (of.ended, of.ino) = (n, ino);
             }
-        }
+        };
+        let listed = queue.fs.each_in(&self.dir, &mut note);
+        listed.cannot("list a chunk of jobs", &self.dir.path)?;
         let mut seen = Seen::default();
         for (at, of) in tries.iter().enumerate() {
             let job = self.start + at as u64;
@@ -195,11 +205,9 @@ pub(in super::super) fn is_register(name: &str) -> bool {
 }
 
 fn parse_name(name: &str) -> Option<(u64, u32, bool)> {
-    let (rest, kind) = name.rsplit_once('.')?;
-    let is_claim = match kind {
-        "claim" => true,
-        "end" => false,
-        _ => return None,
+    let (rest, is_claim) = match name.strip_suffix(".claim") {
+        Some(rest) => (rest, true),
+        None => (name.strip_suffix(".end")?, false),
     };
     let (job, n) = rest.split_once('.')?;
     Some((job.parse().ok()?, attempt_number(n)?, is_claim))
@@ -215,14 +223,20 @@ pub(super) fn round_of(end: &End) -> u32 {
 
 /// The lines of a chunk's list; `None` if there is no such chunk.
 pub fn read_list(queue: &Queue, home: &Path, start: u64) -> Result<Option<Vec<String>>> {
+    let text = read_text(queue, home, start)?;
+    Ok(text.map(|text| text.lines().take(CHUNK).map(str::to_owned).collect()))
+}
+
+fn read_text(queue: &Queue, home: &Path, start: u64) -> Result<Option<String>> {
     let path = list_file(home, start);
-    let bytes = match queue.fs.read(&path, 0, LIST_MAX) {
-        Ok(bytes) => bytes,
-        Err(e) if is_absent(&e) => return Ok(None),
-        Err(e) => return Err(e).cannot("read a list of jobs", &path),
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    Ok(Some(text.lines().take(CHUNK).map(str::to_owned).collect()))
+    match queue.fs.read(&path, 0, LIST_MAX) {
+        Ok(bytes) => Ok(Some(match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
+        })),
+        Err(e) if is_absent(&e) => Ok(None),
+        Err(e) => Err(e).cannot("read a list of jobs", &path),
+    }
 }
 
 #[cfg(test)]
@@ -232,6 +246,29 @@ mod tests {
     use crate::queue::init::init;
     use crate::sys::fs::{Fs, RealFs, mkdir_all};
     use crate::sys::host::Platform;
+
+    #[test]
+    fn each_job_has_its_line_of_the_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = init(&dir.path().join("q"), Platform::real()).unwrap();
+        let jobs = home(&queue, "A");
+        mkdir_all(&RealFs, &jobs).unwrap();
+        let many: String = (1..=CHUNK + 1).map(|n| format!("[\"{n}\"]\n")).collect();
+        for (start, text) in
+            [(1, ""), (2, "[\"a\",\"b\"]\nno list\n[]\n"), (9, "[\"a\"]\ntorn"), (20, &many)]
+        {
+            RealFs.create(&list_file(&jobs, start), text.as_bytes(), 0o444).unwrap();
+            let chunk = Chunk::open(&queue, &jobs, start).unwrap().unwrap();
+            let lines = read_list(&queue, &jobs, start).unwrap().unwrap();
+            assert_eq!(chunk.len(), lines.len() as u64);
+            for (job, line) in (start..).zip(&lines) {
+                let parsed = serde_json::from_str(line).unwrap_or_else(|_| vec![line.clone()]);
+                assert_eq!(chunk.arguments(job), parsed, "{start}: {job}");
+            }
+            let none = chunk.arguments(start + chunk.len());
+            assert_eq!(none, [""], "there is no such job");
+        }
+    }
 
     /// Some file systems put one number into every entry of a listing.
     #[test]

@@ -8,15 +8,15 @@
 //! while its owner goes on from the beginning. Where jobs take so long that a listing costs nothing
 //! beside them, a worker lists before each claim and takes the first ones first.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 
 use super::super::Queue;
 use super::super::durable;
-use super::super::procs::{self, Proc};
-use super::super::record::CardKind;
+use super::super::procs::Proc;
+use super::super::roll::Roll;
 use super::chunk::{Chunk, Seen};
 use super::job::{self, Taken};
 use super::{Over, Overview, close, over_file};
@@ -27,8 +27,6 @@ const LOSSES_MAX: u32 = 4;
 const TOGETHER: usize = 8;
 /// Chunks that a worker goes through before it comes back to what is left open of them.
 const AHEAD: usize = 32;
-/// How long a worker goes by what it knows of the others, milliseconds.
-const ROLL_MS: u64 = 100;
 
 /// A worker's place in an array.
 #[derive(Debug)]
@@ -45,7 +43,7 @@ pub struct Taker {
     unnoted: BTreeSet<u64>,
     /// New ones that it goes to before it comes back to those.
     ahead: usize,
-    roll: Roll,
+    dealer: Dealer,
     /// Claims that somebody else was faster with.
     pub lost: u64,
 }
@@ -93,7 +91,7 @@ impl Taker {
             visited: BTreeSet::new(),
             unnoted: BTreeSet::new(),
             ahead: 0,
-            roll: Roll::default(),
+            dealer: Dealer::default(),
             lost: 0,
         }
     }
@@ -144,15 +142,15 @@ impl Taker {
 
     /// Finds a chunk with something pending and takes a share of it.
     fn deal(&mut self, queue: &Queue, me: &mut Proc, anew: bool) -> Result<Dealt> {
-        self.roll.call(queue, me)?;
+        self.dealer.call(queue, me)?;
         if let Some(mut at) = self.at.take()
             && !self.go_unseen(queue, &at, anew)?
         {
             let seen = at.chunk.look(queue, self.round)?;
             // What is left of others' shares is theirs, as long as there is something else to do.
             at.share = match anew {
-                true => self.roll.share(&seen, anew, queue.clock.random()),
-                false => self.roll.own(&seen),
+                true => self.dealer.share(&seen, anew, queue.clock.random()),
+                false => self.dealer.own(&seen),
             };
             if !at.share.is_empty() {
                 self.at = Some(at);
@@ -176,10 +174,10 @@ impl Taker {
                 }
                 self.ahead = AHEAD;
                 let seen = Overview::read(queue, &self.home, self.round)?;
-                self.open = self.roll.spread(seen.open().collect(), anew);
+                self.open = self.dealer.spread(seen.open().collect(), anew);
                 if self.open.iter().all(|start| self.visited.contains(start)) {
                     // Not all begin to look at the same one.
-                    let from = self.open.len() * self.roll.rank / self.roll.of;
+                    let from = self.open.len() * self.dealer.roll.rank / self.dealer.roll.of;
                     self.open.rotate_left(from);
                 }
                 continue;
@@ -187,7 +185,7 @@ impl Taker {
             let Some(mut chunk) = Chunk::open(queue, &self.home, start)? else { continue };
             if self.visited.insert(start) && self.round == 0 && !anew {
                 self.ahead -= 1;
-                let share = self.roll.first_share(start, chunk.len());
+                let share = self.dealer.first_share(start, chunk.len());
                 return self.come(queue, me, chunk, share, true);
             }
             if self.is_noted(queue, &chunk) {
@@ -200,7 +198,7 @@ impl Taker {
             if seen.pending.is_empty() {
                 continue;
             }
-            let share = self.roll.share(&seen, anew, queue.clock.random());
+            let share = self.dealer.share(&seen, anew, queue.clock.random());
             if share.is_empty() {
                 last.get_or_insert((chunk, seen));
                 continue;
@@ -279,51 +277,29 @@ impl Taker {
     }
 }
 
-/// Who works here, as far as this process knows.
+/// How the jobs of a chunk are dealt among those who are at it.
 #[derive(Debug, Default)]
-struct Roll {
-    /// Whether a process is a worker; it stays what it is.
-    known: BTreeMap<String, bool>,
-    /// The rank of this process among the workers, and how many there are.
-    rank: usize,
-    of: usize,
-    /// The same among those who are at the same chunks.
+struct Dealer {
+    roll: Roll,
+    /// The rank of this process among those who are at the same chunks, and how many these are.
     here: (usize, usize),
-    until_ms: u64,
 }
 
-impl Roll {
-    /// Looks who is there, now and then.
+impl Dealer {
     fn call(&mut self, queue: &Queue, me: &Proc) -> Result<()> {
-        let now_ms = queue.clock.mono_ms();
-        if self.of > 0 && now_ms < self.until_ms {
-            return Ok(());
+        if self.roll.call(queue, me)? {
+            self.here = (self.roll.rank, self.roll.of);
         }
-        self.until_ms = now_ms + ROLL_MS;
-        let mut present = procs::all(queue)?;
-        present.sort();
-        self.known.retain(|wid, _| present.binary_search(wid).is_ok());
-        let mut workers = Vec::new();
-        for wid in present {
-            let known = self.known.entry(wid.clone()).or_insert_with(|| {
-                procs::card(queue, &wid).is_some_and(|card| card.kind == CardKind::Worker)
-            });
-            if *known || wid == me.wid {
-                workers.push(wid);
-            }
-        }
-        self.rank = workers.iter().position(|wid| *wid == me.wid).unwrap_or(0);
-        self.of = workers.len().max(1);
-        self.here = (self.rank, self.of);
         Ok(())
     }
 
     /// The order in which this worker goes to the open chunks: many of them begin at different ones.
     fn spread(&mut self, open: Vec<u64>, anew: bool) -> VecDeque<u64> {
-        let groups = if anew { 1 } else { open.len().min(self.of.div_ceil(TOGETHER)).max(1) };
-        let mine = self.rank % groups;
-        let members = (self.of - mine).div_ceil(groups);
-        self.here = (self.rank / groups, members.max(1));
+        let Roll { rank, of, .. } = self.roll;
+        let groups = if anew { 1 } else { open.len().min(of.div_ceil(TOGETHER)).max(1) };
+        let mine = rank % groups;
+        let members = (of - mine).div_ceil(groups);
+        self.here = (rank / groups, members.max(1));
         // Its own ones in order, then the others.
         let (own, others): (Vec<_>, Vec<_>) =
             (0_usize..).zip(open).partition(|(at, _)| at % groups == mine);
@@ -345,11 +321,15 @@ impl Roll {
         seen.pending.iter().filter(|(job, _)| mine(*job)).copied().collect()
     }
 
-    /// The share of this worker. Nobody's where there is less than one for each: then chance decides
-    /// whether this one tries.
+    /// The share of this worker. Where there is less than one for each, jobs are nobody's if they are
+    /// long: then chance decides whether this one tries. Short ones are done by their owners before
+    /// another listing is.
     fn share(&self, seen: &Seen, anew: bool, random: u64) -> VecDeque<(u64, u32)> {
         let (rank, of) = self.here;
         let pending = &seen.pending;
+        if pending.len() < of && !anew {
+            return self.own(seen);
+        }
         if pending.len() < of {
             let random = usize::try_from(random >> 33).unwrap_or(0);
             return pending.get(random % of).copied().into_iter().collect();
@@ -375,24 +355,28 @@ impl Roll {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::queue::record::CardKind;
 
     fn seen(jobs: std::ops::RangeInclusive<u64>) -> Seen {
         Seen { pending: jobs.map(|job| (job, 1)).collect(), ..Seen::default() }
     }
 
-    fn roll(rank: usize, of: usize) -> Roll {
-        Roll { rank, of, here: (rank, of), ..Roll::default() }
+    fn dealer(rank: usize, of: usize) -> Dealer {
+        Dealer { roll: Roll::new(rank, of), here: (rank, of) }
     }
 
     #[test]
     fn shares_are_disjoint_and_together_everything() {
         let seen = seen(1..=100);
         let mut all: Vec<_> =
-            (0..7).flat_map(|rank| roll(rank, 7).share(&seen, false, 0)).collect();
+            (0..7).flat_map(|rank| dealer(rank, 7).share(&seen, false, 0)).collect();
         all.sort_unstable();
         assert_eq!(all, seen.pending);
-        let firsts: Vec<_> = (0..7).map(|rank| roll(rank, 7).share(&seen, true, 0)[0].0).collect();
+        let firsts: Vec<_> =
+            (0..7).map(|rank| dealer(rank, 7).share(&seen, true, 0)[0].0).collect();
         assert_eq!(firsts, [1, 2, 3, 4, 5, 6, 7]);
     }
 
@@ -401,31 +385,33 @@ mod tests {
         let mut seen = seen(1..=40);
         seen.pending.retain(|(job, _)| job % 4 == 3 || (job % 4 == 1 && *job > 30));
         let taken: Vec<u64> =
-            roll(0, 4).share(&seen, false, 0).iter().map(|(job, _)| *job).collect();
+            dealer(0, 4).share(&seen, false, 0).iter().map(|(job, _)| *job).collect();
         assert_eq!(taken, [39, 35, 31, 27, 23]);
     }
 
     #[test]
     fn of_less_than_one_for_each_every_job_can_be_drawn() {
         let seen = seen(1..=2);
-        let drawn = |random: u64| roll(0, 3).share(&seen, false, random << 33);
+        let drawn = |random: u64| dealer(0, 3).share(&seen, true, random << 33);
         assert_eq!((drawn(0)[0], drawn(1)[0], drawn(2).len()), ((1, 1), (2, 1), 0));
+        let short: Vec<usize> = (0..3).map(|r| dealer(r, 3).share(&seen, false, 0).len()).collect();
+        assert_eq!(short, [0, 1, 1], "short ones are left to their owners");
     }
 
     #[test]
     fn many_spread_over_the_chunks_and_each_chunk_has_all_ranks() {
         let mut at: BTreeMap<u64, Vec<(usize, usize)>> = BTreeMap::new();
         for rank in 0..64 {
-            let mut roll = roll(rank, 64);
-            let first = roll.spread((0..100).collect(), false)[0];
-            at.entry(first).or_default().push(roll.here);
+            let mut dealer = dealer(rank, 64);
+            let first = dealer.spread((0..100).collect(), false)[0];
+            at.entry(first).or_default().push(dealer.here);
         }
         assert_eq!(at.len(), 8, "{at:?}");
         for (_, mut here) in at {
             here.sort_unstable();
             assert_eq!(here, (0..8).map(|rank| (rank, 8)).collect::<Vec<_>>());
         }
-        assert_eq!(roll(5, 64).spread((0..3).collect(), true), [0, 1, 2]);
+        assert_eq!(dealer(5, 64).spread((0..3).collect(), true), [0, 1, 2]);
     }
 
     #[test]
@@ -464,9 +450,13 @@ mod tests {
     fn the_first_share_is_that_of_a_chunk_with_everything_pending() {
         for (start, len) in [(1, 10), (11, 3), (1025, 1), (7, 0)] {
             for rank in 0..4 {
-                let roll = roll(rank, 4);
+                let dealer = dealer(rank, 4);
                 let all = if len == 0 { Seen::default() } else { seen(start..=start + len - 1) };
-                assert_eq!(roll.first_share(start, len), roll.own(&all), "{start} {len} {rank}");
+                assert_eq!(
+                    dealer.first_share(start, len),
+                    dealer.own(&all),
+                    "{start} {len} {rank}"
+                );
             }
         }
     }
