@@ -42,12 +42,15 @@ class Bench:
 
     def __init__(self, options, programs, report):
         self.programs, self.report = programs, report
-        self.quick, self.rounds = options.quick, options.rounds
+        self.quick, self.rounds, self.peers = options.quick, options.rounds, options.peers
         self.open = []
 
     def count(self, n):
         """So many in an ordinary run; few where it is only tried whether everything works."""
         return max(n // 50, min(n, 20)) if self.quick else n
+
+    def wants(self, peer):
+        return not self.peers or any(word in peer for word in self.peers)
 
     def progress(self, what):
         if sys.stderr.isatty():
@@ -79,6 +82,7 @@ def parse():
     options.add_argument("--quick", action="store_true", help="tiny counts: only whether everything works")
     options.add_argument("--rounds", type=int, help="how often everything is measured (5; quick: 1)")
     options.add_argument("--only", help="sections, such as 1,4")
+    options.add_argument("--peers", help="only those whose name has one of these words, such as coord,bare")
     options.add_argument("--fs", default="ext4,tmpfs", help="file systems: ext4, tmpfs or both")
     options.add_argument("--dir", help="a directory to use instead of an ext4 that is made for it")
     options.add_argument("--save", action="store_true", help="write stress/runs/bench-DATE-N-cores.json and .md")
@@ -90,6 +94,7 @@ def parse():
     known = [str(number) for number, *_ in SECTIONS]
     given.only = given.only.split(",") if given.only else known
     given.fs = given.fs.split(",")
+    given.peers = given.peers.split(",") if given.peers else []
     if set(given.only) - set(known) or set(given.fs) - {"ext4", "tmpfs"} or given.rounds < 1:
         options.error("there is no such section, file system or number of rounds")
     return given
@@ -128,6 +133,8 @@ def measure(bench, only, grounds):
     if bench.quick:
         notes.append("A trial with tiny counts: the figures mean nothing.")
     notes.append("Every peer runs the same file by its absolute path, a static program that does nothing (gcc -static).")
+    if bench.peers:
+        notes.append(f"Only peers with one of these words in their name: {', '.join(bench.peers)}.")
     for peer, why in bench.programs.missing.items():
         notes.append(f"Without {peer}: {why}.")
     for note in notes:

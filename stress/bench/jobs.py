@@ -144,7 +144,7 @@ def in_turn(bench, ground, peers, measure, samples):
     for number in range(bench.rounds):
         turn = number % len(peers)
         for peer in peers[turn:] + peers[:turn]:
-            if peer[0] in samples.failures:
+            if peer[0] in samples.failures or not bench.wants(peer[0]):
                 continue
             place = ground.place()
             try:

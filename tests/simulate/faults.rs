@@ -166,6 +166,8 @@ pub fn old_version() -> Result<(), String> {
     for i in 1..=6 {
         s.until(w2, Call::Host, "spawn");
         s.go(w2);
+        // Long enough that it takes them in their order, and not those of its share first.
+        s.pass(1);
         s.jobs();
         s.until(w2, Call::Unlink, &format!("run/A{i}.1"));
     }
