@@ -12,7 +12,7 @@ use super::priority_of;
 
 /// Candidates that are looked at together.
 const BATCH: usize = 64;
-/// So often a worker in a hurry takes the first entry of all: every so many claims.
+/// Every so many claims a worker in a hurry takes the oldest entry of all, and then the first one.
 const HEAD: u64 = 256;
 /// Entries that others took in between after which a worker in a hurry lists anew.
 const LOSSES_MAX: u32 = 4;
@@ -118,7 +118,7 @@ impl Finder {
         self.buckets.clear();
         self.entries.clear();
         self.fresh = true;
-        self.dealing = self.seat.is_some() && !self.is_turn_of_the_head();
+        self.dealing = self.seat.is_some() && !self.is_for_all();
         self.passed = false;
     }
 
@@ -133,7 +133,7 @@ impl Finder {
         {
             self.fresh = false;
         }
-        if self.seat.is_some() && (self.is_turn_of_the_head() || self.claims.is_multiple_of(HEAD)) {
+        if self.seat.is_some() && (self.is_for_all() || self.claims.is_multiple_of(HEAD)) {
             self.fresh = false;
         }
     }
@@ -155,15 +155,22 @@ impl Finder {
     }
 
     fn is_ageing_turn(&self) -> bool {
-        self.priorities > 1 && self.claims % self.ageing == self.ageing - 1
+        let oldest = match self.seat {
+            Some(_) if self.is_for_all() => self.claims % HEAD == HEAD - 2,
+            _ => self.claims % self.ageing == self.ageing - 1,
+        };
+        self.priorities > 1 && oldest
     }
 
     fn is_about_others(&self) -> bool {
         self.passed && !self.dealing
     }
 
-    fn is_turn_of_the_head(&self) -> bool {
-        self.claims % HEAD == HEAD - 1
+    /// Whether shares do not count for the next claim: of two such claims the first takes the oldest
+    /// entry of all priorities, the second the first by priority. Either may be somebody's who has
+    /// turned to something long.
+    fn is_for_all(&self) -> bool {
+        self.claims % HEAD >= HEAD - 2
     }
 
     /// The next candidate; `None` when every entry was tried or passed over in this pass.
@@ -336,6 +343,35 @@ mod tests {
             finder.next(&queue).unwrap().is_none_or(|candidate| candidate.key.task != "1")
         });
         assert!((claims.count() as u64) < HEAD);
+    }
+
+    #[test]
+    fn neither_the_oldest_nor_the_most_urgent_waits_for_an_owner_who_is_busy() {
+        let (_dir, queue) = queue_with(40);
+        let urgent = queue.layout.ready_level("default", 10).join("02000000-00");
+        mkdir_all(&RealFs, &urgent).unwrap();
+        for n in 101..=140 {
+            RealFs.create(&urgent.join(format!("{n}.1")), b"", 0o644).unwrap();
+        }
+        for ageing in [16, 20] {
+            let mut strangers = (0..3).filter(|rank| {
+                let mut finder = Finder::new(&[], ageing, 0);
+                finder.hurry(Some(&Roll::new(*rank, 3)));
+                finder.restart(&queue).unwrap();
+                !finder.is_mine("1.1") && !finder.is_mine("101.1")
+            });
+            let rank = strangers.next().expect("one of three has neither");
+            let mut finder = Finder::new(&[], ageing, 0);
+            finder.hurry(Some(&Roll::new(rank, 3)));
+            let mut given = BTreeSet::new();
+            for _ in 0..HEAD {
+                given.extend(finder.next(&queue).unwrap().map(|candidate| candidate.key.task));
+                finder.won();
+            }
+            for id in ["1", "101"] {
+                assert!(given.contains(id), "{id} of {given:?} with ageing {ageing}");
+            }
+        }
     }
 
     #[test]
