@@ -1,5 +1,6 @@
-//! The aggregator: folds events into status.json, within 100 ms of a change and at most ten times a
-//! second. It may be dead for a week; then only status.json is old, and `coord status` folds itself.
+//! The aggregator: folds events into status.json, about 100 ms after a change at most and at most ten
+//! times a second. It may be dead for a week; then only status.json is old, and `coord status` folds
+//! itself.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,9 @@ use super::start::{STOP_SIGNALS, warn_if_blind};
 
 /// Between two publications.
 const EVERY: Duration = Duration::from_millis(100);
+/// Between an event and its publication, at least: whoever waits for work is woken at the same time and
+/// should have the processor, and what it does has events too, which are folded with this one.
+const SETTLE: Duration = Duration::from_millis(50);
 /// Between two checkpoints.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
@@ -57,12 +61,10 @@ pub fn run(site: &Site) -> Result<()> {
             restore(queue, &mut me)?;
             waiter.watch(&queue.layout.events_bell());
         }
-        // Not more often than every 100 ms: what comes meanwhile is folded together.
-        if let Some(last) = published {
-            let rest = EVERY.saturating_sub(last.elapsed());
-            if !rest.is_zero() && !wakes.is_empty() {
-                crate::sys::wake::nap(rest);
-            }
+        if !wakes.is_empty() {
+            // Not more often than every 100 ms: what comes meanwhile is folded together.
+            let since = published.map_or(EVERY, |last| last.elapsed());
+            crate::sys::wake::nap(EVERY.saturating_sub(since).max(SETTLE));
         }
     }
 }
