@@ -25,20 +25,21 @@ pub mod serve;
 pub mod why;
 pub mod worktree;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Command, CommandFactory, FromArgMatches};
 
-use crate::error::{Exit, Result};
+use crate::error::Exit;
 use crate::jobs::exit;
 use args::{Cli, Verb};
 
 /// How a verb ended when nothing went wrong: with 0, or with an answer that is "no".
-pub type Answer = Result<Option<Exit>>;
+pub type Answer = crate::error::Result<Option<Exit>>;
 
 /// `coord`.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match read(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(e) => return usage(&e),
     };
@@ -59,27 +60,46 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What clap says, with its own exit codes (0 for --help, 2 for wrong usage).
-fn usage(error: &clap::Error) -> ExitCode {
-    // A closed pipe is no failure of ours.
-    let _ = error.print();
-    match u8::try_from(error.exit_code()).unwrap_or(2) {
-        0 => ExitCode::SUCCESS,
-        _ if is_run(std::env::args_os().skip(1)) => ExitCode::from(exit::OTHER),
-        status => ExitCode::from(status),
+/// Reads a command line. That of a verb which is there is read as if there were no other: clap gives
+/// each of the forty its own copy of the global options, at the price of half the start of `coord add`.
+/// What cannot be read so is read with all of them, and they say what is wrong.
+fn read(words: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let all = Cli::command();
+    let verb = verb_of(words.iter().skip(1)).and_then(|verb| all.find_subcommand(verb));
+    if let Some(verb) = verb {
+        let only = Command::new("coord").args(all.get_arguments()).subcommand(verb);
+        let matches = only.try_get_matches_from(&words);
+        if let Ok(cli) = matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+            return Ok(cli);
+        }
     }
+    let mut matches = all.clone().try_get_matches_from(words)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut { all }))
 }
 
-/// Whether the verb of a command line that could not be read is `run`: its small numbers are jobs.
-fn is_run(mut words: impl Iterator<Item = std::ffi::OsString>) -> bool {
+/// The word of a command line that should be its verb.
+fn verb_of<'a>(mut words: impl Iterator<Item = &'a OsString>) -> Option<&'a str> {
     while let Some(word) = words.next() {
         match word.to_str() {
             Some("-C" | "--dir") => drop(words.next()),
             Some(option) if option.starts_with('-') => {}
-            word => return word == Some("run"),
+            word => return word,
         }
     }
-    false
+    None
+}
+
+/// What clap says, with its own exit codes (0 for --help, 2 for wrong usage).
+fn usage(error: &clap::Error) -> ExitCode {
+    // A closed pipe is no failure of ours.
+    let _ = error.print();
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match u8::try_from(error.exit_code()).unwrap_or(2) {
+        0 => ExitCode::SUCCESS,
+        // Its small numbers are jobs.
+        _ if verb_of(words.iter()) == Some("run") => ExitCode::from(exit::OTHER),
+        status => ExitCode::from(status),
+    }
 }
 
 fn dispatch(cli: &Cli) -> Answer {
@@ -129,10 +149,40 @@ fn dispatch(cli: &Cli) -> Answer {
 mod tests {
     use super::*;
 
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(Into::into).collect()
+    }
+
     #[test]
     fn the_verb_is_found_behind_global_options() {
-        let is = |line: &str| is_run(line.split(' ').map(Into::into));
+        let is = |line: &str| verb_of(words(line).iter()) == Some("run");
         assert!(is("run --bad") && is("-C run run -n x") && is("--json --dir x run"));
         assert!(!is("add run") && !is("-C run add") && !is("-v") && !is("map run"));
+    }
+
+    #[test]
+    fn a_line_means_the_same_whoever_reads_it() {
+        for line in [
+            "coord",
+            "coord --json",
+            "coord add x --json -p 3 -- make",
+            "coord -C run ps",
+            "coord -qC add ls",
+            "coord -vv worktree ls",
+            "coord worktree gc --dry-run",
+            "coord run -n 2 echo {} ::: a b",
+        ] {
+            let of_all = Cli::command().try_get_matches_from(words(line)).unwrap();
+            let of_all = Cli::from_arg_matches(&of_all).unwrap();
+            assert_eq!(
+                format!("{:?}", read(words(line)).unwrap()),
+                format!("{of_all:?}"),
+                "{line}"
+            );
+        }
+        for line in ["coord ad x", "coord add --help", "coord add -p x", "coord help", "coord -V"] {
+            let of_all = Cli::command().try_get_matches_from(words(line)).unwrap_err();
+            assert_eq!(read(words(line)).unwrap_err().to_string(), of_all.to_string(), "{line}");
+        }
     }
 }
