@@ -222,7 +222,8 @@ pub(super) fn person() -> String {
     let uid = nix::unistd::getuid();
     // Looked up only where it must be: that reads half a dozen files, or asks a server.
     let known = || nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
-    let user = std::env::var("USER").ok().or_else(known).unwrap_or_else(|| format!("uid {uid}"));
+    let named = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    let user = named.or_else(known).unwrap_or_else(|| format!("uid {uid}"));
     match std::env::var("COORD_TOKEN") {
         Ok(token) => format!("{user} in {token}"),
         Err(_) => user,

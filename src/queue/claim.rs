@@ -8,7 +8,7 @@
 //! 4. look whether this process was declared dead meanwhile: then the attempt is handed back;
 //! 5. remove the hint;
 //! 6. look whether a cancel was asked for attempt n-1 meanwhile: then it ends as cancelled;
-//! 7. append the event.
+//! 7. note the event, which is written when the command runs.
 
 use crate::error::Result;
 use crate::rule;
@@ -146,7 +146,8 @@ pub fn claim(
         if serve_cancel(queue, me, lease)? {
             return Ok(Claimed::Stale);
         }
-        events::append(queue, me, Event::of("claim", key));
+        // Written with the next one, or by whoever has started the command: it waits for nothing else.
+        events::later(queue, me, Event::of("claim", key));
     }
     Ok(claimed)
 }

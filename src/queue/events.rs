@@ -79,9 +79,15 @@ impl Event {
     }
 }
 
-/// Appends an event and rings the bell of the aggregator. An event that cannot be written does not
-/// stop the work: the status is stale until the next look at the registers.
-pub fn append(queue: &Queue, me: &mut Proc, mut event: Event) {
+/// Appends an event, and those that wait for it, and rings the bell of the aggregator.
+pub fn append(queue: &Queue, me: &mut Proc, event: Event) {
+    later(queue, me, event);
+    flush(queue, me);
+}
+
+/// An event of now that goes into the file with the next one, or with `flush`: behind what others wait
+/// for. The caller holds the intent that covers it until then.
+pub fn later(queue: &Queue, me: &mut Proc, mut event: Event) {
     me.seq += 1;
     event.e = format!("{}:{}", me.wid, me.seq);
     event.t = queue.now();
@@ -95,18 +101,29 @@ pub fn append(queue: &Queue, me: &mut Proc, mut event: Event) {
         line = serde_json::to_vec(&event).unwrap_or_default();
     }
     line.push(b'\n');
+    me.unwritten.push((event.id, line));
+}
+
+/// Writes the events that wait, with one call. Events that cannot be written do not stop the work: the
+/// status is stale until the next look at the registers.
+pub fn flush(queue: &Queue, me: &mut Proc) {
+    let unwritten = std::mem::take(&mut me.unwritten);
+    if unwritten.is_empty() {
+        return;
+    }
+    let mut lines: Vec<u8> = unwritten.iter().flat_map(|(_, line)| line).copied().collect();
     let stem = stem(queue, me);
     let segment = segment(queue, &stem);
     let path = queue.layout.events().join(format!("{stem}.{segment}.jsonl"));
-    if me.torn || me.seq == 1 {
+    if me.torn {
         // The last line may be torn, by a full disk or a crash: it must not swallow this one.
         let end = queue.fs.stat(&path).map_or(0, |stat| stat.len);
         if end > 0 && queue.fs.read(&path, end - 1, 1).is_ok_and(|last| last != b"\n") {
-            line.insert(0, b'\n');
+            lines.insert(0, b'\n');
         }
     }
     step!("event.append");
-    let appended = queue.fs.append(&path, &line);
+    let appended = queue.fs.append(&path, &lines);
     me.torn = appended.is_err();
     if queue.durability == Durability::Full {
         me.known.events_open = Some(path.clone());
@@ -116,11 +133,11 @@ pub fn append(queue: &Queue, me: &mut Proc, mut event: Event) {
         Ok(_) => tell_again(queue, me),
         Err(e) => {
             tracing::warn!(path = %path.display(), error = %e, "cannot append an event");
-            if !event.id.is_empty() {
+            for (id, _) in unwritten.into_iter().filter(|(id, _)| !id.is_empty()) {
                 // For the case that this process dies before it can tell. On a full disk there may
                 // be no room for an empty file either: then there is a gap in the story.
-                drop(queue.fs.touch(&untold(me, &event.id)));
-                me.untold.insert(event.id);
+                drop(queue.fs.touch(&untold(me, &id)));
+                me.untold.insert(id);
             }
         }
     }

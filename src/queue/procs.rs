@@ -80,8 +80,10 @@ pub struct Proc {
     pub won: BTreeSet<Key>,
     /// Number of the next event.
     pub seq: u64,
-    /// Its last event may be torn.
+    /// Its last event may be torn, or that of whoever wrote into the same file before it.
     pub torn: bool,
+    /// Events that are not written yet, each with its task.
+    pub unwritten: Vec<(String, Vec<u8>)>,
     /// Attempts that this process has told to wait for a person.
     pub told: BTreeSet<Key>,
     /// Tasks of which an event could not be written.
@@ -112,7 +114,8 @@ impl Proc {
             success_file: None,
             won: BTreeSet::new(),
             seq: 0,
-            torn: false,
+            torn: true,
+            unwritten: Vec::new(),
             told: BTreeSet::new(),
             untold: BTreeSet::new(),
             published: 0,
@@ -245,6 +248,7 @@ impl Proc {
     /// Leaves the queue: the directory goes if no intent is left in it, and is left to recovery
     /// otherwise.
     pub fn leave(&mut self, queue: &Queue) {
+        super::events::flush(queue, self);
         super::events::tell_again(queue, self);
         durable::events(queue, self, true);
         if self.card.kind == CardKind::Cli {

@@ -87,10 +87,14 @@ fn build(queue: &Queue, card: &Card, dir: &Path) -> Result<()> {
         fs.mkdir(&building.join("run")).cannot("register with the queue", &building)?;
         let path = building.join("card.0.json");
         fs.create(&path, &record::to_bytes(card), 0o444).cannot("write a card", &path)?;
-        // A copy, which no claim is a link to: emptying a claim empties the card with it.
-        let hb = building.join("hb");
-        fs.create(&hb, &record::to_bytes(card), 0o644).cannot("write a heartbeat", &hb)?;
-        fs.touch(&building.join("bell")).cannot("make a bell", &building)?;
+        // A command is judged by its process alone, nobody rings it, and its claims are links to
+        // other cards: they are in the way of who waits for what it submits.
+        if card.kind != CardKind::Cli {
+            // A copy, which no claim is a link to: emptying a claim empties the card with it.
+            let hb = building.join("hb");
+            fs.create(&hb, &record::to_bytes(card), 0o644).cannot("write a heartbeat", &hb)?;
+            fs.touch(&building.join("bell")).cannot("make a bell", &building)?;
+        }
         step!("register.rename");
         fs.rename(&building, dir).cannot("register with the queue", dir)
     })();

@@ -5,8 +5,8 @@
 //! 2. make `tasks/T`;
 //! 3. link the staged spec to `tasks/T/spec.json`: **the task is accepted**;
 //! 4. in the durable modes: wait until the disk has it;
-//! 5. event;
-//! 6. follow-ups (`settle`): waiters, blocked/, delayed/ or ready/, bells;
+//! 5. follow-ups (`settle`): waiters, blocked/, delayed/ or ready/, bells;
+//! 6. event, behind the bells: whoever waits for work does not wait for it;
 //! 7. drop the staged spec.
 //!
 //! Many submissions at once wait for the disk together: `begin` each, then `acknowledge` all.
@@ -263,9 +263,10 @@ pub fn acknowledge(
         if let Some(wave) = spec.wave {
             event.more.insert("wave".to_owned(), wave.into());
         }
-        events::append(queue, me, event);
+        events::later(queue, me, event);
         step!("submit.settle");
         settle(queue, me, id)?;
+        events::flush(queue, me);
         step!("submit.drop");
         queue.discard(&staged)?;
     }
@@ -363,10 +364,13 @@ fn next_number(id: &str) -> String {
 }
 
 /// The number behind that of a submission that chose no id. Only a hint: a stale one costs failed
-/// links, none at all one listing.
+/// links, none at all one listing. Always as long as any other, so that it can be written in place.
 fn remember_number(queue: &Queue, chosen: Option<&str>, id: &str) {
     if chosen.is_none() {
-        drop(queue.replace(&queue.layout.next_id(), next_number(id).as_bytes()));
+        let (path, hint) = (queue.layout.next_id(), format!("{:0>20}\n", next_number(id)));
+        if queue.fs.overwrite(&path, hint.as_bytes()).is_err() {
+            drop(queue.replace(&path, hint.as_bytes()));
+        }
     }
 }
 

@@ -101,6 +101,13 @@ pub trait Fs: Send + Sync {
     /// Writes a whole file under a name that only the caller uses. Not atomic for readers: publish
     /// it with `link` or `rename`.
     fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()>;
+    /// Writes over a file of the same length that is there, in place and with a single `write`: for a
+    /// hint of which half an update does no harm. Renaming over a file makes ext4 write to the disk at
+    /// once. A simulated file system has no need of it.
+    fn overwrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let _ = (path, bytes);
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Appends with a single `write`; returns the file's length afterwards.
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<u64>;
     /// Opens a file for many appends; makes it where there is none.

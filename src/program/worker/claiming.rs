@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::queue::claim::{Claimed, Lease, claim};
+use crate::queue::events;
 use crate::queue::ids::Key;
 use crate::queue::record::{End, Spec, Verdict, duration};
 use crate::queue::tasks;
@@ -121,6 +122,7 @@ impl Worker {
                 self.job = Job::Ending(Box::new((lease, end)), self.now_ms());
             }
         }
+        events::flush(&self.site.queue, &mut self.me);
         self.conclude_ending();
         Ok(())
     }

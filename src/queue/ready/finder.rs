@@ -264,7 +264,11 @@ impl Finder {
                 false => self.buckets.pop_front(),
             };
             let Some(bucket) = bucket else { break };
-            for entry in queue.list(&bucket)? {
+            let entries = queue.list(&bucket)?;
+            if entries.is_empty() {
+                super::remove_bucket(queue, &bucket);
+            }
+            for entry in entries {
                 let Some(key) = Key::parse(&entry.name) else { continue };
                 if !self.is_mine(&entry.name) {
                     self.passed = true;

@@ -27,7 +27,7 @@ fn io_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno as i32)
 }
 
-/// Appends with a single `write`.
+/// Writes all of it with a single `write`.
 fn write_whole(mut file: &std::fs::File, bytes: &[u8]) -> io::Result<()> {
     let count = loop {
         match file.write(bytes) {
@@ -165,6 +165,18 @@ impl Fs for RealFs {
             drop(std::fs::remove_file(path));
         }
         written
+    }
+
+    fn overwrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        fault()?;
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
+        let file = options.open(path)?;
+        let there = file.metadata()?;
+        if !there.is_file() || there.len() != bytes.len() as u64 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no file of that length"));
+        }
+        write_whole(&file, bytes)
     }
 
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<u64> {
