@@ -178,3 +178,33 @@ fn segment(queue: &Queue, stem: &str) -> u32 {
     };
     (0..).find(|&segment| !full(segment)).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::init::init;
+    use crate::queue::procs::Identity;
+    use crate::sys::fs::{Fs, RealFs};
+    use crate::sys::host::Platform;
+
+    #[test]
+    fn what_waits_is_written_with_the_next_and_before_the_process_leaves() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = init(&dir.path().join("q"), Platform::real()).unwrap();
+        let mut me = Proc::register(&queue, &Identity::plain("w", CardKind::Worker)).unwrap();
+        let path = queue.layout.events().join(format!("{}.0.jsonl", me.wid));
+        let kinds = || -> Vec<String> {
+            let text = RealFs.read(&path, 0, 1 << 20).unwrap_or_default();
+            let lines = text.split(|&b| b == b'\n').filter(|line| !line.is_empty());
+            lines.map(|line| serde_json::from_slice::<Event>(line).unwrap().k).collect()
+        };
+        let event = |k: &str| Event::of(k, &Key::new("T", 1));
+        later(&queue, &mut me, event("claim"));
+        assert!(kinds().is_empty());
+        append(&queue, &mut me, event("end"));
+        assert_eq!(kinds(), ["claim", "end"]);
+        later(&queue, &mut me, event("late"));
+        me.leave(&queue);
+        assert_eq!(kinds(), ["claim", "end", "late"]);
+    }
+}

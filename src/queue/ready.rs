@@ -93,6 +93,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_empty_bucket_goes_when_its_time_is_over() {
+        use crate::sys::fs::{Fs, RealFs, mkdir_all};
+        let dir = tempfile::tempdir().unwrap();
+        let platform = crate::sys::host::Platform::real();
+        let queue = crate::queue::init::init(&dir.path().join("q"), platform).unwrap();
+        let level = queue.layout.ready_level("default", 50);
+        let now_s = queue.clock.wall_ms() / 1000;
+        let buckets = [bucket(now_s, 0), bucket(now_s, 1), bucket(now_s - 64, 0)];
+        for name in &buckets {
+            mkdir_all(&RealFs, &level.join(name)).unwrap();
+            RealFs.create(&level.join(name).join("1.1"), b"", 0o644).unwrap();
+            remove(&queue, &level.join(name).join("1.1")).unwrap();
+        }
+        let is_there = |name: &String| RealFs.exists(&level.join(name));
+        let its_time_is_over = bucket(queue.clock.wall_ms() / 1000, 0) != buckets[0];
+        assert!(is_there(&buckets[0]) || its_time_is_over);
+        assert!(!is_there(&buckets[1]) && !is_there(&buckets[2]));
+        mkdir_all(&RealFs, &level.join(&buckets[2])).unwrap();
+        assert!(Finder::new(&[], 20, 0).next(&queue).unwrap().is_none());
+        assert!(!is_there(&buckets[2]), "whoever looks for work removes it");
+    }
+
+    #[test]
     fn only_two_digits_are_a_priority() {
         assert_eq!((priority_of("07"), priority_of("99")), (Some(7), Some(99)));
         for name in ["+7", "7", "007", "7a", "bell", "²", ""] {

@@ -112,3 +112,25 @@ fn remove_parts(queue: &Queue, dir: &Path) {
     drop(queue.fs.rmdir(&dir.join("run")));
     drop(queue.fs.rmdir(dir));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::init::init;
+    use crate::sys::host::Platform;
+
+    #[test]
+    fn a_command_makes_no_more_than_it_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = init(&dir.path().join("q"), Platform::real()).unwrap();
+        for (kind, wanted) in [
+            (CardKind::Cli, &["card.0.json", "run"][..]),
+            (CardKind::Worker, &["bell", "card.0.json", "hb", "run"]),
+        ] {
+            let (_, dir) = make(&queue, &Identity::plain("x", kind)).unwrap();
+            let mut names: Vec<_> = queue.list(&dir).unwrap().into_iter().map(|e| e.name).collect();
+            names.sort();
+            assert_eq!(names, wanted);
+        }
+    }
+}

@@ -454,6 +454,15 @@ mod tests {
         }
         RealFs.create(&queue.layout.next_id(), b"12\n", 0o644).unwrap();
         assert_eq!(first_number(&queue).unwrap(), 12);
+        let inode = || RealFs.stat(&queue.layout.next_id()).unwrap().ino;
+        let by_hand = inode();
+        remember_number(&queue, None, "12");
+        let (hint, ours) = (RealFs.read(&queue.layout.next_id(), 0, 32).unwrap(), inode());
+        assert_eq!(hint, b"00000000000000000013\n");
+        assert_ne!(ours, by_hand, "half of a shorter hint must not stay");
+        remember_number(&queue, None, "99");
+        assert_eq!(first_number(&queue).unwrap(), 100);
+        assert_eq!(inode(), ours, "renaming over it would make ext4 write to the disk");
         assert_eq!(next_number("18446744073709551615"), "18446744073709551615");
     }
 }

@@ -254,7 +254,8 @@ impl Fs for Process {
     }
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<u64> {
         self.call();
-        if let Ok(event) = serde_json::from_slice::<Event>(bytes.trim_ascii()) {
+        let lines = bytes.split(|&byte| byte == b'\n');
+        for event in lines.filter_map(|line| serde_json::from_slice::<Event>(line).ok()) {
             let now_ms = self.world.state().now_ms;
             self.world.mark(Mark::Told(Box::new(event), now_ms, self.pid));
         }

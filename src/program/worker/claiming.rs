@@ -8,6 +8,7 @@ use crate::queue::record::{End, Spec, Verdict, duration};
 use crate::queue::tasks;
 use crate::rule;
 use crate::run::attempt;
+use crate::run::pool::Pool;
 use crate::sys::wake::Watch;
 
 use super::{Job, LOSSES_MAX, Worker};
@@ -48,6 +49,7 @@ impl Worker {
                 Claimed::Won(lease) => {
                     self.finder.won();
                     self.looked_twice = false;
+                    self.rested_ms = None;
                     self.said.clear();
                     self.start(*lease)?;
                     return Ok(true);
@@ -102,6 +104,10 @@ impl Worker {
         self.last_beat_boot_ms = self.site.queue.clock.boot_ms();
         tracing::info!(task = %key.task, attempt = key.n, "claimed");
         self.tell(&format!("{} {} attempt {}", key.task, title, key.n));
+        if Pool::of(&self.site).is_some() {
+            // Git may take its time with a worktree, and people want to know who has the task.
+            events::flush(&self.site.queue, &mut self.me);
+        }
         match attempt::start(&self.site, &self.me, lease, &mut self.slot) {
             Ok(Ok(attempt)) => self.job = Job::Running(Box::new(attempt)),
             Ok(Err((lease, end))) => self.job = Job::Ending(Box::new((lease, end)), self.now_ms()),

@@ -8,7 +8,7 @@ use crate::queue::claim::{Claimed, claim};
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::ready::Finder;
 use crate::queue::record::{self, CardKind, End, Spec, Verdict};
-use crate::queue::{end, init, submit};
+use crate::queue::{end, events, init, submit};
 use crate::sys::fs::RealFs;
 use crate::sys::host::Platform;
 
@@ -368,6 +368,7 @@ fn the_dead_and_their_claims() {
     let mut me = Proc::register(&bench.queue, &identity).unwrap();
     let candidate = Finder::new(&[], 16, 0).next(&bench.queue).unwrap().unwrap();
     assert!(matches!(claim(&bench.queue, &mut me, &candidate, |_| true), Ok(Claimed::Won(_))));
+    events::flush(&bench.queue, &mut me);
     assert_eq!(bench.check(true), []);
     let wid = me.wid.clone();
     let end = format!("procs/{wid}/end");
