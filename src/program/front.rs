@@ -37,7 +37,11 @@ use tails::Tails;
 
 /// Between two looks at what was printed: shorter than anybody sees, and long enough that following
 /// thousands of jobs a second costs them nothing.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(25);
+/// The same while the last jobs run.
+const LAST_LOOK: Duration = Duration::from_millis(2);
+/// So long after the last news there may be more of it at once.
+const BUSY: Duration = Duration::from_millis(50);
 /// Without being woken, it looks this often.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at who works here: somebody may have joined.
@@ -136,7 +140,8 @@ struct Front<'a> {
 pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
     let queue = &site.queue;
     let root = queue.layout.root();
-    let mut waiter = Waiter::new(WORK_SIGNALS, root).cannot("listen for signals", root)?;
+    let waiter = Waiter::new(WORK_SIGNALS, root).cannot("listen for signals", root)?;
+    let mut waiter = waiter.lazy();
     let home = array::home(queue, &order.id);
     waiter.watch(&array::bell(&home));
     waiter.watch(&array::progress(&home));
@@ -183,6 +188,7 @@ impl Front<'_> {
         let mut wakes = Vec::new();
         let mut scan_at = Instant::now();
         let mut keep_at = scan_at;
+        let mut busy_until = scan_at + BUSY;
         let progress = array::progress(&self.home);
         loop {
             self.hear(&wakes);
@@ -202,7 +208,7 @@ impl Front<'_> {
                 }
             }
             self.follow_workers();
-            self.catch_up()?;
+            let moved = self.catch_up()?;
             self.hear_of_feed();
             self.halt();
             self.draw(false);
@@ -226,10 +232,18 @@ impl Front<'_> {
             if Instant::now() >= scan_at {
                 scan_at = Instant::now() + IDLE_LOOK;
             }
-            // Deaf for a moment: then one look is for all that was rung meanwhile.
-            wakes = waiter.wait_deaf(Instant::now() + LOOK);
-            if wakes.is_empty() {
-                wakes = waiter.wait(scan_at.min(keep_at.max(Instant::now() + LOOK)));
+            // Deaf for a moment: then one look is for all that was rung meanwhile. The last jobs, with
+            // which the run is over, are waited for more closely. While there is news with nearly each
+            // look, bells are not listened to at all.
+            let now = Instant::now();
+            if moved {
+                busy_until = now + BUSY;
+            }
+            let last = |total| self.show.over() + self.hands.len() as u64 >= total;
+            let look = if self.total.is_some_and(last) { LAST_LOOK } else { LOOK };
+            wakes = waiter.wait_deaf(now + look);
+            if wakes.is_empty() && Instant::now() >= busy_until {
+                wakes = waiter.wait(scan_at.min(keep_at.max(Instant::now() + look)));
             }
         }
     }
@@ -412,9 +426,10 @@ impl Front<'_> {
         Ok(())
     }
 
-    fn catch_up(&mut self) -> Result<()> {
+    /// Takes what the workers told since the last time. True: there was something.
+    fn catch_up(&mut self) -> Result<bool> {
         let show = &mut *self.show;
-        self.tails.catch_up(&self.site.queue, &self.home, |of, line| show.take(of, line)).map(drop)
+        self.tails.catch_up(&self.site.queue, &self.home, |of, line| show.take(of, line))
     }
 
     fn hear_of_feed(&mut self) {

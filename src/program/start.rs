@@ -143,6 +143,9 @@ pub fn become_subreaper() {
 pub fn work(site: &Site, options: Options) -> Result<Left> {
     let root = site.queue.layout.root();
     let mut waiter = Waiter::new(WORK_SIGNALS, root).cannot("listen for signals", root)?;
+    if options.until_empty {
+        waiter = waiter.lazy();
+    }
     let tell = options.tell;
     warn_if_blind(&waiter);
     if let (Some(tell), Some(why)) = (tell, waiter.blind()) {

@@ -43,8 +43,13 @@ const TREE_PATIENCE: Duration = Duration::from_secs(10);
 const RETRY_RESULT_MS: u64 = 1000;
 /// The control files are looked at this often without a wake-up, milliseconds.
 const ASK_MS: u64 = 1000;
+/// How often a worker that does not hear bells yet looks at what they would tell of, milliseconds: one
+/// job follows the other so soon that it never waits.
+const LISTEN_MS: u64 = 250;
 /// Key under which the monitor's death is watched.
 const MONITOR_KEY: u64 = 1;
+/// Between the last job and what an idle worker does for others, milliseconds.
+const REST_MS: u64 = 10;
 /// An attempt that took less is worth dealing out what is ready, milliseconds.
 const HURRY_MS: u64 = 20;
 /// Refusals in a row after which a pass over the ready list is given up until the next bell.
@@ -131,6 +136,8 @@ pub struct Worker {
     /// What the control files said, and when they are looked at again without a wake-up.
     asked: Asked,
     ask_at_ms: u64,
+    /// When to look at what bells would tell of, as long as they are not heard.
+    listen_at_ms: u64,
     /// That bell may have rung before it was watched.
     look_again: bool,
     /// Something watched was removed: everything must be watched anew.
@@ -138,6 +145,8 @@ pub struct Worker {
     stumble: Stumble,
     /// Nothing was left at the last look, and the keeper looked once more for the dead.
     looked_twice: bool,
+    /// When it has been idle for a moment; `None` where it works, or has just worked.
+    rested_ms: Option<u64>,
     attempts: u64,
     last_succeeded: bool,
     next_beat_ms: u64,
@@ -177,10 +186,12 @@ impl Worker {
             hears_arrays: BTreeSet::new(),
             asked: Asked::default(),
             ask_at_ms: now_ms,
+            listen_at_ms: now_ms + LISTEN_MS,
             look_again: false,
             rewatch: false,
             stumble: Stumble::default(),
             looked_twice: false,
+            rested_ms: Some(now_ms),
             attempts: 0,
             last_succeeded: true,
             next_beat_ms: now_ms,
@@ -313,6 +324,11 @@ impl Worker {
         let staying = matches!(self.job, Job::Array(_));
         let other = |bell: &PathBuf| !(staying && self.hears_arrays.contains(bell));
         self.rung |= wakes.iter().any(|w| matches!(w, Wake::Bell(bell) if other(bell)));
+        let now_ms = self.now_ms();
+        if waiter.is_deaf() && now_ms >= self.listen_at_ms {
+            self.listen_at_ms = now_ms + LISTEN_MS;
+            self.rung = true;
+        }
         self.rewatch |= wakes.contains(&Wake::Rescan);
         if self.rewatch {
             let layout = &self.site.queue.layout;

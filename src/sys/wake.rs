@@ -51,6 +51,10 @@ pub trait Watch {
     fn watches_death(&self, key: u64) -> bool;
     /// No longer reports that death.
     fn unwatch_death(&mut self, key: u64);
+    /// Whether it does not hear of some watched paths yet: it will when there is time to wait.
+    fn is_deaf(&self) -> bool {
+        false
+    }
 }
 
 /// The wait of one program.
@@ -60,6 +64,7 @@ pub struct Waiter {
     bells: Bells,
     pidfds: BTreeMap<u64, OwnedFd>,
     fallback_ms: u64,
+    lazy: bool,
 }
 
 /// A signal as a descriptor: its handler writes a byte. Signals are not blocked, since what this
@@ -78,6 +83,8 @@ impl Drop for Heard {
 
 /// The first and the longest pause between two looks when there is no inotify.
 const LOOK_MS: (u64, u64) = (50, 2000);
+/// A wait that is over sooner does not make a lazy program begin to watch.
+const LAZY: Duration = Duration::from_millis(20);
 /// What an epoll event is of: bells, a signal (by its place), or else the key of a death.
 const BELLS: u64 = u64::MAX;
 const FIRST_SIGNAL: u64 = u64::MAX - 64;
@@ -111,7 +118,15 @@ impl Waiter {
             epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, BELLS))?;
         }
         let pidfds = BTreeMap::new();
-        Ok(Waiter { epoll, signals: heard, bells, pidfds, fallback_ms: LOOK_MS.0 })
+        Ok(Waiter { epoll, signals: heard, bells, pidfds, fallback_ms: LOOK_MS.0, lazy: false })
+    }
+
+    /// The same for a program that may be over in a moment: it begins to watch when it has waited for
+    /// 20 ms for the first time, and is then told that each path was rung. The kernel takes up to 16 ms
+    /// to let go of a watch, and the end of a program waits for that.
+    #[must_use]
+    pub fn lazy(self) -> Waiter {
+        Waiter { lazy: true, ..self }
     }
 
     /// Why there is no inotify; said once.
@@ -125,6 +140,17 @@ impl Waiter {
         let mut wakes = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
+            if self.bells.must_begin() {
+                self.gather(left.min(LAZY), &mut wakes);
+                if wakes.is_empty() && Instant::now() < deadline {
+                    // What was rung before this is heard now.
+                    wakes.extend(self.bells.begin().into_iter().map(Wake::Bell));
+                }
+                if wakes.is_empty() && Instant::now() < deadline {
+                    continue;
+                }
+                return wakes;
+            }
             let look = Duration::from_millis(self.fallback_ms);
             let must_look = self.bells.must_look();
             self.gather(if must_look { left.min(look) } else { left }, &mut wakes);
@@ -210,6 +236,9 @@ impl Waiter {
 impl Watch for Waiter {
     fn watch(&mut self, path: &Path) {
         self.bells.watch(path);
+        if !self.lazy {
+            self.bells.begin();
+        }
     }
 
     fn unwatch(&mut self, path: &Path) {
@@ -233,5 +262,37 @@ impl Watch for Waiter {
         if let Some(fd) = self.pidfds.remove(&key) {
             let _ = self.epoll.delete(fd.as_fd());
         }
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.bells.must_begin()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fs::{Fs, RealFs};
+
+    #[test]
+    fn a_lazy_program_hears_what_was_rung_before_it_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        let bell = dir.path().join("bell");
+        RealFs.touch(&bell).unwrap();
+        let mut waiter = Waiter::new(&[], dir.path()).unwrap().lazy();
+        waiter.watch(&bell);
+        RealFs.touch(&bell).unwrap();
+        assert_eq!(waiter.wait(Instant::now() + LAZY / 4), []);
+        assert!(waiter.is_deaf());
+        let deadline = || Instant::now() + Duration::from_secs(30);
+        assert_eq!(waiter.wait(deadline()), [Wake::Bell(bell.clone())]);
+        assert!(!waiter.is_deaf());
+        assert_eq!(waiter.wait(Instant::now() + Duration::from_millis(1)), []);
+        RealFs.touch(&bell).unwrap();
+        assert_eq!(waiter.wait(deadline()), [Wake::Bell(bell.clone())]);
+        waiter.unwatch(&bell);
+        waiter.watch(&bell);
+        waiter.unwatch(&bell);
+        assert!(!waiter.is_deaf(), "what is not watched any more is not waited for");
     }
 }

@@ -188,6 +188,25 @@ fn a_cancel_ends_what_runs() {
     s.coord(&["fsck", "--strict"]).ok();
 }
 
+/// A worker that may be over in a moment does not watch bells before it waits for the first time, and
+/// one whose jobs are over at once never waits.
+#[test]
+fn a_cancel_is_noticed_while_one_short_job_follows_the_other() {
+    let s = Sandbox::new();
+    s.sh("seq 100000 > list");
+    s.coord(&["map", "--id", "M", "-a", "list", "true"]).ok();
+    let worker = s.background(&["work", "--until-empty"]);
+    let is_over = |name: &String| name.ends_with(".over");
+    until("a chunk is over", || s.names("tasks/M/jobs").iter().any(is_over));
+    s.coord(&["cancel", "M"]).ok();
+    s.collect(worker).ok();
+    let over = |name: &String| {
+        name.ends_with(".log").then(|| s.lines(&format!(".coord/tasks/M/jobs/{name}")).len())
+    };
+    let over: usize = s.names("tasks/M/jobs").iter().filter_map(over).sum();
+    assert!((1024..50_000).contains(&over), "{over} of 100000 jobs ran");
+}
+
 #[test]
 fn a_worker_leaves_its_array_for_nobody_but_goes_on_while_the_list_grows() {
     let s = Sandbox::new();

@@ -11,7 +11,7 @@ use crate::run::attempt;
 use crate::sys::wake::{Wake, Watch};
 
 use super::super::keeper::Keeper;
-use super::{Left, MONITOR_KEY, Next, Worker};
+use super::{Left, MONITOR_KEY, Next, REST_MS, Worker};
 
 impl Worker {
     pub(super) fn now_ms(&self) -> u64 {
@@ -32,6 +32,11 @@ impl Worker {
             next_ms = self.next_scan_ms;
             self.finder.restart(&self.site.queue)?;
             waiter.unwatch_death(MONITOR_KEY);
+        }
+        let rested_ms = *self.rested_ms.get_or_insert(now_ms + REST_MS);
+        if now_ms < rested_ms {
+            // Whoever had it work may be about to send it home, or to bring more.
+            return Ok(Next::Wait(rested_ms));
         }
         if self.monitor_lives(waiter)? {
             if let Some(mut keeper) = self.keeper.take() {

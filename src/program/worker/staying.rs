@@ -135,6 +135,7 @@ impl Worker {
                 let running = stay.shift.start(&self.site, number, n, arguments);
                 stay.running = Some(running);
                 self.looked_twice = false;
+                self.rested_ms = None;
                 let now_ms = self.now_ms();
                 if now_ms >= self.next_beat_ms {
                     self.beat()?;

@@ -38,6 +38,8 @@ pub(super) struct Bells {
     inotify: Option<Inotify>,
     watched: BTreeMap<PathBuf, Stamp>,
     paths: HashMap<WatchDescriptor, PathBuf>,
+    /// Those that inotify was not asked to watch yet.
+    waiting: Vec<PathBuf>,
     /// Why there is no inotify.
     pub(super) blind: Option<String>,
 }
@@ -57,8 +59,8 @@ fn stamp(path: &Path) -> Stamp {
 impl Bells {
     /// `blind`: why inotify is not to be asked at all.
     pub(super) fn new(blind: Option<String>) -> Bells {
-        let mut bells =
-            Bells { inotify: None, watched: BTreeMap::new(), paths: HashMap::new(), blind };
+        let (watched, paths, waiting) = Default::default();
+        let mut bells = Bells { inotify: None, watched, paths, waiting, blind };
         if bells.blind.is_none() {
             match Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC) {
                 Ok(inotify) => bells.inotify = Some(inotify),
@@ -78,36 +80,53 @@ impl Bells {
         self.inotify.is_none() && !self.watched.is_empty()
     }
 
+    /// Watches a path with the next `begin`, or by its times from now on.
     pub(super) fn watch(&mut self, path: &Path) {
         if self.watched.contains_key(path) {
             return;
         }
-        let Some(inotify) = &self.inotify else {
-            self.watched.insert(path.to_owned(), stamp(path));
-            return;
-        };
-        self.watched.insert(path.to_owned(), None);
-        match inotify.add_watch(path, CHANGES) {
-            Ok(descriptor) => {
-                self.paths.insert(descriptor, path.to_owned());
-            }
-            // Nothing is there to be heard of.
-            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-            Err(e) => {
-                self.blind = Some(describe(e));
-                self.inotify = None;
-                self.paths.clear();
-                for (path, last) in &mut self.watched {
-                    *last = stamp(path);
+        let stamp = if self.inotify.is_none() { stamp(path) } else { None };
+        self.watched.insert(path.to_owned(), stamp);
+        if self.inotify.is_some() {
+            self.waiting.push(path.to_owned());
+        }
+    }
+
+    /// Whether there are paths that wait for `begin`.
+    pub(super) fn must_begin(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Begins to watch. Returns what is watched from now on.
+    pub(super) fn begin(&mut self) -> Vec<PathBuf> {
+        let mut begun = Vec::new();
+        for path in std::mem::take(&mut self.waiting) {
+            let Some(inotify) = &self.inotify else { break };
+            match inotify.add_watch(&path, CHANGES) {
+                Ok(descriptor) => {
+                    self.paths.insert(descriptor, path.clone());
+                    begun.push(path);
+                }
+                // Nothing is there to be heard of.
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(e) => {
+                    self.blind = Some(describe(e));
+                    self.inotify = None;
+                    self.paths.clear();
+                    for (path, last) in &mut self.watched {
+                        *last = stamp(path);
+                    }
                 }
             }
         }
+        begun
     }
 
     pub(super) fn unwatch(&mut self, path: &Path) {
         if self.watched.remove(path).is_none() {
             return;
         }
+        self.waiting.retain(|waiting| waiting != path);
         let found = self.paths.iter().find(|(_, of)| of.as_path() == path).map(|(wd, _)| *wd);
         if let Some(descriptor) = found {
             self.paths.remove(&descriptor);
