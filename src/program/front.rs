@@ -193,6 +193,10 @@ impl Front<'_> {
         loop {
             self.hear(&wakes);
             self.reap()?;
+            if self.follow_workers() {
+                // For the keeper, which watches their deaths: a busy front hears no bells.
+                wakes.push(Wake::Bell(queue.layout.procs_bell()));
+            }
             // What the jobs ring thousands of times a second is nothing to a keeper.
             let of_jobs = |wake: &Wake| matches!(wake, Wake::Bell(bell) if *bell == progress);
             if Instant::now() >= keep_at || !wakes.iter().all(of_jobs) {
@@ -207,7 +211,6 @@ impl Front<'_> {
                     tracing::info!("{line}");
                 }
             }
-            self.follow_workers();
             let moved = self.catch_up()?;
             self.hear_of_feed();
             self.halt();
@@ -233,8 +236,8 @@ impl Front<'_> {
                 scan_at = Instant::now() + IDLE_LOOK;
             }
             // Deaf for a moment: then one look is for all that was rung meanwhile. The last jobs, with
-            // which the run is over, are waited for more closely. While there is news with nearly each
-            // look, bells are not listened to at all.
+            // which the run is over, are waited for more closely. A run that is short, and has news with
+            // nearly each look, does not listen to bells at all.
             let now = Instant::now();
             if moved {
                 busy_until = now + BUSY;
@@ -242,8 +245,9 @@ impl Front<'_> {
             let last = |total| self.show.over() + self.hands.len() as u64 >= total;
             let look = if self.total.is_some_and(last) { LAST_LOOK } else { LOOK };
             wakes = waiter.wait_deaf(now + look);
-            if wakes.is_empty() && Instant::now() >= busy_until {
-                wakes = waiter.wait(scan_at.min(keep_at.max(Instant::now() + look)));
+            let now = Instant::now();
+            if wakes.is_empty() && (now >= busy_until || !waiter.is_lazy()) {
+                wakes = waiter.wait(scan_at.min(keep_at.max(now + look)));
             }
         }
     }
@@ -407,16 +411,19 @@ impl Front<'_> {
 
     // --- what they tell ---
 
-    /// Follows the logs of those who work here now; now and then, once its own workers are known.
-    fn follow_workers(&mut self) {
+    /// Follows the logs of those who work here now; now and then, once its own workers are known. True:
+    /// somebody is new.
+    fn follow_workers(&mut self) -> bool {
         let now = Instant::now();
         if now < self.next_roll && self.tails.count() > self.hands.len() {
-            return;
+            return false;
         }
         self.next_roll = now + ROLL;
+        let known = self.tails.count();
         for wid in procs::all(&self.site.queue).unwrap_or_default() {
             self.tails.follow(&wid);
         }
+        self.tails.count() > known
     }
 
     /// Follows every log that is there.

@@ -43,9 +43,6 @@ const TREE_PATIENCE: Duration = Duration::from_secs(10);
 const RETRY_RESULT_MS: u64 = 1000;
 /// The control files are looked at this often without a wake-up, milliseconds.
 const ASK_MS: u64 = 1000;
-/// How often a worker that does not hear bells yet looks at what they would tell of, milliseconds: one
-/// job follows the other so soon that it never waits.
-const LISTEN_MS: u64 = 250;
 /// Key under which the monitor's death is watched.
 const MONITOR_KEY: u64 = 1;
 /// Between the last job and what an idle worker does for others, milliseconds.
@@ -136,8 +133,6 @@ pub struct Worker {
     /// What the control files said, and when they are looked at again without a wake-up.
     asked: Asked,
     ask_at_ms: u64,
-    /// When to look at what bells would tell of, as long as they are not heard.
-    listen_at_ms: u64,
     /// That bell may have rung before it was watched.
     look_again: bool,
     /// Something watched was removed: everything must be watched anew.
@@ -145,6 +140,8 @@ pub struct Worker {
     stumble: Stumble,
     /// Nothing was left at the last look, and the keeper looked once more for the dead.
     looked_twice: bool,
+    /// What was heard since the last look of its keeper.
+    unkept: Vec<Wake>,
     /// When it has been idle for a moment; `None` where it works, or has just worked.
     rested_ms: Option<u64>,
     attempts: u64,
@@ -186,11 +183,11 @@ impl Worker {
             hears_arrays: BTreeSet::new(),
             asked: Asked::default(),
             ask_at_ms: now_ms,
-            listen_at_ms: now_ms + LISTEN_MS,
             look_again: false,
             rewatch: false,
             stumble: Stumble::default(),
             looked_twice: false,
+            unkept: Vec::new(),
             rested_ms: Some(now_ms),
             attempts: 0,
             last_succeeded: true,
@@ -280,6 +277,12 @@ impl Worker {
     }
 
     fn look(&mut self, waiter: &mut dyn Watch, wakes: &[Wake]) -> Result<Next> {
+        if self.keeper.is_some() {
+            let new =
+                |wake: &&Wake| !matches!(wake, Wake::Signal(_)) && !self.unkept.contains(wake);
+            let new: Vec<Wake> = wakes.iter().filter(new).cloned().collect();
+            self.unkept.extend(new);
+        }
         self.hear(waiter, wakes)?;
         let asked = self.asked(wakes);
         self.leaving |= asked.drain || asked.stop;
@@ -295,7 +298,7 @@ impl Worker {
                 return Ok(Next::Leave(left));
             }
             if !self.take_one(waiter, asked.pause)? {
-                return self.idle(waiter, wakes);
+                return self.idle(waiter);
             }
         }
         Ok(Next::Wait(self.busy_deadline_ms()))
@@ -324,11 +327,6 @@ impl Worker {
         let staying = matches!(self.job, Job::Array(_));
         let other = |bell: &PathBuf| !(staying && self.hears_arrays.contains(bell));
         self.rung |= wakes.iter().any(|w| matches!(w, Wake::Bell(bell) if other(bell)));
-        let now_ms = self.now_ms();
-        if waiter.is_deaf() && now_ms >= self.listen_at_ms {
-            self.listen_at_ms = now_ms + LISTEN_MS;
-            self.rung = true;
-        }
         self.rewatch |= wakes.contains(&Wake::Rescan);
         if self.rewatch {
             let layout = &self.site.queue.layout;

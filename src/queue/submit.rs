@@ -345,8 +345,14 @@ const NUMBER_MAX: u64 = 1_000_000_000_000;
 
 /// Where the counter starts: the hint, or behind the largest number there is.
 fn first_number(queue: &Queue) -> Result<u64> {
-    let hint = queue.fs.read(&queue.layout.next_id(), 0, 32).ok();
-    let hint = hint.and_then(|b| String::from_utf8(b).ok()?.trim().parse().ok());
+    let hint = queue.fs.read(&queue.layout.next_id(), 0, 64).ok();
+    let hint = hint.and_then(|bytes| {
+        // Twice the same, or half of it is from another submission that writes right now.
+        let text = String::from_utf8(bytes).ok()?;
+        let mut words = text.split_ascii_whitespace();
+        let first = words.next()?;
+        words.all(|word| word == first).then(|| first.parse().ok())?
+    });
     if let Some(next) = hint.filter(|next| (1..=NUMBER_MAX).contains(next)) {
         return Ok(next);
     }
@@ -364,10 +370,12 @@ fn next_number(id: &str) -> String {
 }
 
 /// The number behind that of a submission that chose no id. Only a hint: a stale one costs failed
-/// links, none at all one listing. Always as long as any other, so that it can be written in place.
+/// links, none at all one listing. Always as long as any other, so that it can be written in place, and
+/// the number twice, so that who reads it meanwhile can tell.
 fn remember_number(queue: &Queue, chosen: Option<&str>, id: &str) {
     if chosen.is_none() {
-        let (path, hint) = (queue.layout.next_id(), format!("{:0>20}\n", next_number(id)));
+        let (path, next) = (queue.layout.next_id(), next_number(id));
+        let hint = format!("{next:0>20} {next:0>20}\n");
         if queue.fs.overwrite(&path, hint.as_bytes()).is_err() {
             drop(queue.replace(&path, hint.as_bytes()));
         }
@@ -448,7 +456,7 @@ mod tests {
         RealFs.mkdir(&queue.layout.task("18446744073709551615")).unwrap();
         RealFs.mkdir(&queue.layout.task("7")).unwrap();
         assert_eq!(first_number(&queue).unwrap(), 8);
-        for hint in ["18446744073709551615", "0", "x"] {
+        for hint in ["18446744073709551615", "0", "x", "00019 00010"] {
             RealFs.create(&queue.layout.next_id(), hint.as_bytes(), 0o644).unwrap();
             assert_eq!(first_number(&queue).unwrap(), 8, "{hint}");
         }
@@ -457,8 +465,8 @@ mod tests {
         let inode = || RealFs.stat(&queue.layout.next_id()).unwrap().ino;
         let by_hand = inode();
         remember_number(&queue, None, "12");
-        let (hint, ours) = (RealFs.read(&queue.layout.next_id(), 0, 32).unwrap(), inode());
-        assert_eq!(hint, b"00000000000000000013\n");
+        let (hint, ours) = (RealFs.read(&queue.layout.next_id(), 0, 64).unwrap(), inode());
+        assert_eq!(hint, b"00000000000000000013 00000000000000000013\n");
         assert_ne!(ours, by_hand, "half of a shorter hint must not stay");
         remember_number(&queue, None, "99");
         assert_eq!(first_number(&queue).unwrap(), 100);

@@ -51,10 +51,6 @@ pub trait Watch {
     fn watches_death(&self, key: u64) -> bool;
     /// No longer reports that death.
     fn unwatch_death(&mut self, key: u64);
-    /// Whether it does not hear of some watched paths yet: it will when there is time to wait.
-    fn is_deaf(&self) -> bool {
-        false
-    }
 }
 
 /// The wait of one program.
@@ -64,7 +60,8 @@ pub struct Waiter {
     bells: Bells,
     pidfds: BTreeMap<u64, OwnedFd>,
     fallback_ms: u64,
-    lazy: bool,
+    /// Until when it need not watch.
+    lazy_until: Option<Instant>,
 }
 
 /// A signal as a descriptor: its handler writes a byte. Signals are not blocked, since what this
@@ -85,6 +82,8 @@ impl Drop for Heard {
 const LOOK_MS: (u64, u64) = (50, 2000);
 /// A wait that is over sooner does not make a lazy program begin to watch.
 const LAZY: Duration = Duration::from_millis(20);
+/// So long a program may be lazy.
+const LAZY_MOST: Duration = Duration::from_secs(2);
 /// What an epoll event is of: bells, a signal (by its place), or else the key of a death.
 const BELLS: u64 = u64::MAX;
 const FIRST_SIGNAL: u64 = u64::MAX - 64;
@@ -118,15 +117,27 @@ impl Waiter {
             epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, BELLS))?;
         }
         let pidfds = BTreeMap::new();
-        Ok(Waiter { epoll, signals: heard, bells, pidfds, fallback_ms: LOOK_MS.0, lazy: false })
+        Ok(Waiter {
+            epoll,
+            signals: heard,
+            bells,
+            pidfds,
+            fallback_ms: LOOK_MS.0,
+            lazy_until: None,
+        })
     }
 
     /// The same for a program that may be over in a moment: it begins to watch when it has waited for
-    /// 20 ms for the first time, and is then told that each path was rung. The kernel takes up to 16 ms
-    /// to let go of a watch, and the end of a program waits for that.
+    /// 20 ms for the first time, or after two seconds, and is then told that each path was rung. The
+    /// kernel takes up to 16 ms to let go of a watch, and the end of a program waits for that.
     #[must_use]
     pub fn lazy(self) -> Waiter {
-        Waiter { lazy: true, ..self }
+        Waiter { lazy_until: Some(Instant::now() + LAZY_MOST), ..self }
+    }
+
+    /// Whether it does not watch yet, and need not.
+    pub fn is_lazy(&self) -> bool {
+        self.lazy_until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Why there is no inotify; said once.
@@ -140,16 +151,20 @@ impl Waiter {
         let mut wakes = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if self.bells.must_begin() {
-                self.gather(left.min(LAZY), &mut wakes);
-                if wakes.is_empty() && Instant::now() < deadline {
-                    // What was rung before this is heard now.
-                    wakes.extend(self.bells.begin().into_iter().map(Wake::Bell));
+            if self.lazy_until.is_some() && self.bells.must_begin() {
+                if self.is_lazy() {
+                    self.gather(left.min(LAZY), &mut wakes);
                 }
-                if wakes.is_empty() && Instant::now() < deadline {
-                    continue;
+                if !wakes.is_empty() || Instant::now() >= deadline {
+                    return wakes;
                 }
-                return wakes;
+                // What was rung before this is heard now, and from now on all is watched at once.
+                self.lazy_until = None;
+                wakes.extend(self.bells.begin().into_iter().map(Wake::Bell));
+                if !wakes.is_empty() {
+                    return wakes;
+                }
+                continue;
             }
             let look = Duration::from_millis(self.fallback_ms);
             let must_look = self.bells.must_look();
@@ -236,7 +251,7 @@ impl Waiter {
 impl Watch for Waiter {
     fn watch(&mut self, path: &Path) {
         self.bells.watch(path);
-        if !self.lazy {
+        if self.lazy_until.is_none() {
             self.bells.begin();
         }
     }
@@ -263,10 +278,6 @@ impl Watch for Waiter {
             let _ = self.epoll.delete(fd.as_fd());
         }
     }
-
-    fn is_deaf(&self) -> bool {
-        self.bells.must_begin()
-    }
 }
 
 #[cfg(test)]
@@ -283,16 +294,27 @@ mod tests {
         waiter.watch(&bell);
         RealFs.touch(&bell).unwrap();
         assert_eq!(waiter.wait(Instant::now() + LAZY / 4), []);
-        assert!(waiter.is_deaf());
         let deadline = || Instant::now() + Duration::from_secs(30);
         assert_eq!(waiter.wait(deadline()), [Wake::Bell(bell.clone())]);
-        assert!(!waiter.is_deaf());
-        assert_eq!(waiter.wait(Instant::now() + Duration::from_millis(1)), []);
         RealFs.touch(&bell).unwrap();
         assert_eq!(waiter.wait(deadline()), [Wake::Bell(bell.clone())]);
+        // Nothing is rung by being watched anew: a worker that does so in each round would never rest.
         waiter.unwatch(&bell);
         waiter.watch(&bell);
-        waiter.unwatch(&bell);
-        assert!(!waiter.is_deaf(), "what is not watched any more is not waited for");
+        assert_eq!(waiter.wait(Instant::now() + LAZY * 2), []);
+    }
+
+    #[test]
+    fn a_lazy_program_that_never_waits_watches_in_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let bell = dir.path().join("bell");
+        RealFs.touch(&bell).unwrap();
+        let mut waiter = Waiter::new(&[], dir.path()).unwrap().lazy();
+        waiter.watch(&bell);
+        let began = Instant::now();
+        while waiter.wait(Instant::now() + LAZY / 10).is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(30), "still deaf");
+        }
+        assert!(!waiter.is_lazy());
     }
 }

@@ -1,6 +1,7 @@
 """Processes that this benchmark has started: found by a mark in their environment, timed and ended."""
 
 import contextlib
+import getpass
 import os
 import secrets
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from programs import Failed, last_line
 
+USER = getpass.getuser()
 MARK = f"BENCH_MARK={secrets.token_hex(8)}"
 # What `start` has started, with its environment: redis writes its title over its own.
 STARTED = []
@@ -22,13 +24,14 @@ def environment(place, **more):
     # One home for all: GNU parallel learns about the machine when it runs for the first time.
     home = place.parent / "home"
     home.mkdir(exist_ok=True)
-    return {**kept, name: value, "HOME": str(home), "TMPDIR": str(place), **{k: str(v) for k, v in more.items()}}
+    # As after a login, where the bench was started by something that is none.
+    return {"USER": USER, **kept, name: value, "HOME": str(home), "TMPDIR": str(place), **{k: str(v) for k, v in more.items()}}
 
 
 def check(command, place, env=None, stdin=None, timeout=600):
     """Runs a command to its end, and returns what it prints. Any failure is Failed."""
-    errors = place / f"errors.{secrets.token_hex(3)}"
-    with open(errors, "w+b") as stderr:
+    # In memory: to make a file would count as the command's time.
+    with open(os.memfd_create("errors"), "w+b") as stderr:
         try:
             done = subprocess.run(
                 command, cwd=place, env=env or environment(place), stdin=stdin or subprocess.DEVNULL,

@@ -189,7 +189,7 @@ fn a_cancel_ends_what_runs() {
 }
 
 /// A worker that may be over in a moment does not watch bells before it waits for the first time, and
-/// one whose jobs are over at once never waits.
+/// one whose jobs are over at once never waits: it does after two seconds.
 #[test]
 fn a_cancel_is_noticed_while_one_short_job_follows_the_other() {
     let s = Sandbox::new();

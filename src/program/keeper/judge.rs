@@ -88,8 +88,10 @@ impl Keeper {
     }
 
     fn heartbeat(&self, queue: &Queue, wid: &str) -> (u64, u64) {
-        let path = queue.layout.proc(wid).join("hb");
-        let beat = queue.fs.stat(&path).map_or(0, |s| s.mtime_ns);
+        // A command has none, and does not beat: what counts is when it registered.
+        let dir = queue.layout.proc(wid);
+        let stat = ["hb", "card.0.json"].iter().find_map(|n| queue.fs.stat(&dir.join(n)).ok());
+        let beat = stat.map_or(0, |s| s.mtime_ns);
         (beat, queue.clock.mono_ms())
     }
 

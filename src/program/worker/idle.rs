@@ -8,7 +8,7 @@ use crate::queue::recover::{self, Death};
 use crate::queue::tasks::{self, Phase};
 use crate::queue::{Queue, array, board, control, events, procs, scopes, sweep};
 use crate::run::attempt;
-use crate::sys::wake::{Wake, Watch};
+use crate::sys::wake::Watch;
 
 use super::super::keeper::Keeper;
 use super::{Left, MONITOR_KEY, Next, REST_MS, Worker};
@@ -23,7 +23,7 @@ impl Worker {
     }
 
     /// Nothing to claim: keeper's duty where no monitor lives, then wait.
-    pub(super) fn idle(&mut self, waiter: &mut dyn Watch, wakes: &[Wake]) -> Result<Next> {
+    pub(super) fn idle(&mut self, waiter: &mut dyn Watch) -> Result<Next> {
         events::tell_again(&self.site.queue, &mut self.me);
         let now_ms = self.now_ms();
         let mut next_ms = self.next_scan_ms;
@@ -41,6 +41,7 @@ impl Worker {
         if self.monitor_lives(waiter)? {
             if let Some(mut keeper) = self.keeper.take() {
                 keeper.stand_down(&self.site.queue, waiter);
+                self.unkept.clear();
                 self.watch(waiter);
             }
         } else {
@@ -50,7 +51,13 @@ impl Worker {
                 let archive_after_ms = self.site.config.gc.archive_after_ms;
                 Keeper::new(queue, rescan_ms).archiving(archive_after_ms)
             });
-            let due_ms = keeper.tick(&self.site.queue, &mut self.me, waiter, wakes)?;
+            // Also what came while it worked or rested: a death is told once.
+            let heard = std::mem::take(&mut self.unkept);
+            let ticked = keeper.tick(&self.site.queue, &mut self.me, waiter, &heard);
+            if ticked.is_err() {
+                self.unkept = heard;
+            }
+            let due_ms = ticked?;
             let report = std::mem::take(&mut keeper.report);
             self.watch(waiter);
             report.iter().for_each(|line| self.tell(line));
@@ -129,10 +136,8 @@ impl Worker {
     pub(super) fn nothing_left(&mut self) -> Result<Option<usize>> {
         let queue = &self.site.queue;
         let written = board::size_of_events(queue)?;
-        for wid in procs::all(queue)? {
-            if wid != self.me.wid && is_at_work(queue, &wid)? {
-                return Ok(None);
-            }
+        if self.others_work()? {
+            return Ok(None);
         }
         let waits = sweep::is_anything_delayed(queue, &mut self.me)?;
         let incoming = queue.list(&queue.layout.incoming())?;
@@ -147,9 +152,24 @@ impl Worker {
             }
         }
         let delayed = sweep::is_anything_delayed(&self.site.queue, &mut self.me)?;
+        // Who claimed between two of these looks tells of it when the command runs; its intent was there
+        // before the claim.
+        if self.others_work()? {
+            return Ok(None);
+        }
         let again =
             swept.running > 0 || delayed || board::size_of_events(&self.site.queue)? != written;
         Ok((!again).then_some(swept.failed))
+    }
+
+    fn others_work(&self) -> Result<bool> {
+        let queue = &self.site.queue;
+        for wid in procs::all(queue)? {
+            if wid != self.me.wid && is_at_work(queue, &wid)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

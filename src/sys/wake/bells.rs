@@ -85,10 +85,12 @@ impl Bells {
         if self.watched.contains_key(path) {
             return;
         }
-        let stamp = if self.inotify.is_none() { stamp(path) } else { None };
-        self.watched.insert(path.to_owned(), stamp);
-        if self.inotify.is_some() {
-            self.waiting.push(path.to_owned());
+        match self.inotify {
+            None => drop(self.watched.insert(path.to_owned(), stamp(path))),
+            Some(_) => {
+                self.watched.insert(path.to_owned(), None);
+                self.waiting.push(path.to_owned());
+            }
         }
     }
 
@@ -97,11 +99,11 @@ impl Bells {
         !self.waiting.is_empty()
     }
 
-    /// Begins to watch. Returns what is watched from now on.
+    /// Begins to watch. Returns what may have been rung before that.
     pub(super) fn begin(&mut self) -> Vec<PathBuf> {
+        let Some(inotify) = &self.inotify else { return Vec::new() };
         let mut begun = Vec::new();
         for path in std::mem::take(&mut self.waiting) {
-            let Some(inotify) = &self.inotify else { break };
             match inotify.add_watch(&path, CHANGES) {
                 Ok(descriptor) => {
                     self.paths.insert(descriptor, path.clone());
@@ -116,6 +118,7 @@ impl Bells {
                     for (path, last) in &mut self.watched {
                         *last = stamp(path);
                     }
+                    return self.watched.keys().cloned().collect();
                 }
             }
         }
