@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::program::start;
 
 /// Prints a line of data. A closed pipe ends the program quietly, as users of `head` expect.
 pub fn line(text: &str) {
@@ -116,20 +117,14 @@ pub fn columns(rows: &[Vec<String>]) {
 
 /// Log lines for people on standard error, if they asked for them.
 pub fn log_for_people(verbose: u8) {
-    use tracing_subscriber::EnvFilter;
     let level = match verbose {
         0 => "error",
         1 => "info",
         2 => "debug",
         _ => "trace",
     };
-    let wanted = std::env::var("COORD_LOG").unwrap_or_else(|_| format!("coord={level}"));
-    if verbose == 0 && std::env::var_os("COORD_LOG").is_none() {
-        return;
+    if verbose > 0 || std::env::var_os("COORD_LOG").is_some() {
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).compact();
+        start::log_to(lines, &format!("coord={level}"));
     }
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(EnvFilter::new(wanted))
-        .compact();
-    drop(subscriber.try_init());
 }

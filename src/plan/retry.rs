@@ -11,8 +11,8 @@ pub const BOOTS_FORGIVEN: u32 = 2;
 /// The base doubles (or whatever the factor is) with each, up to the most, and is then multiplied
 /// by 0.5 to 1 as `random` says: tasks that failed together shall not all return together.
 pub fn backoff_ms(backoff: &Backoff, charged: u32, random: u64) -> u64 {
-    let further = f64::from(charged.saturating_sub(1));
-    let rest_s = backoff.base_s.max(0.0) * backoff.factor.max(0.0).powf(further);
+    let further = i32::try_from(charged.saturating_sub(1)).unwrap_or(i32::MAX);
+    let rest_s = backoff.base_s.max(0.0) * backoff.factor.max(0.0).powi(further);
     // `0 * inf` is no number; `min` takes the other side then.
     let rest_s = rest_s.min(backoff.max_s.max(0.0)).min(SECONDS_MAX);
     // 53 bits are what a float holds exactly.

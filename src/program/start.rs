@@ -71,12 +71,21 @@ pub fn warn_if_blind(waiter: &Waiter) {
 
 /// Log lines as JSON on standard error, which the coordinator has put into log/.
 fn log_json() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("COORD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber =
-        tracing_subscriber::fmt().json().with_writer(std::io::stderr).with_env_filter(filter);
+    let lines = tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr);
+    log_to(lines, "info");
+}
+
+/// Writes log lines: what `COORD_LOG` says (`info`, `coord::queue=debug,warn`), or else `usual`.
+pub fn log_to<L>(lines: L, usual: &str)
+where
+    L: tracing_subscriber::Layer<tracing_subscriber::Registry> + Send + Sync,
+{
+    use tracing_subscriber::filter::Targets;
+    use tracing_subscriber::prelude::*;
+    let asked = std::env::var("COORD_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let wanted = asked.or_else(|| usual.parse().ok()).unwrap_or_default();
     // Fails only if one is set already.
-    drop(subscriber.try_init());
+    drop(tracing_subscriber::registry().with(lines).with(wanted).try_init());
 }
 
 fn run(body: impl FnOnce(&Args, &Site) -> Result<()>) -> ExitCode {

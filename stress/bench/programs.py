@@ -71,9 +71,9 @@ class Programs:
 
     def build(self):
         """This repository's programs, in release mode."""
-        subprocess.run(
-            ["cargo", "build", "--release", "--locked", "--quiet", "--bins", "--examples"], cwd=self.root, check=True
-        )
+        # One after the other: the examples' libraries would add features to those of the programs.
+        for kind in ["--examples", "--bins"]:
+            subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", kind], cwd=self.root, check=True)
         target = Path(os.environ.get("CARGO_TARGET_DIR", self.root / "target")).resolve() / "release"
         self.paths["coord"] = target / "coord"
         for name in ["cycle", "calls", "spawn", "servers"]:
