@@ -60,8 +60,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Reads a command line. That of a verb which is there is read as if there were no other: clap gives
-/// each of the forty its own copy of the global options, at the price of half the start of `coord add`.
+/// Reads a command line. That of a verb which is there is read as if there were no other, since clap
+/// gives each of the forty its own copy of the global options: a sixth of the instructions of `coord add`.
 /// What cannot be read so is read with all of them, and they say what is wrong.
 fn read(words: Vec<OsString>) -> Result<Cli, clap::Error> {
     let all = Cli::command();
