@@ -102,7 +102,7 @@ pub trait Fs: Send + Sync {
     /// it with `link` or `rename`.
     fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()>;
     /// Writes over a file of the same length that is there, in place and with a single `write`: for a
-    /// hint of which half an update does no harm. Renaming over a file makes ext4 write to the disk at
+    /// hint of which a reader can tell that it saw half an update. Renaming over a file makes ext4 write to the disk at
     /// once. A simulated file system has no need of it.
     fn overwrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = (path, bytes);
