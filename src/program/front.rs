@@ -40,8 +40,8 @@ use tails::Tails;
 const LOOK: Duration = Duration::from_millis(25);
 /// The same while the last jobs run.
 const LAST_LOOK: Duration = Duration::from_millis(2);
-/// So long after the last news there may be more of it at once.
-const BUSY: Duration = Duration::from_millis(50);
+/// Or, where that is longer, this part of the time for which there was no news.
+const LAST_LOOK_PART: u32 = 32;
 /// Without being woken, it looks this often.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at who works here: somebody may have joined.
@@ -188,7 +188,7 @@ impl Front<'_> {
         let mut wakes = Vec::new();
         let mut scan_at = Instant::now();
         let mut keep_at = scan_at;
-        let mut busy_until = scan_at + BUSY;
+        let mut news_at = scan_at;
         let progress = array::progress(&self.home);
         loop {
             self.hear(&wakes);
@@ -236,18 +236,20 @@ impl Front<'_> {
                 scan_at = Instant::now() + IDLE_LOOK;
             }
             // Deaf for a moment: then one look is for all that was rung meanwhile. The last jobs, with
-            // which the run is over, are waited for more closely. A run that is short, and has news with
-            // nearly each look, does not listen to bells at all.
+            // which the run is over, are waited for more closely. A run that is short does not listen to
+            // bells at all.
             let now = Instant::now();
             if moved {
-                busy_until = now + BUSY;
+                news_at = now;
             }
             let last = |total| self.show.over() + self.hands.len() as u64 >= total;
-            let look = if self.total.is_some_and(last) { LAST_LOOK } else { LOOK };
+            let look = match self.total.is_some_and(last) {
+                true => ((now - news_at) / LAST_LOOK_PART).clamp(LAST_LOOK, LOOK),
+                false => LOOK,
+            };
             wakes = waiter.wait_deaf(now + look);
-            let now = Instant::now();
-            if wakes.is_empty() && (now >= busy_until || !waiter.is_lazy()) {
-                wakes = waiter.wait(scan_at.min(keep_at.max(now + look)));
+            if wakes.is_empty() && !waiter.is_lazy() {
+                wakes = waiter.wait(scan_at.min(keep_at.max(Instant::now() + look)));
             }
         }
     }
@@ -333,6 +335,9 @@ impl Front<'_> {
     // --- workers ---
 
     fn start_hands(&mut self, count: u32) -> Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
         let queue = &self.site.queue;
         let program = sibling("coord-worker")?;
         // Names that are in use are somebody else's, who works here too.

@@ -41,6 +41,7 @@ pub fn run(site: &Site) -> Result<()> {
             me = Proc::register(queue, &identity)?;
         }
         let events_ms = durable::events(queue, &mut me, false);
-        wakes = waiter.wait_until(events_ms.map_or(next_ms, |due_ms| due_ms.min(next_ms)));
+        wakes =
+            waiter.wait(Waiter::deadline(events_ms.map_or(next_ms, |due_ms| due_ms.min(next_ms))));
     }
 }

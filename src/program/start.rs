@@ -169,7 +169,13 @@ pub fn work(site: &Site, options: Options) -> Result<Left> {
     let mut wakes = if missing { vec![Wake::Rescan] } else { Vec::new() };
     loop {
         match worker.tick(&mut waiter, &wakes, &child::reap()) {
-            Ok(Next::Wait(until_ms)) => wakes = waiter.wait_until(until_ms),
+            Ok(Next::Wait(until_ms)) => {
+                let deadline = Waiter::deadline(until_ms);
+                wakes = match worker.runs_a_job() {
+                    true => waiter.wait_for_child(deadline),
+                    false => waiter.wait(deadline),
+                };
+            }
             Ok(Next::Leave(left)) => return Ok(left),
             Err(e) => {
                 // A full disk, a directory that is gone for a moment: nothing was lost.

@@ -251,6 +251,11 @@ impl Worker {
         }
     }
 
+    /// Whether it waits for the job of an array, whose end it hears of by a signal.
+    pub fn runs_a_job(&self) -> bool {
+        matches!(&self.job, Job::Array(stay) if stay.running.is_some())
+    }
+
     /// Leaves after what runs now.
     pub fn finish(&mut self) {
         self.leaving = true;

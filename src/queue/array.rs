@@ -21,6 +21,7 @@
 
 pub mod chunk;
 pub mod close;
+mod deal;
 pub mod job;
 pub mod list;
 pub mod retake;

@@ -28,6 +28,11 @@ impl Roll {
         Roll { rank, of, until_ms: 0 }
     }
 
+    /// Looks again with the next call: what this process knows of the others does not seem to be true.
+    pub fn doubt(&mut self) {
+        self.until_ms = 0;
+    }
+
     /// Looks who is there, now and then. True: it has looked.
     pub fn call(&mut self, queue: &Queue, me: &Proc) -> Result<bool> {
         let now_ms = queue.clock.mono_ms();

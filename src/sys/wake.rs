@@ -10,14 +10,14 @@
 mod bells;
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::unistd::{pipe2, read};
 use signal_hook::SigId;
 
 use super::alive;
@@ -68,7 +68,7 @@ pub struct Waiter {
 /// process starts would inherit that.
 struct Heard {
     signal: i32,
-    pipe: UnixStream,
+    pipe: OwnedFd,
     id: SigId,
 }
 
@@ -100,8 +100,8 @@ impl Waiter {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut heard = Vec::new();
         for (at, signal) in (0_u64..).zip(signals) {
-            let (pipe, write) = UnixStream::pair()?;
-            pipe.set_nonblocking(true)?;
+            // A byte costs a pipe less than a socket, and one is written for each job.
+            let (pipe, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
             epoll.add(&pipe, EpollEvent::new(EpollFlags::EPOLLIN, FIRST_SIGNAL + at))?;
             let id = signal_hook::low_level::pipe::register(*signal, write)?;
             heard.push(Heard { signal: *signal, pipe, id });
@@ -128,8 +128,9 @@ impl Waiter {
     }
 
     /// The same for a program that may be over in a moment: it begins to watch when it has waited for
-    /// 20 ms for the first time, or after two seconds, and is then told that each path was rung. The
-    /// kernel takes up to 16 ms to let go of a watch, and the end of a program waits for that.
+    /// 20 ms for the first time with nothing to do (`wait`), or after two seconds, and is then told that
+    /// each path was rung. The kernel takes up to 16 ms to let go of a watch, and the end of a program
+    /// waits for that.
     #[must_use]
     pub fn lazy(self) -> Waiter {
         Waiter { lazy_until: Some(Instant::now() + LAZY_MOST), ..self }
@@ -148,12 +149,24 @@ impl Waiter {
     /// Waits for the next reason to look, until `deadline` at the latest, and takes all that have
     /// come up. An empty answer means that the deadline has passed.
     pub fn wait(&mut self, deadline: Instant) -> Vec<Wake> {
+        self.wait_lazily(deadline, LAZY)
+    }
+
+    /// As `wait`, for a program that waits for a child of its own: no bell tells it of that, and it
+    /// stays lazy for as long as it may.
+    pub fn wait_for_child(&mut self, deadline: Instant) -> Vec<Wake> {
+        self.wait_lazily(deadline, LAZY_MOST)
+    }
+
+    fn wait_lazily(&mut self, deadline: Instant, most: Duration) -> Vec<Wake> {
         let mut wakes = Vec::new();
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if self.lazy_until.is_some() && self.bells.must_begin() {
+            let now = Instant::now();
+            let left = deadline.saturating_duration_since(now);
+            if let Some(lazy_until) = self.lazy_until.filter(|_| self.bells.must_begin()) {
                 if self.is_lazy() {
-                    self.gather(left.min(LAZY), &mut wakes);
+                    let lazily = lazy_until.saturating_duration_since(now).min(most);
+                    self.gather(left.min(lazily), &mut wakes);
                 }
                 if !wakes.is_empty() || Instant::now() >= deadline {
                     return wakes;
@@ -186,10 +199,9 @@ impl Waiter {
         }
     }
 
-    /// The same with a deadline of the monotonic clock.
-    pub fn wait_until(&mut self, mono_ms: u64) -> Vec<Wake> {
-        let left = mono_ms.saturating_sub(RealClock.mono_ms());
-        self.wait(Instant::now() + Duration::from_millis(left))
+    /// A deadline of the monotonic clock, for a wait.
+    pub fn deadline(mono_ms: u64) -> Instant {
+        Instant::now() + Duration::from_millis(mono_ms.saturating_sub(RealClock.mono_ms()))
     }
 
     /// As `wait`, but deaf to bells: for a program that need not follow each of very many rings. They
@@ -209,6 +221,9 @@ impl Waiter {
     }
 
     fn hear_bells(&mut self, hear: bool) {
+        if self.is_lazy() {
+            return;
+        }
         if let Some(descriptor) = self.bells.descriptor() {
             let wanted = if hear { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
             // Fails for no descriptor that is in the set; then bells are heard, which does no harm.
@@ -236,7 +251,7 @@ impl Waiter {
                     let Some(heard) = self.signals.get_mut(at) else { continue };
                     let mut bytes = [0; 64];
                     // However often it came: signals are merged anyway.
-                    while heard.pipe.read(&mut bytes).is_ok_and(|read| read == bytes.len()) {}
+                    while read(&heard.pipe, &mut bytes).is_ok_and(|read| read == bytes.len()) {}
                     wakes.push(Wake::Signal(heard.signal));
                 }
                 key => {
@@ -302,6 +317,21 @@ mod tests {
         waiter.unwatch(&bell);
         waiter.watch(&bell);
         assert_eq!(waiter.wait(Instant::now() + LAZY * 2), []);
+    }
+
+    #[test]
+    fn a_lazy_program_whose_child_runs_watches_when_it_waits_for_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let bell = dir.path().join("bell");
+        RealFs.touch(&bell).unwrap();
+        let mut waiter = Waiter::new(&[], dir.path()).unwrap().lazy();
+        waiter.watch(&bell);
+        assert_eq!(waiter.wait_for_child(Instant::now() + LAZY * 3), []);
+        assert!(waiter.bells.must_begin() || !waiter.is_lazy());
+        let deadline = || Instant::now() + Duration::from_secs(30);
+        assert_eq!(waiter.wait(deadline()), [Wake::Bell(bell.clone())]);
+        RealFs.touch(&bell).unwrap();
+        assert_eq!(waiter.wait_for_child(deadline()), [Wake::Bell(bell.clone())]);
     }
 
     #[test]

@@ -16,15 +16,13 @@ use crate::error::Result;
 use super::super::Queue;
 use super::super::durable;
 use super::super::procs::Proc;
-use super::super::roll::Roll;
 use super::chunk::{Chunk, Seen};
+use super::deal::Dealer;
 use super::job::{self, Taken};
 use super::{Over, Overview, close, over_file};
 
-/// Jobs lost in a row after which the chunk is listed anew.
+/// Jobs of a share that are lost before the chunk is listed anew: somebody has come since it was dealt.
 const LOSSES_MAX: u32 = 4;
-/// Workers at one chunk, where there are chunks enough.
-const TOGETHER: usize = 8;
 /// Chunks that a worker goes through before it comes back to what is left open of them.
 const AHEAD: usize = 32;
 
@@ -56,6 +54,8 @@ struct Place {
     share: VecDeque<(u64, u32)>,
     /// Its share was taken unseen.
     unseen: bool,
+    /// How many of it somebody else was faster with.
+    losses: u32,
 }
 
 /// What there is to do.
@@ -106,10 +106,9 @@ impl Taker {
         if anew && let Some(at) = &mut self.at {
             at.share.clear();
         }
-        let mut losses = 0;
+        let through = |at: &Place| at.share.is_empty() || at.losses >= LOSSES_MAX;
         loop {
-            if self.at.as_ref().is_none_or(|at| at.share.is_empty() || losses >= LOSSES_MAX) {
-                losses = 0;
+            if self.at.as_ref().is_none_or(through) {
                 match self.deal(queue, me, anew)? {
                     Dealt::Share => {}
                     Dealt::Nothing => {
@@ -134,7 +133,7 @@ impl Taker {
                 Taken::Dead => return Ok(Next::Dead),
                 Taken::Lost => {
                     self.lost += 1;
-                    losses += 1;
+                    at.losses += 1;
                 }
             }
         }
@@ -142,6 +141,9 @@ impl Taker {
 
     /// Finds a chunk with something pending and takes a share of it.
     fn deal(&mut self, queue: &Queue, me: &mut Proc, anew: bool) -> Result<Dealt> {
+        if self.at.as_ref().is_some_and(|at| at.losses >= LOSSES_MAX) {
+            self.dealer.roll.doubt();
+        }
         self.dealer.call(queue, me)?;
         if let Some(mut at) = self.at.take()
             && !self.go_unseen(queue, &at, anew)?
@@ -152,6 +154,7 @@ impl Taker {
                 true => self.dealer.share(&seen, anew, queue.clock.random()),
                 false => self.dealer.own(&seen),
             };
+            at.losses = 0;
             if !at.share.is_empty() {
                 self.at = Some(at);
                 return Ok(Dealt::Share);
@@ -223,7 +226,7 @@ impl Taker {
         let Some(intent) = job::intend(queue, me, &self.id, chunk.start)? else {
             return Ok(Dealt::Dead);
         };
-        self.at = Some(Place { chunk, intent, share, unseen });
+        self.at = Some(Place { chunk, intent, share, unseen, losses: 0 });
         Ok(Dealt::Share)
     }
 
@@ -277,187 +280,73 @@ impl Taker {
     }
 }
 
-/// How the jobs of a chunk are dealt among those who are at it.
-#[derive(Debug, Default)]
-struct Dealer {
-    roll: Roll,
-    /// The rank of this process among those who are at the same chunks, and how many these are.
-    here: (usize, usize),
-}
-
-impl Dealer {
-    fn call(&mut self, queue: &Queue, me: &Proc) -> Result<()> {
-        if self.roll.call(queue, me)? {
-            self.here = (self.roll.rank, self.roll.of);
-        }
-        Ok(())
-    }
-
-    /// The order in which this worker goes to the open chunks: many of them begin at different ones.
-    fn spread(&mut self, open: Vec<u64>, anew: bool) -> VecDeque<u64> {
-        let Roll { rank, of, .. } = self.roll;
-        let groups = if anew { 1 } else { open.len().min(of.div_ceil(TOGETHER)).max(1) };
-        let mine = rank % groups;
-        let members = (of - mine).div_ceil(groups);
-        self.here = (rank / groups, members.max(1));
-        // Its own ones in order, then the others.
-        let (own, others): (Vec<_>, Vec<_>) =
-            (0_usize..).zip(open).partition(|(at, _)| at % groups == mine);
-        let all = own.into_iter().chain(others).map(|(_, start)| start);
-        all.collect()
-    }
-
-    /// The share of a chunk of `len` jobs of which nothing is known.
-    fn first_share(&self, start: u64, len: u64) -> VecDeque<(u64, u32)> {
-        let (rank, of) = (self.here.0 as u64, self.here.1 as u64);
-        let skip = (rank + of - start % of) % of;
-        (start + skip..start + len).step_by(self.here.1).map(|job| (job, 1)).collect()
-    }
-
-    /// What is pending of this worker's share.
-    fn own(&self, seen: &Seen) -> VecDeque<(u64, u32)> {
-        let (rank, of) = self.here;
-        let mine = |job: u64| job % of as u64 == rank as u64;
-        seen.pending.iter().filter(|(job, _)| mine(*job)).copied().collect()
-    }
-
-    /// The share of this worker. Where there is less than one for each, jobs are nobody's if they are
-    /// long: then chance decides whether this one tries. Short ones are done by their owners before
-    /// another listing is.
-    fn share(&self, seen: &Seen, anew: bool, random: u64) -> VecDeque<(u64, u32)> {
-        let (rank, of) = self.here;
-        let pending = &seen.pending;
-        if pending.len() < of && !anew {
-            return self.own(seen);
-        }
-        if pending.len() < of {
-            let random = usize::try_from(random >> 33).unwrap_or(0);
-            return pending.get(random % of).copied().into_iter().collect();
-        }
-        if anew {
-            // The first ones first, but not all workers the very first.
-            return pending[rank..].iter().chain(&pending[..rank]).take(of).copied().collect();
-        }
-        let own = self.own(seen);
-        if !own.is_empty() {
-            return own;
-        }
-        let whose = |job: u64| usize::try_from(job % of as u64).unwrap_or(0);
-        let mut left = vec![0_usize; of];
-        pending.iter().for_each(|(job, _)| left[whose(*job)] += 1);
-        // Those who look at the same time should not all choose the same one.
-        let turn = |other: &usize| (left[*other], (*other + of - rank) % of);
-        let most = (0..of).max_by_key(turn).unwrap_or(rank);
-        let theirs = pending.iter().rev().filter(|(job, _)| whose(*job) == most);
-        theirs.take(left[most].div_ceil(2)).copied().collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::queue::record::CardKind;
 
-    fn seen(jobs: std::ops::RangeInclusive<u64>) -> Seen {
-        Seen { pending: jobs.map(|job| (job, 1)).collect(), ..Seen::default() }
-    }
-
-    fn dealer(rank: usize, of: usize) -> Dealer {
-        Dealer { roll: Roll::new(rank, of), here: (rank, of) }
-    }
-
-    #[test]
-    fn shares_are_disjoint_and_together_everything() {
-        let seen = seen(1..=100);
-        let mut all: Vec<_> =
-            (0..7).flat_map(|rank| dealer(rank, 7).share(&seen, false, 0)).collect();
-        all.sort_unstable();
-        assert_eq!(all, seen.pending);
-        let firsts: Vec<_> =
-            (0..7).map(|rank| dealer(rank, 7).share(&seen, true, 0)[0].0).collect();
-        assert_eq!(firsts, [1, 2, 3, 4, 5, 6, 7]);
-    }
-
-    #[test]
-    fn who_is_through_takes_from_the_end_of_the_largest_share() {
-        let mut seen = seen(1..=40);
-        seen.pending.retain(|(job, _)| job % 4 == 3 || (job % 4 == 1 && *job > 30));
-        let taken: Vec<u64> =
-            dealer(0, 4).share(&seen, false, 0).iter().map(|(job, _)| *job).collect();
-        assert_eq!(taken, [39, 35, 31, 27, 23]);
-    }
-
-    #[test]
-    fn of_less_than_one_for_each_every_job_can_be_drawn() {
-        let seen = seen(1..=2);
-        let drawn = |random: u64| dealer(0, 3).share(&seen, true, random << 33);
-        assert_eq!((drawn(0)[0], drawn(1)[0], drawn(2).len()), ((1, 1), (2, 1), 0));
-        let short: Vec<usize> = (0..3).map(|r| dealer(r, 3).share(&seen, false, 0).len()).collect();
-        assert_eq!(short, [0, 1, 1], "short ones are left to their owners");
-    }
-
-    #[test]
-    fn many_spread_over_the_chunks_and_each_chunk_has_all_ranks() {
-        let mut at: BTreeMap<u64, Vec<(usize, usize)>> = BTreeMap::new();
-        for rank in 0..64 {
-            let mut dealer = dealer(rank, 64);
-            let first = dealer.spread((0..100).collect(), false)[0];
-            at.entry(first).or_default().push(dealer.here);
-        }
-        assert_eq!(at.len(), 8, "{at:?}");
-        for (_, mut here) in at {
-            here.sort_unstable();
-            assert_eq!(here, (0..8).map(|rank| (rank, 8)).collect::<Vec<_>>());
-        }
-        assert_eq!(dealer(5, 64).spread((0..3).collect(), true), [0, 1, 2]);
-    }
-
-    #[test]
-    fn what_was_done_in_an_earlier_stay_is_not_done_again() {
-        use crate::queue::array::{ensure_home, list};
+    fn worker(queue: &Queue) -> Proc {
         use crate::queue::procs::Identity;
+        Proc::register(queue, &Identity::plain("w", CardKind::Worker)).unwrap()
+    }
+
+    /// A queue with an array of these chunks (first and last job), one of its workers, and its jobs.
+    fn array(dir: &Path, chunks: &[(u64, u64)]) -> (Queue, Proc, PathBuf) {
+        use crate::queue::array::{ensure_home, list};
         use crate::queue::record::{Array, Spec};
         use crate::sys::host::Platform;
-        let dir = tempfile::tempdir().unwrap();
-        let queue = crate::queue::init::init(&dir.path().join("q"), Platform::real()).unwrap();
-        let mut me = Proc::register(&queue, &Identity::plain("w", CardKind::Worker)).unwrap();
+        let queue = crate::queue::init::init(&dir.join("q"), Platform::real()).unwrap();
+        let mut me = worker(&queue);
         let spec = Spec { array: Some(Array::default()), ..Spec::new("") };
         crate::queue::submit::submit(&queue, &mut me, Some("T"), spec).unwrap();
         let home = crate::queue::array::home(&queue, "T");
         ensure_home(&queue, &home).unwrap();
-        let lines: Vec<String> = (1..=9).map(|n: u32| format!("[\"{n}\"]")).collect();
-        for (start, lines) in [(1, &lines[..4]), (5, &lines[4..])] {
-            list::append(&queue, &me, "T", start, lines).unwrap();
+        for (first, last) in chunks {
+            let lines: Vec<String> = (*first..=*last).map(|n| format!("[\"{n}\"]")).collect();
+            list::append(&queue, &me, "T", *first, &lines).unwrap();
         }
+        (queue, me, home)
+    }
+
+    /// Takes a job and does it.
+    fn work(queue: &Queue, taker: &mut Taker, me: &mut Proc) -> Option<u64> {
+        let Next::Job(job, n) = taker.next(queue, me, false).unwrap() else { return None };
+        assert!(job::succeed(queue, me, taker.chunk().unwrap(), job, n).unwrap());
+        Some(job)
+    }
+
+    #[test]
+    fn what_was_done_in_an_earlier_stay_is_not_done_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (queue, mut me, home) = array(dir.path(), &[(1, 4), (5, 9)]);
         let mut done = Vec::new();
         // Each stay is called away: between two jobs, between two chunks, at the end.
         for jobs in [2, 4, 9] {
             let mut taker = Taker::new("T", &home, 0);
-            for _ in 0..jobs {
-                let Next::Job(job, n) = taker.next(&queue, &mut me, false).unwrap() else { break };
-                let chunk = taker.chunk().unwrap();
-                assert!(job::succeed(&queue, &mut me, chunk, job, n).unwrap());
-                done.push(job);
-            }
+            done.extend((0..jobs).map_while(|_| work(&queue, &mut taker, &mut me)));
             taker.leave(&queue, &mut me).unwrap();
         }
         assert_eq!(done, (1..=9).collect::<Vec<u64>>());
     }
 
     #[test]
-    fn the_first_share_is_that_of_a_chunk_with_everything_pending() {
-        for (start, len) in [(1, 10), (11, 3), (1025, 1), (7, 0)] {
-            for rank in 0..4 {
-                let dealer = dealer(rank, 4);
-                let all = if len == 0 { Seen::default() } else { seen(start..=start + len - 1) };
-                assert_eq!(
-                    dealer.first_share(start, len),
-                    dealer.own(&all),
-                    "{start} {len} {rank}"
-                );
+    fn who_was_here_first_shares_with_who_comes_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (queue, mut first, home) = array(dir.path(), &[(1, 200)]);
+        let mut takers = [Taker::new("T", &home, 0), Taker::new("T", &home, 0)];
+        let mut done = vec![work(&queue, &mut takers[0], &mut first).unwrap()];
+        let mut second = worker(&queue);
+        loop {
+            let before = done.len();
+            done.extend(work(&queue, &mut takers[1], &mut second));
+            done.extend(work(&queue, &mut takers[0], &mut first));
+            if done.len() == before {
+                break;
             }
         }
+        done.sort_unstable();
+        assert_eq!(done, (1..=200).collect::<Vec<u64>>());
+        let lost = takers[0].lost + takers[1].lost;
+        assert!(lost <= 3 * u64::from(LOSSES_MAX), "{lost} claims failed");
     }
 }
