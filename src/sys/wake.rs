@@ -60,6 +60,8 @@ pub struct Waiter {
     bells: Bells,
     pidfds: BTreeMap<u64, OwnedFd>,
     fallback_ms: u64,
+    /// What inotify may have had to tell when it gave up.
+    missed: Vec<Wake>,
     /// Until when it need not watch.
     lazy_until: Option<Instant>,
 }
@@ -123,6 +125,7 @@ impl Waiter {
             bells,
             pidfds,
             fallback_ms: LOOK_MS.0,
+            missed: Vec::new(),
             lazy_until: None,
         })
     }
@@ -159,7 +162,10 @@ impl Waiter {
     }
 
     fn wait_lazily(&mut self, deadline: Instant, most: Duration) -> Vec<Wake> {
-        let mut wakes = Vec::new();
+        let mut wakes = std::mem::take(&mut self.missed);
+        if !wakes.is_empty() {
+            return wakes;
+        }
         loop {
             let now = Instant::now();
             let left = deadline.saturating_duration_since(now);
@@ -167,9 +173,9 @@ impl Waiter {
                 if self.is_lazy() {
                     let lazily = lazy_until.saturating_duration_since(now).min(most);
                     self.gather(left.min(lazily), &mut wakes);
-                }
-                if !wakes.is_empty() || Instant::now() >= deadline {
-                    return wakes;
+                    if !wakes.is_empty() || Instant::now() >= deadline {
+                        return wakes;
+                    }
                 }
                 // What was rung before this is heard now, and from now on all is watched at once.
                 self.lazy_until = None;
@@ -267,7 +273,13 @@ impl Watch for Waiter {
     fn watch(&mut self, path: &Path) {
         self.bells.watch(path);
         if self.lazy_until.is_none() {
-            self.bells.begin();
+            let heard = self.bells.descriptor().is_some();
+            let begun = self.bells.begin();
+            // Reported only where something may be lost: who watches anew in each round, and is rung by
+            // that, never rests.
+            if heard && self.bells.descriptor().is_none() {
+                self.missed = begun.into_iter().map(Wake::Bell).collect();
+            }
         }
     }
 
@@ -339,12 +351,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let bell = dir.path().join("bell");
         RealFs.touch(&bell).unwrap();
-        let mut waiter = Waiter::new(&[], dir.path()).unwrap().lazy();
-        waiter.watch(&bell);
-        let began = Instant::now();
-        while waiter.wait(Instant::now() + LAZY / 10).is_empty() {
-            assert!(began.elapsed() < Duration::from_secs(30), "still deaf");
+        for pause in [LAZY / 10, Duration::ZERO] {
+            let mut waiter = Waiter::new(&[], dir.path()).unwrap().lazy();
+            waiter.watch(&bell);
+            let began = Instant::now();
+            while waiter.wait(Instant::now() + pause).is_empty() {
+                assert!(began.elapsed() < Duration::from_secs(30), "still deaf");
+            }
+            assert!(!waiter.is_lazy());
         }
-        assert!(!waiter.is_lazy());
+    }
+
+    #[test]
+    fn what_was_rung_before_inotify_gave_up_is_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let bell = dir.path().join("bell");
+        RealFs.touch(&bell).unwrap();
+        let mut waiter = Waiter::new(&[], dir.path()).unwrap();
+        waiter.watch(&bell);
+        RealFs.touch(&bell).unwrap();
+        // No path is as long: the kernel refuses it, as it does every one when no watch is left.
+        waiter.watch(&dir.path().join("x".repeat(5000)));
+        let wakes = waiter.wait(Instant::now() + Duration::from_secs(30));
+        assert!(wakes.contains(&Wake::Bell(bell)), "{wakes:?}");
     }
 }

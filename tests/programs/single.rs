@@ -66,3 +66,52 @@ fn a_worker_may_be_told_the_queue_by_a_relative_path() {
     s.run("coord-worker", &["--dir", ".coord", "--until-empty"]).ok();
     assert!(s.root.join("where").exists() && s.queue("tasks/a/1.end").exists());
 }
+
+#[test]
+fn a_death_that_is_heard_of_while_a_task_runs_is_not_forgotten() {
+    let s = Sandbox::new();
+    // Nothing else than that death makes anybody look.
+    s.configure("[lease]\nexpire = \"2h\"\n");
+    let toml = s.text("coord.toml").replace("[workers]", "[workers]\nrescan = \"2h\"");
+    std::fs::write(s.root.join("coord.toml"), toml).unwrap();
+    let mut workers = [s.background(&["work"]), s.background(&["work"])];
+    let pids = [0, 1].map(|at: usize| i32::try_from(workers[at].id()).unwrap());
+    until("each watches the other", || watches(pids[0], pids[1]) && watches(pids[1], pids[0]));
+    s.add(&["--id", "torn"], "[ $COORD_ATTEMPT = 2 ] || exec sleep 1000");
+    s.until_state("torn", "running");
+    let victim = worker_of(&s, "torn");
+    let at = pids.iter().position(|pid| *pid == victim).unwrap();
+    let other = pids[1 - at];
+    // It knows of the claim, so from now on no event makes it look.
+    until("it is not told of events", || !hears(other, &s.queue("events/bell")));
+    s.add(&["--id", "long"], "until [ -e go ]; do sleep 0.01; done");
+    s.until_state("long", "running");
+    kill(victim);
+    workers[at].wait().unwrap();
+    // The pid of one that was reaped is shown as -1.
+    until("the other one has heard of it", || !watches(other, victim) && !watches(other, -1));
+    s.sh("touch go");
+    s.until_state("torn", "done");
+    kill(other);
+    workers[1 - at].wait().unwrap();
+    s.work().ok();
+}
+
+/// Whether a process watches a file by inotify.
+fn hears(pid: i32, path: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let number = std::fs::metadata(path).unwrap().ino();
+    describes(pid, &format!(" ino:{number:x} "))
+}
+
+/// Whether a process has a descriptor for another one.
+fn watches(pid: i32, other: i32) -> bool {
+    describes(pid, &format!("Pid:\t{other}\n"))
+}
+
+/// Whether what the kernel says of a process's descriptors has this in it.
+fn describes(pid: i32, what: &str) -> bool {
+    let Ok(all) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return false };
+    let text = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path()).unwrap_or_default();
+    all.flatten().any(|entry| text(entry).contains(what))
+}

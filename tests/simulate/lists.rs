@@ -197,7 +197,7 @@ const RULES: &[(&str, &str, u64)] = &[
     ("R4.intent", "the intent is there before the first claim in a chunk", 49),
     ("R4.jobs", "a dead process's claims end before its intent goes", 49),
     ("R2.own", "who was declared dead hands back what it has won", 15),
-    ("R5.undecided", "what may be claimed is handed back before the intent goes", 980),
+    ("R5.undecided", "what may be claimed is handed back before the intent goes", 1073),
     ("over", "a hint that a chunk is over is true", 5),
 ];
 

@@ -145,3 +145,35 @@ fn lease_ms(queue: &Queue, key: &Key, card: &Card) -> u64 {
     let own = record::parse::<record::Spec>(&bytes).ok().and_then(|s| s.lease_s);
     record::duration(own).map_or(card.lease_ms, crate::run::attempt::as_ms)
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test makes what another machine would have made")]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::queue::procs::{Identity, Proc};
+    use crate::sys::host::Platform;
+    use crate::sys::wake::Waiter;
+
+    #[test]
+    fn a_command_of_a_clone_lives_until_its_card_is_older_than_this_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut queue = crate::queue::init::init(&dir.path().join("q"), Platform::real()).unwrap();
+        queue.shared = true;
+        let me = Proc::register(&queue, &Identity::plain("cli", CardKind::Cli)).unwrap();
+        // Another machine with this one's id, as a clone has it.
+        let path = me.dir().join("card.0.json");
+        let card = Card { boot: "another".to_owned(), ..me.card.clone() };
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, record::to_bytes(&card)).unwrap();
+        assert!(!me.dir().join("hb").exists());
+        let mut waiter = Waiter::new(&[], dir.path()).unwrap();
+        let mut judged = || Keeper::new(&queue, 1000).judge(&queue, &me.wid, &mut waiter).unwrap();
+        assert!(judged().is_none());
+        let booted = Duration::from_millis(queue.host.booted_at_ms());
+        let earlier = SystemTime::UNIX_EPOCH + booted - Duration::from_secs(60);
+        std::fs::File::open(&path).unwrap().set_modified(earlier).unwrap();
+        assert!(matches!(judged(), Some(Death::Boot)));
+    }
+}

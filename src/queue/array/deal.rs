@@ -164,6 +164,19 @@ mod tests {
     }
 
     #[test]
+    fn who_deals_again_stays_in_its_group() {
+        for rank in 0..63 {
+            let mut dealer = dealer(rank, 64);
+            dealer.spread((0..100).collect(), false);
+            // One has left since.
+            dealer.roll = Roll::new(rank, 63);
+            assert_eq!(dealer.gather(), rank % 8);
+            let members = if rank % 8 == 7 { 7 } else { 8 };
+            assert_eq!(dealer.here, (rank / 8, members), "{rank}");
+        }
+    }
+
+    #[test]
     fn the_first_share_is_that_of_a_chunk_with_everything_pending() {
         for (start, len) in [(1, 10), (11, 3), (1025, 1), (7, 0)] {
             for rank in 0..4 {

@@ -41,6 +41,8 @@ pub struct Taker {
     unnoted: BTreeSet<u64>,
     /// New ones that it goes to before it comes back to those.
     ahead: usize,
+    /// They were listed for somebody whose jobs are long: without groups, the first one first.
+    listed_anew: bool,
     dealer: Dealer,
     /// Claims that somebody else was faster with.
     pub lost: u64,
@@ -91,6 +93,7 @@ impl Taker {
             visited: BTreeSet::new(),
             unnoted: BTreeSet::new(),
             ahead: 0,
+            listed_anew: false,
             dealer: Dealer::default(),
             lost: 0,
         }
@@ -161,8 +164,8 @@ impl Taker {
             }
             self.go(queue, at, &seen)?;
         }
-        if anew {
-            // What is first may have come back.
+        if anew || self.listed_anew {
+            // What is first may have come back; or the jobs are short, and many spread.
             self.open.clear();
         }
         let mut last = None;
@@ -176,6 +179,7 @@ impl Taker {
                     break;
                 }
                 self.ahead = AHEAD;
+                self.listed_anew = anew;
                 let seen = Overview::read(queue, &self.home, self.round)?;
                 self.open = self.dealer.spread(seen.open().collect(), anew);
                 if self.open.iter().all(|start| self.visited.contains(start)) {
@@ -230,8 +234,8 @@ impl Taker {
         Ok(Dealt::Share)
     }
 
-    /// Leaves a chunk of which nobody else was met, without listing it: whether it is over is seen when
-    /// its turn comes again, by the first who looks. False: it must be looked at now.
+    /// Leaves a chunk that it came to unseen, its share done, without listing it: whether it is over is
+    /// seen when its turn comes again, by the first who looks. False: it must be looked at now.
     fn go_unseen(&mut self, queue: &Queue, at: &Place, anew: bool) -> Result<bool> {
         if anew || !at.unseen || !at.share.is_empty() {
             return Ok(false);
@@ -348,5 +352,22 @@ mod tests {
         assert_eq!(done, (1..=200).collect::<Vec<u64>>());
         let lost = takers[0].lost + takers[1].lost;
         assert!(lost <= 3 * u64::from(LOSSES_MAX), "{lost} claims failed");
+    }
+    #[test]
+    fn many_whose_first_job_was_listed_for_spread_over_the_chunks() {
+        let dir = tempfile::tempdir().unwrap();
+        let (queue, me, home) = array(dir.path(), &[(1, 32), (33, 64), (65, 96)]);
+        let mut workers: Vec<_> = (1..16).map(|_| worker(&queue)).chain([me]).collect();
+        let mut takers: Vec<_> = workers.iter().map(|_| Taker::new("T", &home, 0)).collect();
+        let mut second = BTreeSet::new();
+        for (me, taker) in workers.iter_mut().zip(&mut takers) {
+            // As a worker does that does not know yet how long the jobs are.
+            assert!(matches!(taker.next(&queue, me, true).unwrap(), Next::Job(1..=32, 1)));
+        }
+        for (me, taker) in workers.iter_mut().zip(&mut takers) {
+            let mut jobs = std::iter::repeat_with(|| work(&queue, taker, me).unwrap());
+            second.insert(jobs.find(|job| *job > 32).map(|job| (job - 1) / 32));
+        }
+        assert_eq!(second, BTreeSet::from([Some(1), Some(2)]));
     }
 }

@@ -112,7 +112,11 @@ impl Bells {
                 // Nothing is there to be heard of.
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {}
                 Err(e) => {
-                    self.blind = Some(describe(e));
+                    let why = describe(e);
+                    tracing::warn!(
+                        "cannot watch any more ({why}); looking at the bells every 50 ms to 2 s"
+                    );
+                    self.blind = Some(why);
                     self.inotify = None;
                     self.paths.clear();
                     for (path, last) in &mut self.watched {
@@ -183,5 +187,37 @@ fn describe(error: Errno) -> String {
     match crate::sys::machine::sysctl("fs/inotify/max_user_instances") {
         Some(most) => format!("{text}; this user may have {most} inotify instances"),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::sys::fs::{Fs, RealFs};
+
+    #[test]
+    fn where_no_watch_can_be_had_the_times_are_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let bell = dir.path().join("bell");
+        RealFs.touch(&bell).unwrap();
+        let mut bells = Bells::new(None);
+        bells.watch(&bell);
+        // No path is as long: the kernel refuses it, as it does every one when no watch is left.
+        let refused = dir.path().join("x".repeat(5000));
+        bells.watch(&refused);
+        assert_eq!(bells.begin(), [bell.clone(), refused], "either may have been rung before");
+        assert!(bells.must_look() && bells.descriptor().is_none() && bells.blind.is_some());
+        let mut wakes = Vec::new();
+        bells.look(&mut wakes);
+        assert_eq!(wakes, []);
+        // The clock of a file system may stand still for some milliseconds.
+        let began = Instant::now();
+        while wakes.is_empty() && began.elapsed() < Duration::from_secs(30) {
+            RealFs.touch(&bell).unwrap();
+            bells.look(&mut wakes);
+        }
+        assert_eq!(wakes, [Wake::Bell(bell)]);
     }
 }
