@@ -13,9 +13,10 @@ use super::super::procs::Proc;
 use super::super::roll::Roll;
 use super::chunk::Seen;
 
-/// Workers at one chunk, where there are chunks enough: its directory takes one name at a time. Fewer
-/// would be faster still, but then jobs are begun in an order that is far from that of the list.
-const TOGETHER: usize = 4;
+/// Workers at one chunk, where there are chunks enough. With four, eight processes are 1 to 4 % faster on
+/// ext4, where a directory takes one name at a time, and 9 % slower on tmpfs, as there is more to list in
+/// the end; and jobs are begun in an order that is farther from that of the list.
+const TOGETHER: usize = 8;
 
 /// What one worker knows of the others.
 #[derive(Debug, Default)]

@@ -357,7 +357,7 @@ mod tests {
     fn many_whose_first_job_was_listed_for_spread_over_the_chunks() {
         let dir = tempfile::tempdir().unwrap();
         let (queue, me, home) = array(dir.path(), &[(1, 32), (33, 64), (65, 96)]);
-        let mut workers: Vec<_> = (1..8).map(|_| worker(&queue)).chain([me]).collect();
+        let mut workers: Vec<_> = (1..16).map(|_| worker(&queue)).chain([me]).collect();
         let mut takers: Vec<_> = workers.iter().map(|_| Taker::new("T", &home, 0)).collect();
         let mut second = BTreeSet::new();
         for (me, taker) in workers.iter_mut().zip(&mut takers) {
