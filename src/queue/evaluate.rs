@@ -112,7 +112,7 @@ pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
                 match spec.on_dep_dead {
                     OnDepDead::Run => continue,
                     OnDepDead::Cancel => {
-                        let why = format!("{DEPENDENCY} {on} {}", ended(&dead));
+                        let why = format!("dependency {on} {}", ended(&dead));
                         return Ok(Readiness::CancelDue(why, Some(on.to_owned())));
                     }
                     OnDepDead::Block => Because::Dead(dead),
@@ -161,9 +161,6 @@ pub fn phase_for(queue: &Queue, on: &str, pass: bool) -> Result<Phase> {
         phase => phase,
     })
 }
-
-/// How a cancellation because of a dependency begins; a reopened dependency looks for it.
-pub const DEPENDENCY: &str = "dependency";
 
 fn ended(phase: &Phase) -> &'static str {
     if matches!(phase, Phase::Failed(_)) { "failed" } else { "was cancelled" }

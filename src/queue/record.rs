@@ -374,9 +374,13 @@ pub struct End {
     /// Who held the claim.
     #[serde(default)]
     pub holder: String,
-    /// Why, in a few words.
+    /// Why, in a few words for people: no program reads anything out of it.
     #[serde(default)]
     pub why: String,
+    /// Of a cancel that followed from a dependency which failed or was cancelled: that dependency.
+    /// When the dependency is reopened, so is this task.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub because: String,
     /// Exit status of the command.
     #[serde(default)]
     pub exit: ExitStatus,
@@ -410,6 +414,7 @@ impl End {
             by: String::new(),
             holder: String::new(),
             why: String::new(),
+            because: String::new(),
             exit: ExitStatus::default(),
             started: String::new(),
             ended: String::new(),
@@ -448,8 +453,12 @@ pub struct Note {
     pub by: String,
     /// When (RFC 3339).
     pub at: String,
-    /// Why; of a reopen, what the next attempt should know.
+    /// Why, for people; of a reopen, what the next attempt should know.
     pub why: String,
+    /// Of `procs/W/end`: how it is known that the process is over, one of the words of
+    /// [`Death`](super::recover::Death). Empty where the process said so itself.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub death: String,
     /// Of a reopen: no further attempt, for ever.
     #[serde(skip_serializing_if = "is_default")]
     pub closed: bool,
@@ -458,6 +467,6 @@ pub struct Note {
 impl Note {
     /// A note by `by`, made at `at`.
     pub fn new(by: &str, at: String, why: &str) -> Note {
-        Note { v: 1, by: by.to_owned(), at, why: why.to_owned(), closed: false }
+        Note { v: 1, by: by.to_owned(), at, why: why.to_owned(), ..Note::default() }
     }
 }

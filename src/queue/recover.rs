@@ -68,7 +68,7 @@ pub fn declared(queue: &Queue, wid: &str) -> Option<Death> {
 pub fn declared_in(fs: &dyn Fs, proc: &Path) -> Option<Death> {
     let bytes = fs.read(&proc.join("end"), 0, RECORD_MAX).ok()?;
     let note: Note = record::parse(&bytes).unwrap_or_default();
-    Some(if note.why == Death::Lease.word() { Death::Lease } else { Death::Left })
+    Some(if note.death == Death::Lease.word() { Death::Lease } else { Death::Left })
 }
 
 /// Declares `wid` dead and finishes its intents. Returns the attempts that were taken back. The
@@ -236,7 +236,8 @@ fn declare(queue: &Queue, me: &Proc, wid: &str, death: Death) -> Result<bool> {
     if queue.fs.stat(&dir.join("end")).is_ok() {
         return Ok(true);
     }
-    let note = Note::new(&me.wid, queue.now(), death.word());
+    let word = death.word();
+    let note = Note { death: word.to_owned(), ..Note::new(&me.wid, queue.now(), word) };
     let tmp = me.run(&format!("_dead.{wid}"));
     queue.fs.create(&tmp, &record::to_bytes(&note), 0o444).cannot("write a record", &tmp)?;
     step!("recover.declare");
@@ -356,11 +357,12 @@ fn verdict_for(
         Some(CardKind::Cancel) => {
             // The reason of whoever wanted to cancel it is not known; one that follows from the
             // registers is, and decides whether the task is revived with its dependency.
-            let why = match readiness(queue, task, key.n)? {
-                Readiness::CancelDue(why, _) => why,
-                _ => base.why.clone(),
+            let (why, because) = match readiness(queue, task, key.n)? {
+                Readiness::CancelDue(why, on) => (why, on.unwrap_or_default()),
+                _ => (base.why.clone(), String::new()),
             };
-            return Ok(End { verdict: Verdict::Cancel, retry: false, charged, boots, why, ..base });
+            let verdict = Verdict::Cancel;
+            return Ok(End { verdict, retry: false, charged, boots, why, because, ..base });
         }
         // A person's command died before it had staged what the person decided.
         Some(CardKind::Human | CardKind::Hold) => {

@@ -16,9 +16,9 @@ use super::Queue;
 use super::array;
 use super::claim::{Claimed, seize};
 use super::durable;
-use super::evaluate::{DEPENDENCY, Readiness, dependency, phase_for, readiness};
+use super::evaluate::{Readiness, dependency, phase_for, readiness};
 use super::events::{self, Event};
-use super::ids::{Key, lane_name};
+use super::ids::{Key, is_task_id, lane_name};
 use super::lane;
 use super::procs::Proc;
 use super::ready;
@@ -221,7 +221,7 @@ fn publish(
                 step!("settle.wait_dead");
                 link_hint(queue, task, &queue.layout.waiters(on).join(&task.id))?;
             }
-            cancel_pending(queue, me, key, &why)?;
+            cancel_pending(queue, me, key, &why, on.as_deref())?;
             if let Some(on) = &on
                 && !phase_for(queue, on, false)?.is_over()
             {
@@ -238,11 +238,22 @@ fn publish(
     Ok(false)
 }
 
-/// Competes for a pending attempt in order to end it as cancelled. Either a worker gets it or we do.
-fn cancel_pending(queue: &Queue, me: &mut Proc, key: &Key, why: &str) -> Result<()> {
+/// Competes for a pending attempt in order to end it as cancelled, perhaps because of a dependency
+/// that is dead. Either a worker gets it or we do.
+fn cancel_pending(
+    queue: &Queue,
+    me: &mut Proc,
+    key: &Key,
+    why: &str,
+    because: Option<&str>,
+) -> Result<()> {
     match seize(queue, me, key, CardKind::Cancel)? {
         Claimed::Won(lease) => {
-            let end = End { why: why.to_owned(), ..End::new(Verdict::Cancel, false) };
+            let end = End {
+                why: why.to_owned(),
+                because: because.unwrap_or_default().to_owned(),
+                ..End::new(Verdict::Cancel, false)
+            };
             super::end::record(queue, me, &lease, end)?;
             super::end::finish(queue, me, &lease, false)
         }
@@ -347,14 +358,7 @@ fn revive(queue: &Queue, me: &mut Proc, id: &str) -> Result<Vec<String>> {
 /// A task that was cancelled because a dependency was dead waits for that one to be reopened. Puts a
 /// lost hint of it back, and reopens the task if that has happened without it.
 pub fn wait_for_revival(queue: &Queue, me: &mut Proc, task: &Task) -> Result<()> {
-    let why = task.last_end.as_ref().map_or("", |end| end.why.as_str());
-    let Some(on) = why.strip_prefix(DEPENDENCY).and_then(|rest| rest.split(' ').nth(1)) else {
-        return Ok(());
-    };
-    let comes_after = |entry: &String| dependency(entry).0 == on;
-    if !task.spec.as_ref().is_ok_and(|spec| spec.after.iter().any(comes_after)) {
-        return Ok(());
-    }
+    let Some(on) = cause(task) else { return Ok(()) };
     if tasks::look(queue, on)?.is_none_or(|dead| dead.archived) {
         // Over for ever.
         return Ok(());
@@ -380,8 +384,7 @@ fn revive_one(queue: &Queue, me: &mut Proc, on: &str, id: &str) -> Result<()> {
         // Closed: it is being archived.
         return Ok(());
     }
-    let because = format!("{DEPENDENCY} {on} ");
-    if !task.last_end.as_ref().is_some_and(|end| end.why.starts_with(&because)) {
+    if cause(&task) != Some(on) {
         return Ok(());
     }
     reopen_with(queue, me, &task, n)
@@ -389,18 +392,24 @@ fn revive_one(queue: &Queue, me: &mut Proc, on: &str, id: &str) -> Result<()> {
 
 fn reopen_with(queue: &Queue, me: &mut Proc, task: &Task, n: u32) -> Result<()> {
     let on = cause(task).unwrap_or_default();
-    let note = Note::new(&me.wid, queue.now(), &format!("{DEPENDENCY} {on} was reopened"));
+    let note = Note::new(&me.wid, queue.now(), &format!("dependency {on} was reopened"));
     super::end::link_reopen(queue, me, task, n, &note).map(drop)
 }
 
-/// The dependency that a task was cancelled because of.
+/// The dependency that a task was cancelled because of. The end has a field for it: what a person
+/// wrote as the reason of a cancel may say anything, also the name of a dependency.
 fn cause(task: &Task) -> Option<&str> {
-    let end = task.last_end.as_ref()?;
-    end.why.strip_prefix(DEPENDENCY)?.strip_prefix(' ')?.split(' ').next()
+    let end = task.last_end.as_ref().filter(|end| end.verdict == Verdict::Cancel)?;
+    let spec = task.spec.as_ref().ok()?;
+    let mut after = spec.after.iter().map(|entry| dependency(entry).0);
+    if !rule!("because") {
+        return after.next();
+    }
+    after.find(|on| is_task_id(on) && *on == end.because)
 }
 
 fn cause_is_gone(queue: &Queue, task: &Task) -> Result<bool> {
-    let Some(on) = cause(task).filter(|on| super::ids::is_task_id(on)) else { return Ok(false) };
+    let Some(on) = cause(task) else { return Ok(false) };
     Ok(!matches!(
         phase_for(queue, on, false)?,
         Phase::Failed(_) | Phase::Cancelled(_) | Phase::NoSpec

@@ -367,9 +367,9 @@ mod tests {
         let record = Record { owner, queue: root, ..Record::default() };
         assert!(!is_over(&queue, &record));
         let end = me.dir().join("end");
-        RealFs.create(&end, br#"{"v":1,"why":"lease"}"#, 0o444).unwrap();
+        RealFs.create(&end, br#"{"v":1,"death":"lease"}"#, 0o444).unwrap();
         assert!(!is_over(&queue, &record), "it may be at work where nobody here can see it");
-        RealFs.create(&end, br#"{"v":1,"why":"dead"}"#, 0o444).unwrap();
+        RealFs.create(&end, br#"{"v":1,"death":"dead"}"#, 0o444).unwrap();
         assert!(is_over(&queue, &record));
         crate::sys::fs::remove_tree(me.dir()).unwrap();
         assert!(is_over(&queue, &record));

@@ -27,6 +27,7 @@ mod run;
 mod run_goes_on;
 mod scopes;
 mod single;
+mod verdicts;
 mod worktree_verbs;
 mod worktrees;
 mod zombies;

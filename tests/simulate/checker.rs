@@ -229,10 +229,10 @@ impl Checker {
 
     fn left(&self, disk: &Disk, wid: &str) -> bool {
         let path = Path::new(ROOT).join("procs").join(wid).join("end");
-        let why = disk.find(&path).and_then(|ino| disk.content(ino));
+        let end = disk.find(&path).and_then(|ino| disk.content(ino));
         let note: Value =
-            why.ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
-        note["why"] == "left"
+            end.ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+        note["by"] == wid && note["death"].is_null()
     }
 
     /// I2, I3, I4, I13, and kill before fence: a register was published.

@@ -84,6 +84,20 @@ pub fn dead_dependency() -> Result<(), String> {
     ensure(s.text("tasks/B/1.end").contains("\"cancel\""), "it waits for the dead for ever")
 }
 
+pub fn reason_names_a_dependency() -> Result<(), String> {
+    let mut s = Stage::new();
+    s.add("A", "ok", |spec| spec.hold = true);
+    s.add("B", "ok", |spec| {
+        spec.after.push("A".to_owned());
+        spec.on_dep_dead = OnDepDead::Cancel;
+    });
+    s.done("cancel", 0, programs::cancel_saying("B", "dependency A made this unnecessary"));
+    s.done("release", 0, programs::decision(Decision::Release, "A".to_owned()));
+    let s = s.rest()?;
+    ensure(s.text("tasks/A/2.end").contains("\"done\""), "A did not run")?;
+    ensure(!s.has("tasks/B/2.claim"), "what a person cancelled ran all the same")
+}
+
 pub fn loser_dies() -> Result<(), String> {
     let mut s = Stage::new();
     s.add("T", "ok", |_| ());

@@ -193,6 +193,14 @@ pub enum Decision {
     Retry,
 }
 
+/// `coord cancel --reason WHY` of a task.
+pub fn cancel_saying(id: &'static str, why: &'static str) -> Body {
+    command(move |_, queue, me| {
+        // A refusal is an answer too.
+        let _ = decide::cancel(queue, me, id, How::Ask, why, |_| {});
+    })
+}
+
 /// `coord cancel`, `hold`, `release` or `retry` of a task.
 pub fn decision(what: Decision, id: String) -> Body {
     command(move |seat, queue, me| {

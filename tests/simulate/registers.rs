@@ -252,8 +252,7 @@ impl Tasks {
     pub fn cancelled_without_cause(&self, id: &str) -> Option<String> {
         let task = self.get(id)?;
         let end = task.end(task.last());
-        let why = end["why"].as_str()?.strip_prefix("dependency ")?;
-        let on = why.split(' ').next()?.to_owned();
+        let on = end["because"].as_str()?.to_owned();
         let cancelled = end["verdict"] == "cancel" && self.over(id);
         let dead = self.over(&on) && !self.is_done(&on);
         (cancelled && !dead).then_some(on)
