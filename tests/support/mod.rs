@@ -152,6 +152,8 @@ impl Sandbox {
             ("LANG", "C.UTF-8".to_owned()),
             ("USER", "tester".to_owned()),
             ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
+            // Whatever lies around the temporary directory, such as an empty `.git`, is not the test's.
+            ("GIT_CEILING_DIRECTORIES", text(&dir_path)),
             ("GIT_AUTHOR_NAME", "Tester".to_owned()),
             ("GIT_AUTHOR_EMAIL", "tester@example.org".to_owned()),
             ("GIT_COMMITTER_NAME", "Tester".to_owned()),
