@@ -223,7 +223,8 @@ pub struct Add {
 /// `coord import`.
 #[derive(Debug, Args)]
 pub struct Import {
-    /// Files: .md (a checklist), .json or .jsonl (tasks as in incoming/)
+    /// Files: .md (a checklist, also as spec-kit, Kiro and OpenSpec write them), .json or .jsonl (tasks as
+    /// in incoming/). Of a checklist, what was imported before is not added again
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// Only say what would be added

@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod follow;
 pub mod fsck;
 pub mod gc;
+pub mod import;
 pub mod inside;
 pub mod joblist;
 pub mod joblogs;
@@ -107,7 +108,7 @@ fn dispatch(cli: &Cli) -> Answer {
     match verb {
         Verb::Init(a) => put::init(cli, a),
         Verb::Add(a) => put::add(cli, a),
-        Verb::Import(a) => put::import(cli, a),
+        Verb::Import(a) => import::import(cli, a),
         Verb::Status(a) => look::status(cli, a),
         Verb::Ls(a) => look::ls(cli, a),
         Verb::Show(a) => look::show(cli, a),

@@ -1,4 +1,4 @@
-//! `init`, `add`, `import`: setting up, and putting work in.
+//! `init`, `add`: setting up, and putting work in.
 
 use std::io::Read;
 use std::path::Path;
@@ -10,11 +10,9 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::repository::Found;
 use crate::plan::suggest;
 use crate::plan::units::duration_ms;
-use crate::plan::{jsonl, markdown};
 use crate::queue::init as queue_init;
-use crate::queue::procs::Proc;
 use crate::queue::record::{Backoff, OnDepDead, Spec};
-use crate::queue::submit::{Begun, Submitted, acknowledge, batch, begin, check, submit};
+use crate::queue::submit::{Submitted, submit};
 use crate::queue::{Queue, archive, evaluate};
 use crate::run::site::{agree, read_config, repository_of};
 use crate::sys::clock::{parse_rfc3339, rfc3339};
@@ -22,7 +20,7 @@ use crate::sys::fs::{Fs, RealFs};
 use crate::sys::host::Platform;
 
 use super::Answer;
-use super::args::{Add, Cli, Import, Init};
+use super::args::{Add, Cli, Init};
 use super::{output, place};
 
 /// `coord init`.
@@ -149,7 +147,7 @@ pub(super) fn unknown(queue: &Queue, spec: &Spec) -> Vec<String> {
     ids.filter(|id| !is_known(queue, id)).collect()
 }
 
-fn is_known(queue: &Queue, id: &str) -> bool {
+pub(super) fn is_known(queue: &Queue, id: &str) -> bool {
     queue.fs.exists(&queue.layout.task(id).join("spec.json")) || archive::holds(queue, id)
 }
 
@@ -259,7 +257,7 @@ fn prompt(text: Option<&str>) -> Result<String> {
     }
 }
 
-fn read_text(path: &Path) -> Result<String> {
+pub(super) fn read_text(path: &Path) -> Result<String> {
     let bytes = RealFs.read(path, 0, 16 << 20).map_err(|cause| Error {
         exit: Exit::NotFound,
         message: format!("cannot read {}", path.display()),
@@ -269,206 +267,4 @@ fn read_text(path: &Path) -> Result<String> {
     })?;
     String::from_utf8(bytes)
         .map_err(|_| Error::usage(format!("{} is not UTF-8 text", path.display())))
-}
-
-/// A task of a file, ready to be submitted once the ids it needs are known.
-struct Wanted {
-    id: Option<String>,
-    spec: Spec,
-    item: Option<markdown::Item>,
-    line: usize,
-}
-
-/// `coord import`.
-pub fn import(cli: &Cli, args: &Import) -> Answer {
-    let dir = place::find(cli)?;
-    let queue = Queue::open(&dir, Platform::real())?;
-    let config = read_config(dir.parent().unwrap_or(&dir))?;
-    agree(&queue, &config)?;
-    let mut all = Vec::new();
-    for file in &args.files {
-        let name = file.display().to_string();
-        let mut wanted = read_file(&queue, file, &name)?;
-        // A checklist says nothing of merging; JSON does.
-        for w in wanted.iter_mut().filter(|w| w.item.is_some() && !w.spec.manual) {
-            w.spec.merge = config.merge.enabled;
-        }
-        // Everything is checked before anything is added.
-        for w in &wanted {
-            jsonl::validate(w.id.as_deref(), &w.spec)
-                .map_err(|why| Error::usage(format!("{name}:{}: {why}", w.line)))?;
-            warn_of_slips(&name, w);
-        }
-        all.push((name, wanted));
-    }
-    let mut rows = Vec::new();
-    for (name, wanted) in all {
-        if args.dry_run {
-            for w in &wanted {
-                let id = w.id.clone().unwrap_or_else(|| "(next number)".to_owned());
-                rows.push((id, w.spec.title.clone(), "would add"));
-            }
-            continue;
-        }
-        let added = place::with_proc(&queue, |me| add_all(&queue, me, &config, &name, wanted))?;
-        rows.extend(added);
-    }
-    if !args.dry_run {
-        // Folds what was just said, so that the next look at the status is a quick one.
-        crate::queue::status::current(&queue)?;
-    }
-    if cli.json {
-        let tasks: Vec<_> = rows
-            .iter()
-            .map(|(id, title, what)| json!({ "id": id, "title": title, "what": what }))
-            .collect();
-        output::document(&json!({ "schema": "coord.import/1", "tasks": tasks }));
-    } else if cli.quiet {
-        rows.iter().for_each(|(id, ..)| output::line(id));
-    } else {
-        let table: Vec<Vec<String>> = rows
-            .iter()
-            .map(|(id, title, what)| vec![(*what).to_owned(), id.clone(), output::cut(title, 70)])
-            .collect();
-        output::columns(&table);
-    }
-    Ok(None)
-}
-
-/// Unknown keys are kept for newer programs; one that looks like a known one is probably a slip.
-fn warn_of_slips(name: &str, wanted: &Wanted) {
-    let known = serde_json::to_value(Spec::new("")).unwrap_or_default();
-    let known: Vec<&str> =
-        known.as_object().into_iter().flat_map(|o| o.keys()).map(String::as_str).collect();
-    let others = [
-        "after",
-        "role",
-        "not_before",
-        "labels",
-        "needs",
-        "scope",
-        "merge",
-        "merge_after",
-        "adds_deps",
-        "wave",
-        "argv",
-        "sh",
-        "prompt",
-        "agent",
-        "env",
-        "cwd",
-        "manual",
-        "hold",
-        "backoff",
-        "time_limit_s",
-        "lease_s",
-    ];
-    for key in wanted.spec.more.keys() {
-        if let Some(near) = suggest::nearest(key, known.iter().copied().chain(others)) {
-            output::warn(&format!(
-                "{name}:{}: unknown key `{key}`; did you mean `{near}`?",
-                wanted.line
-            ));
-        }
-    }
-}
-
-fn read_file(queue: &Queue, file: &Path, name: &str) -> Result<Vec<Wanted>> {
-    let text = read_text(file)?;
-    let is_list = file.extension().is_some_and(|e| e == "md" || e == "markdown");
-    if !is_list {
-        let lines = jsonl::parse_lines(&text, name)?;
-        return Ok(lines
-            .into_iter()
-            .map(|l| Wanted { id: l.id, spec: l.spec, item: None, line: l.line })
-            .collect());
-    }
-    let list = markdown::parse(&text, name)?;
-    for (line, on) in &list.unknown {
-        if !is_known(queue, on) {
-            output::warn(&format!("{name}:{line}: there is no task {on} yet"));
-        }
-    }
-    let wanted = list.items.into_iter();
-    Ok(wanted
-        .map(|item| Wanted {
-            id: item.id.clone(),
-            spec: item.spec.clone(),
-            line: item.line,
-            item: Some(item),
-        })
-        .collect())
-}
-
-type Added = (String, String, &'static str);
-
-/// Submits tasks in an order in which everybody's dependencies have their ids already.
-fn add_all(
-    queue: &Queue,
-    me: &mut Proc,
-    config: &config::Config,
-    name: &str,
-    wanted: Vec<Wanted>,
-) -> Result<Vec<Added>> {
-    let mut begun = Vec::new();
-    let rows = begin_all(queue, me, config, name, &wanted, &mut begun);
-    // What is linked is there, also when a later line of the file is refused.
-    acknowledge(queue, me, begun, None)?;
-    rows
-}
-
-fn begin_all(
-    queue: &Queue,
-    me: &mut Proc,
-    config: &config::Config,
-    name: &str,
-    wanted: &[Wanted],
-    begun: &mut Vec<Begun>,
-) -> Result<Vec<Added>> {
-    let mut ids: Vec<Option<String>> = wanted.iter().map(|w| w.id.clone()).collect();
-    let done = |w: &Wanted| w.item.as_ref().is_some_and(|item| item.done);
-    let mut left: Vec<usize> = (0..wanted.len()).collect();
-    let mut rows: Vec<Option<Added>> = wanted.iter().map(|_| None).collect();
-    for (i, w) in wanted.iter().enumerate().filter(|(_, w)| done(w)) {
-        // What is ticked needs no doing, and nothing has to wait for it.
-        ids[i] = None;
-        rows[i] = Some((w.id.clone().unwrap_or_default(), w.spec.title.clone(), "done before"));
-    }
-    left.retain(|&i| !done(&wanted[i]));
-    while !left.is_empty() {
-        let before = left.len();
-        let mut later = Vec::new();
-        for i in left {
-            let w = &wanted[i];
-            let needs = w.item.as_ref().map(|item| item.needs.as_slice()).unwrap_or_default();
-            let open = |item: usize| ids[item].is_none() && !done(&wanted[item]);
-            if needs.iter().any(|need| open(need.item)) {
-                later.push(i);
-                continue;
-            }
-            let mut spec = w.spec.clone();
-            if let Some(item) = &w.item {
-                spec.after = item.after(&ids);
-                spec.max_attempts = config.retry.attempts;
-            }
-            if spec.by.is_empty() {
-                spec.by = person();
-            }
-            let at = |e: Error| Error { message: format!("{name}:{}: {}", w.line, e.message), ..e };
-            check(queue, w.id.as_deref(), &spec).map_err(at)?;
-            let one = begin(queue, me, w.id.as_deref(), spec).map_err(at)?;
-            let what = if one.is_new() { "added" } else { "there already" };
-            ids[i] = Some(one.id().to_owned());
-            rows[i] = Some((one.id().to_owned(), w.spec.title.clone(), what));
-            begun.push(one);
-            if begun.len() >= batch(queue) {
-                acknowledge(queue, me, std::mem::take(begun), None)?;
-            }
-        }
-        if later.len() == before {
-            return Err(Error::usage(format!("{name}: its tasks wait for each other")));
-        }
-        left = later;
-    }
-    Ok(rows.into_iter().flatten().collect())
 }

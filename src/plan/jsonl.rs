@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Result};
 use crate::queue::record::{RECORD_MAX, Spec};
 
+use super::foreign;
 pub use super::validate::validate;
 
 /// A task of a file, and where it stands.
@@ -94,6 +95,9 @@ fn from_value(value: Value) -> std::result::Result<(Option<String>, Spec), Strin
     let Value::Object(mut given) = value else {
         return Err(format!("{} where a JSON object is needed", kind(&value)));
     };
+    if let Some(what) = foreign::of_json(&given) {
+        return Err(foreign::refusal(what));
+    }
     let id = match given.remove("id") {
         None | Some(Value::Null) => None,
         Some(Value::String(id)) => Some(id),

@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod fold;
+pub mod foreign;
 pub mod graph;
 pub mod jsonl;
 pub mod markdown;

@@ -11,6 +11,7 @@
 //!
 //! Many submissions at once wait for the disk together: `begin` each, then `acknowledge` all.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -384,22 +385,30 @@ fn remember_number(queue: &Queue, chosen: Option<&str>, id: &str) {
 
 /// The number that a submission has got. A given id needs no search: its task decides.
 pub fn number_of(queue: &Queue, uid: &str) -> Result<Option<String>> {
+    // Only a power loss makes somebody search, and it may be archived by then.
+    let all = numbers(queue, queue.is_durable())?;
+    Ok(all.into_iter().find(|(_, spec)| spec.uid == uid).map(|(id, _)| id))
+}
+
+/// The tasks that have a number, archived ones too, by the identity of their submission.
+pub fn numbered(queue: &Queue) -> Result<BTreeMap<String, String>> {
+    Ok(numbers(queue, true)?.into_iter().map(|(id, spec)| (spec.uid, id)).collect())
+}
+
+fn numbers(queue: &Queue, archived: bool) -> Result<Vec<(String, Spec)>> {
     let live = tasks::ids(queue)?.into_iter().map(|id| (id.clone(), queue.layout.task(&id)));
     let mut all: Vec<_> = live.collect();
-    if queue.is_durable() {
-        // Only a power loss makes somebody search, and it may be archived by then.
+    if archived {
         for lot in Lot::ALL {
             all.extend(archive::all(queue, lot)?);
         }
     }
-    for (id, dir) in all.into_iter().filter(|(id, _)| is_number(id)) {
-        let path = dir.join("spec.json");
-        let bytes = queue.fs.read(&path, 0, RECORD_MAX).unwrap_or_default();
-        if record::parse::<Spec>(&bytes).is_ok_and(|spec| spec.uid == uid) {
-            return Ok(Some(id));
-        }
-    }
-    Ok(None)
+    let spec = |dir: PathBuf| {
+        let bytes = queue.fs.read(&dir.join("spec.json"), 0, RECORD_MAX).unwrap_or_default();
+        record::parse::<Spec>(&bytes).ok()
+    };
+    let numbers = all.into_iter().filter(|(id, _)| is_number(id));
+    Ok(numbers.filter_map(|(id, dir)| spec(dir).map(|spec| (id, spec))).collect())
 }
 
 /// Finishes a submission that a dead process had staged.

@@ -16,6 +16,7 @@ mod careful;
 mod chaos;
 mod crash;
 mod fleet;
+mod imports;
 mod inside;
 mod life;
 mod merges;

@@ -10,6 +10,8 @@ pub(super) struct Raw<'a> {
     indent: usize,
     /// Whether it is ticked.
     pub(super) done: bool,
+    /// Whether it may be left out.
+    pub(super) optional: bool,
     /// The item around it.
     pub(super) parent: Option<usize>,
     /// The wave of the heading above.
@@ -32,6 +34,10 @@ pub(super) struct Reader<'a> {
     wave: Option<(usize, u32)>,
     /// The mark and the line that began a code fence.
     fence: Option<(&'a str, usize)>,
+    /// The line at which a comment began that is not closed yet.
+    comment: Option<usize>,
+    /// A box with a mark that nobody knows: its line, and the mark.
+    odd: Option<(usize, char)>,
 }
 
 impl<'a> Reader<'a> {
@@ -45,14 +51,20 @@ impl<'a> Reader<'a> {
         for (at, line) in text.lines().enumerate() {
             reader.line(line, at + 1);
         }
-        match reader.fence {
-            // Everything below would silently be no task.
-            Some((mark, line)) => {
-                Err(Error::usage(format!("{file}:{line}: the code fence is never closed"))
-                    .hint(format!("add a line with {mark}")))
-            }
-            None => Ok(reader.items),
+        let fail = |line: usize, what: &str| Error::usage(format!("{file}:{line}: {what}"));
+        // Everything below would silently be no task.
+        if let Some((mark, line)) = reader.fence {
+            return Err(fail(line, "the code fence is never closed")
+                .hint(format!("add a line with {mark}")));
         }
+        if let Some(line) = reader.comment {
+            return Err(fail(line, "the comment is never closed").hint("add a line with -->"));
+        }
+        if let Some((line, mark)) = reader.odd {
+            return Err(fail(line, &format!("`[{mark}]` is no box that is known"))
+                .hint("[ ] is to be done, [x] is done, [-] is begun, [ ]* may be left out"));
+        }
+        Ok(reader.items)
     }
 
     fn line(&mut self, line: &'a str, number: usize) {
@@ -61,6 +73,18 @@ impl<'a> Reader<'a> {
             self.body(line);
             if text.starts_with(mark) && text.trim_start_matches(&mark[..1]).is_empty() {
                 self.fence = None;
+            }
+            return;
+        }
+        if self.comment.is_some() {
+            if text.contains("-->") {
+                self.comment = None;
+            }
+            return;
+        }
+        if text.starts_with("<!--") {
+            if !text.contains("-->") {
+                self.comment = Some(number);
             }
             return;
         }
@@ -74,11 +98,15 @@ impl<'a> Reader<'a> {
         if let Some(mark) = fence(text) {
             self.fence = Some((mark, number));
             self.body(line);
-        } else if let Some((done, text)) = checkbox(text) {
+        } else if let Some(Checkbox { mark, optional, text }) = checkbox(text) {
+            if !matches!(mark, ' ' | 'x' | 'X' | '-') {
+                self.odd = self.odd.or(Some((number, mark)));
+            }
             self.items.push(Raw {
                 line: number,
                 indent,
-                done,
+                done: matches!(mark, 'x' | 'X'),
+                optional,
                 parent: self.open.last().copied(),
                 wave: self.wave.map(|(_, wave)| wave),
                 text: text.to_owned(),
@@ -133,8 +161,16 @@ fn wave(title: &str) -> Option<u32> {
     if rest.starts_with(char::is_alphanumeric) { None } else { number.parse().ok() }
 }
 
-/// The text of an item, and whether it is ticked.
-fn checkbox(text: &str) -> Option<(bool, &str)> {
+/// The beginning of an item.
+struct Checkbox<'a> {
+    mark: char,
+    /// `[ ]*`, as Kiro marks what may be left out.
+    optional: bool,
+    text: &'a str,
+}
+
+/// A line that begins with a box. A letter or a digit in brackets begins a text (`[a]`, `[1]`).
+fn checkbox(text: &str) -> Option<Checkbox<'_>> {
     let number = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let rest = if number.len() < text.len() {
         number.strip_prefix(['.', ')'])?
@@ -142,8 +178,9 @@ fn checkbox(text: &str) -> Option<(bool, &str)> {
         text.strip_prefix(['-', '*', '+'])?
     };
     let rest = rest.strip_prefix(char::is_whitespace)?.trim_start().strip_prefix('[')?;
-    let mark = rest.chars().next().filter(|c| matches!(c, ' ' | 'x' | 'X'))?;
-    let rest = rest[1..].strip_prefix(']')?;
+    let mark = rest.chars().next().filter(|c| matches!(c, 'x' | 'X') || !c.is_alphanumeric())?;
+    let rest = rest[mark.len_utf8()..].strip_prefix(']')?;
+    let (optional, rest) = rest.strip_prefix('*').map_or((false, rest), |rest| (true, rest));
     let blank = rest.is_empty() || rest.starts_with(char::is_whitespace);
-    blank.then(|| (mark != ' ', rest.trim()))
+    blank.then(|| Checkbox { mark, optional, text: rest.trim() })
 }

@@ -76,7 +76,10 @@ fn a_whole_file() {
     assert_eq!(items[1].spec.sh, "cargo build");
     assert_eq!(items[1].spec.more["notes"], "Mind the\n  MSRV.");
     assert_eq!(items[3].spec.sh, "make a && make b");
-    assert_eq!(items[4].spec.prompt, "Do this:\n\n```sh\n- [ ] not an item\n```\n- a point");
+    assert_eq!(
+        items[4].spec.prompt,
+        "second part\n\nDo this:\n\n```sh\n- [ ] not an item\n```\n- a point"
+    );
     assert!(items[5].spec.manual);
     assert_eq!(items[2].spec.role, "tester");
 }
@@ -119,7 +122,10 @@ fn nothing_and_odd_ends_of_lines() {
     assert_eq!(read(""), Checklist::default());
     assert_eq!(read("prose\n- point\n- [a] x\n- [ ]y\n").items, []);
     let list = read("\u{feff}- [ ] W-1: x\r\n  text\r\n");
-    assert_eq!((list.items[0].id.as_deref(), &*list.items[0].spec.prompt), (Some("W-1"), "text"));
+    assert_eq!(
+        (list.items[0].id.as_deref(), &*list.items[0].spec.prompt),
+        (Some("W-1"), "x\n\ntext")
+    );
 }
 
 #[test]
@@ -169,4 +175,81 @@ proptest! {
         let _list = parse(&format!("- [ ] {text}\n  {text}"), "f");
         let _list = parse(&text, "f");
     }
+}
+
+#[test]
+fn a_list_of_spec_kit_keeps_its_ids_and_its_order() {
+    let list = read(
+        "## Phase 1: Setup\n- [x] T001 Make it\n- [ ] T002 [P] Lint @types/x\n- [ ] T003 [P] Format\n\
+         ## Phase 3: Story\n<!-- - [ ] T900 sample\n- [ ] T901 sample -->\n\
+         - [ ] T010 [P] [US1] Test `x`\n- [ ] T011 [P] [US1] Test y\n- [ ] T012 [US1] Do (depends on T002)\n\
+         - [ ] T013 [US1] Wire `src/a.ts`\n",
+    );
+    let ids: Vec<&str> = list.items.iter().filter_map(|item| item.id.as_deref()).collect();
+    assert_eq!(ids, ["T001", "T002", "T003", "T010", "T011", "T012", "T013"]);
+    // The phase before; of the phase what is before, and nothing that is ticked.
+    assert_eq!(needs(&list.items[2]), Vec::<usize>::new());
+    assert_eq!(needs(&list.items[3]), [0, 1, 2]);
+    assert_eq!(needs(&list.items[5]), [1, 0, 2, 3, 4]);
+    assert_eq!(needs(&list.items[6]), [0, 1, 2, 5]);
+    let last = &list.items[6].spec;
+    assert_eq!((last.title.as_str(), last.sh.as_str()), ("Wire `src/a.ts`", ""));
+    assert_eq!((last.labels.join(" "), last.wave), ("us1".to_owned(), Some(3)));
+}
+
+const KIRO: &str = "## Tasks\n- [x] 1. Types\n  - [x] 1.1 Add them\n    - _Requirements: 1.1_\n\
+    - [-] 2. Context\n  - [ ] 2.1 Create it\n  - [ ]* 2.2 Test it\n- [ ] 3. Checkpoint\n- [ ] 4. Page\n  - [ ] 4.1 Style\n";
+
+#[test]
+fn a_list_of_kiro_is_done_in_its_order() {
+    let list = read(KIRO);
+    let titles: Vec<&str> = list.items.iter().map(|item| item.spec.title.as_str()).collect();
+    let all =
+        ["Types", "Add them", "Context", "Create it", "Test it", "Checkpoint", "Page", "Style"];
+    assert_eq!(titles, all);
+    assert!(!list.items[2].done && list.items[1].done);
+    let optional = &list.items[4];
+    assert!(optional.optional && optional.spec.hold && optional.spec.labels == ["optional"]);
+    assert_eq!(needs(optional), [3]);
+    // Its parts, but for what may be left out; then what stands before.
+    assert_eq!(needs(&list.items[2]), [3]);
+    assert_eq!(
+        (needs(&list.items[5]), needs(&list.items[7]), needs(&list.items[6])),
+        (vec![2], vec![5], vec![7])
+    );
+    assert_eq!(list.items[1].spec.prompt, "Add them\n\n- _Requirements: 1.1_");
+}
+
+#[test]
+fn a_dependency_graph_of_kiro_counts_instead_of_the_order() {
+    let graph = "## Task Dependency Graph\n```json\n{\"waves\":[{\"id\":0,\"tasks\":[\"2.1\",\"4.1\"]},{\"id\":1,\"tasks\":[\"2.2\"]}]}\n```\n";
+    let list = read(&format!("{KIRO}{graph}"));
+    assert_eq!((needs(&list.items[3]), needs(&list.items[7])), (vec![], vec![]));
+    assert_eq!(needs(&list.items[4]), [3, 7]);
+    assert_eq!(needs(&list.items[5]), [0, 1, 2, 3]);
+    let list = read(&format!("{KIRO}## Task Dependency Graph\n```\n2.1 -> 4.1\n```\n"));
+    assert_eq!(needs(&list.items[7]), [5], "what is not understood leaves the order of the file");
+    assert!(list.remarks[0].1.contains("the order of the file counts"));
+}
+
+#[test]
+fn no_item_vanishes() {
+    for mark in ["~", "?", ">", "/", "!"] {
+        let error = parse(&format!("- [ ] a\n- [{mark}] b\n"), "TASKS.md").unwrap_err();
+        assert!(error.message.contains(&format!("TASKS.md:2: `[{mark}]` is no box")), "{error}");
+    }
+    let error =
+        parse("---\nid: BACK-1\nstatus: Done\n---\n- [ ] #1 it holds\n", "back-1.md").unwrap_err();
+    assert!(error.message.contains("a task of Backlog.md"), "{error}");
+}
+
+#[test]
+fn an_item_without_an_id_is_known_again() {
+    let of = |text: &str| uids(&read(text).items, "/p/TASKS.md");
+    let before = of("- [ ] a\n  - [ ] b\n- [ ] c\n  - [ ] b\n- [ ] a\n");
+    assert_eq!(before[3], "/p/TASKS.md / c / b");
+    assert_eq!(before[4], "/p/TASKS.md / a (2)");
+    // Moved, ticked and with a text below, it is the same item.
+    let after = of("- [ ] c\n  - [x] b\n    text\n- [ ] a\n");
+    assert_eq!(after, [before[2].as_str(), &before[3], &before[0]]);
 }
