@@ -71,6 +71,7 @@ const EDGES: &[Edge] = &[
     ("program", "jobs", &[], "the front of coord run shows its jobs"),
     ("run", "jobs", &["template"], "the commands of an array's jobs"),
     ("jobs", "sys", &["input"], "where values are read from"),
+    ("jobs", "sys", &["escaped"], "bytes as text: pure functions"),
     ("jobs", "sys", &["fs::Fs", "fs::RealFs"], "its tests make files"),
     ("plan", "queue", &["record", "ids", "events"], "types of records and names: values, no I/O"),
     ("plan", "sys", &["clock::parse_rfc3339"], "a pure function over text"),

@@ -1,6 +1,5 @@
 //! `diff`, `checkout` and `shell`: looking at what an attempt did, and going there.
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +16,7 @@ use crate::run::pool::{Pool, Slot};
 use crate::run::site::Site;
 use crate::run::{environment, gc};
 use crate::sys::fs::{Fs, RealFs};
+use crate::sys::spawn::Variables;
 use crate::sys::{child, tool};
 
 use super::Answer;
@@ -199,7 +199,7 @@ pub fn shell(cli: &Cli, args: &Attempt) -> Answer {
     })
 }
 
-fn interact(program: &str, dir: &Path, env: &BTreeMap<String, String>) -> Answer {
+fn interact(program: &str, dir: &Path, env: &Variables) -> Answer {
     let code = child::interact(program, dir, env).cannot("start a shell", dir)?;
     // What the last command in it came to is no failure of ours.
     Ok(if code >= 126 { Some(Exit::No) } else { None })
@@ -207,26 +207,25 @@ fn interact(program: &str, dir: &Path, env: &BTreeMap<String, String>) -> Answer
 
 /// What the attempt's command found, but for what would make the shell a part of the attempt: its
 /// token, and the name that it commits with.
-fn environment(asked: &Asked, dir: &Path, slot: Option<&str>) -> BTreeMap<String, String> {
+fn environment(asked: &Asked, dir: &Path, slot: Option<&str>) -> Variables {
     let spec = asked.task.spec.clone().unwrap_or_default();
     let mut env = environment::of_person(&asked.site, &spec);
     let out = asked.task.out(asked.key.n);
-    let text = |path: &Path| path.to_string_lossy().into_owned();
     for (name, value) in [
-        ("COORD_DIR", text(asked.site.queue.layout.root())),
-        ("COORD_ROOT", text(&asked.site.root)),
-        ("COORD_TASK_ID", asked.key.task.clone()),
-        ("COORD_ATTEMPT", asked.key.n.to_string()),
-        ("COORD_OUT", text(&out)),
-        ("COORD_WORKTREE", text(dir)),
-        ("COORD_BRANCH", asked.of.branch.clone()),
-        ("COORD_BASE", asked.of.base.clone()),
-        ("PWD", text(dir)),
+        ("COORD_DIR", asked.site.queue.layout.root().as_os_str()),
+        ("COORD_ROOT", asked.site.root.as_os_str()),
+        ("COORD_TASK_ID", asked.key.task.as_ref()),
+        ("COORD_ATTEMPT", asked.key.n.to_string().as_ref()),
+        ("COORD_OUT", out.as_os_str()),
+        ("COORD_WORKTREE", dir.as_os_str()),
+        ("COORD_BRANCH", asked.of.branch.as_ref()),
+        ("COORD_BASE", asked.of.base.as_ref()),
+        ("PWD", dir.as_os_str()),
     ] {
-        env.insert(name.to_owned(), value);
+        env.insert(name.into(), value.to_owned());
     }
     if let Some(slot) = slot {
-        env.insert("TMPDIR".to_owned(), text(&asked.pool.tmp(slot)));
+        env.insert("TMPDIR".into(), asked.pool.tmp(slot).into());
     }
     env
 }

@@ -2,23 +2,22 @@
 
 use std::path::PathBuf;
 
-use clap::CommandFactory;
 use serde_json::json;
 
 use crate::error::{Cannot, Error, Result};
 use crate::jobs::Format;
 use crate::jobs::groups::{BYTES_MAX, Grouping, Groups};
 use crate::jobs::joblog::shown;
-use crate::jobs::rows::Rows;
+use crate::jobs::rows::{Given, Rows};
 use crate::jobs::source::{Origin, SourceArg, split};
 use crate::jobs::template::{Command, Job, Template};
-use crate::plan::suggest;
 use crate::plan::units::duration_ms;
 use crate::program::front::feed::Input;
 use crate::queue::record::{Array, Spec};
+use crate::sys::escaped::escape_os;
 
-use super::args::{Cli, Jobs};
-use super::output;
+use super::args::Jobs;
+use super::{habits, options, output};
 
 /// Attempts to end an array, of which each costs one only if the process dies that makes it.
 const CLOSINGS_MAX: u32 = 1000;
@@ -31,6 +30,8 @@ pub struct Listed {
     pub input: Box<dyn Input>,
     /// Where they run.
     pub cwd: PathBuf,
+    /// What to say where the list turns out to be empty.
+    pub doubt: Option<String>,
     tries: u32,
     timeout_ms: Option<u64>,
     identity: String,
@@ -38,10 +39,18 @@ pub struct Listed {
 
 /// Reads the words of `coord VERB` and opens the input. `jobs`: how many will run at once.
 pub fn read(verb: &str, args: &Jobs, jobs: usize) -> Result<Listed> {
-    let (argv, mut sources) = split(args.words.clone());
-    if let Some(word) = argv.first().filter(|word| word.starts_with('-')) {
-        return Err(unknown_option(verb, word));
+    let words = args.words.iter().cloned().map(escape_os);
+    let (mut argv, mut sources) = split(words.collect());
+    if let Some(text) = &args.replace {
+        argv = replaced(argv, text)?;
     }
+    habits::no_foreign_braces(&argv)?;
+    if let Some(word) = options::behind(&argv) {
+        output::warn(&options::belongs_to_the_command(verb, word));
+    }
+    let stdin = sources.is_empty() && args.files.is_empty();
+    let behind = options::input_behind(&argv).filter(|_| stdin);
+    let doubt = behind.map(|word| options::belongs_to_the_command(verb, word));
     let files = args.files.iter().map(|path| Origin::File(path.clone()));
     sources.splice(0..0, files.map(|origin| SourceArg { origin, linked: false }));
     let format = Format {
@@ -57,6 +66,7 @@ pub fn read(verb: &str, args: &Jobs, jobs: usize) -> Result<Listed> {
             .hint(format!("coord {verb} COMMAND ::: ARG…; coord {verb} --help has examples")));
     }
     if rows.from_terminal() {
+        doubt.iter().for_each(|doubt| output::warn(doubt));
         output::note("reading arguments from the terminal, a line each (end: Ctrl-D)");
     }
     let names = rows.names().to_vec();
@@ -65,14 +75,11 @@ pub fn read(verb: &str, args: &Jobs, jobs: usize) -> Result<Listed> {
     let command = Command { argv, sh: args.sh, many, names };
     let template = Template::new(&command)?;
     let cwd = std::env::current_dir().cannot("find the current directory", ".".as_ref())?;
-    if cwd.to_str().is_none() {
-        return Err(Error::usage("the name of the current directory is not UTF-8")
-            .at(&cwd)
-            .hint("run it from another directory"));
-    }
     let timeout_ms = args.timeout.as_deref().map(duration_ms).transpose().map_err(Error::usage)?;
     let files: Vec<String> = sources.iter().map(|source| format!("{source:?}")).collect();
-    let identity = json!([cwd, command, files, format!("{format:?}"), args.max_args]).to_string();
+    let cwd_text = escape_os(cwd.clone().into());
+    let identity =
+        json!([cwd_text, command, files, format!("{format:?}"), args.max_args]).to_string();
     let grouping = Grouping {
         max_args: args.max_args.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
         many,
@@ -80,7 +87,23 @@ pub fn read(verb: &str, args: &Jobs, jobs: usize) -> Result<Listed> {
         jobs,
     };
     let input = Box::new(Groups::new(rows, grouping, template.weight()));
-    Ok(Listed { command, input, cwd, tries: args.retries, timeout_ms, identity })
+    Ok(Listed { command, input, cwd, doubt, tries: args.retries, timeout_ms, identity })
+}
+
+/// The command with `{}` where `text` stands, as `xargs -I` has it.
+fn replaced(argv: Vec<String>, text: &str) -> Result<Vec<String>> {
+    if text == "{}" {
+        return Ok(argv);
+    }
+    if text.is_empty() || !argv.iter().any(|word| word.contains(text)) {
+        return Err(Error::usage(format!("-I {text}: it stands nowhere in the command"))
+            .hint("without -I, {} stands for the argument"));
+    }
+    if argv.iter().any(|word| word.contains("{}")) {
+        return Err(Error::usage(format!("the command has {{}} as well as {text} of -I"))
+            .hint("leave out -I, and write {} for the argument"));
+    }
+    Ok(argv.iter().map(|word| word.replace(text, "{}")).collect())
 }
 
 impl Listed {
@@ -112,31 +135,9 @@ impl Listed {
             many: self.command.many,
             names: self.command.names.clone(),
             tries: self.tries,
-            cwd: self.cwd.to_string_lossy().into_owned(),
+            cwd: escape_os(self.cwd.clone().into()),
         });
         Ok(spec)
-    }
-}
-
-/// Options end with the first word of the command, so an unknown one would be taken for that.
-fn unknown_option(verb: &str, word: &str) -> Error {
-    let name = word.split('=').next().unwrap_or(word);
-    let mut all = Cli::command();
-    all.build();
-    let options = |verb: &str| -> Vec<String> {
-        let of = all.find_subcommand(verb).into_iter().flat_map(|c| c.get_arguments());
-        of.filter_map(|arg| arg.get_long()).map(|long| format!("--{long}")).collect()
-    };
-    let error = Error::usage(format!("coord {verb} has no option {name}"));
-    if verb == "map" && options("run").iter().any(|option| option == name) {
-        return error
-            .hint(format!("{name} is of coord run, which runs the jobs here and shows them"));
-    }
-    match suggest::nearest(name, options(verb).iter().map(String::as_str)) {
-        Some(near) => {
-            error.hint(format!("did you mean {near}? a command that begins so: ./{word}"))
-        }
-        None => error.hint(format!("coord {verb} --help; a command that begins so: ./{word}")),
     }
 }
 
@@ -152,15 +153,22 @@ fn fnv(text: &str) -> u64 {
 pub fn print(mut listed: Listed) -> Result<()> {
     let template = Template::new(&listed.command)?;
     let mut seq = 0;
-    while let Some(args) = listed.input.next()? {
+    while let Some(given) = listed.input.next()? {
         seq += 1;
-        output::line(&shown(&template.expand(&Job { seq, slot: 1, args })?));
+        let expanded = given.and_then(|args| {
+            let job = Job { seq, slot: 1, args };
+            template.expand(&job).map_err(|e| e.one_line())
+        });
+        match expanded {
+            Ok(argv) => output::line(&shown(&argv)),
+            Err(why) => output::warn(&format!("job {seq} would fail: {why}")),
+        }
     }
     Ok(())
 }
 
 impl Input for Groups {
-    fn next(&mut self) -> Result<Option<Vec<String>>> {
+    fn next(&mut self) -> Result<Option<Given>> {
         Iterator::next(self).transpose()
     }
     fn would_block(&self) -> bool {

@@ -9,6 +9,7 @@ use crate::program::front::feed;
 use crate::queue::Queue;
 use crate::queue::submit::{Submitted, submit};
 use crate::run::site::{agree, read_config};
+use crate::sys::escaped::escape_os;
 use crate::sys::fs::canonical;
 use crate::sys::host::Platform;
 
@@ -58,7 +59,7 @@ pub fn map(cli: &Cli, args: &Map) -> Answer {
 fn below(root: Option<&Path>, dir: &Path) -> String {
     let root = root.map(canonical);
     let inside = root.and_then(|root| canonical(dir).strip_prefix(root).map(Path::to_owned).ok());
-    inside.as_deref().unwrap_or(dir).to_string_lossy().into_owned()
+    escape_os(inside.as_deref().unwrap_or(dir).into())
 }
 
 /// What was submitted stays, and workers are at it already.

@@ -10,12 +10,14 @@ pub mod follow;
 pub mod fsck;
 pub mod gc;
 pub mod import;
+pub mod habits;
 pub mod inside;
 pub mod joblist;
 pub mod joblogs;
 pub mod look;
 pub mod map;
 pub mod merge;
+pub mod options;
 pub mod output;
 pub mod place;
 pub mod put;
@@ -42,7 +44,11 @@ pub type Answer = crate::error::Result<Option<Exit>>;
 pub fn main() -> ExitCode {
     let cli = match read(std::env::args_os().collect()) {
         Ok(cli) => cli,
-        Err(e) => return usage(&e),
+        Err(Refused::Clap(e)) => return usage(&e),
+        Err(Refused::Option(e)) => {
+            output::error(&e, std::env::args_os().any(|word| word == "--json"));
+            return failure(&e);
+        }
     };
     output::log_for_people(cli.verbose);
     let answer = match &cli.verb {
@@ -54,9 +60,7 @@ pub fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(e) => {
             output::error(&e, cli.json);
-            // Small numbers are jobs that failed.
-            let is_run = matches!(cli.verb, Some(Verb::Run(_)));
-            ExitCode::from(if is_run { exit::OTHER } else { e.exit as u8 })
+            failure(&e)
         }
     }
 }
@@ -64,9 +68,13 @@ pub fn main() -> ExitCode {
 /// Reads a command line. That of a verb which is there is read as if there were no other, since clap
 /// gives each of the forty its own copy of the global options: a sixth of the instructions of `coord add`.
 /// What cannot be read so is read with all of them, and they say what is wrong.
-fn read(words: Vec<OsString>) -> Result<Cli, clap::Error> {
+fn read(mut words: Vec<OsString>) -> Result<Cli, Refused> {
     let all = Cli::command();
-    let verb = verb_of(words.iter().skip(1)).and_then(|verb| all.find_subcommand(verb));
+    let verb = verb_of(words.iter().skip(1)).map(str::to_owned);
+    if let Some(verb @ ("run" | "map")) = verb.as_deref() {
+        words = separate(&all, verb, words).map_err(Refused::Option)?;
+    }
+    let verb = verb.and_then(|verb| all.find_subcommand(verb));
     if let Some(verb) = verb {
         let only = Command::new("coord").args(all.get_arguments()).subcommand(verb);
         let matches = only.try_get_matches_from(&words);
@@ -74,8 +82,48 @@ fn read(words: Vec<OsString>) -> Result<Cli, clap::Error> {
             return Ok(cli);
         }
     }
-    let mut matches = all.clone().try_get_matches_from(words)?;
-    Cli::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut { all }))
+    let mut matches = all.clone().try_get_matches_from(words).map_err(Refused::Clap)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|e| Refused::Clap(e.format(&mut { all })))
+}
+
+/// Why a command line cannot be read.
+#[derive(Debug)]
+enum Refused {
+    Clap(clap::Error),
+    /// An option before the command of `run` or `map`.
+    Option(crate::error::Error),
+}
+
+/// The words with the options before the command taken apart.
+fn separate(
+    all: &Command,
+    verb: &str,
+    words: Vec<OsString>,
+) -> crate::error::Result<Vec<OsString>> {
+    let Some(of) = all.find_subcommand(verb) else { return Ok(words) };
+    let mut only = Command::new("coord").args(all.get_arguments()).subcommand(of);
+    only.build();
+    let Some(options) = only.find_subcommand(verb) else { return Ok(words) };
+    let mut words = words.into_iter();
+    let mut read: Vec<OsString> = Vec::new();
+    while let Some(word) = words.next() {
+        let is_verb = word == verb
+            && !read.is_empty()
+            && read.last().is_none_or(|last| last != "-C" && last != "--dir");
+        read.push(word);
+        if is_verb {
+            break;
+        }
+    }
+    read.extend(options::separate(verb, options, words)?);
+    Ok(read)
+}
+
+/// The exit status of an error. Of a run, small numbers are jobs that failed.
+fn failure(error: &crate::error::Error) -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let is_run = verb_of(words.iter()) == Some("run");
+    ExitCode::from(if is_run { exit::OTHER } else { error.exit as u8 })
 }
 
 /// The word of a command line that should be its verb.
@@ -183,7 +231,8 @@ mod tests {
         }
         for line in ["coord ad x", "coord add --help", "coord add -p x", "coord help", "coord -V"] {
             let of_all = Cli::command().try_get_matches_from(words(line)).unwrap_err();
-            assert_eq!(read(words(line)).unwrap_err().to_string(), of_all.to_string(), "{line}");
+            let Err(Refused::Clap(e)) = read(words(line)) else { panic!("{line}") };
+            assert_eq!(e.to_string(), of_all.to_string(), "{line}");
         }
     }
 }

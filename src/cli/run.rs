@@ -97,6 +97,9 @@ pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
         output::note(&text);
         name_failures(&found, show.counts.failed)?;
     }
+    if let (Some(0), Some(doubt)) = (outcome.total, &listed.doubt) {
+        output::warn(&format!("standard input was empty, and nothing was run: {doubt}"));
+    }
     if let Some(fault) = outcome.fault {
         return Err(fault);
     }
@@ -162,8 +165,10 @@ fn name_failures(found: &runs::Found, failed: u64) -> Result<()> {
     let template = Template::new(&pattern(&array))?;
     for job in tally::failures(queue, &task, NAMED)? {
         let of = Job { seq: job.job, slot: 1, args: job.arguments };
-        let command = shown(&template.expand(&of).unwrap_or_default());
-        output::note(&format!("  job {}: {}: {}", job.job, job.what, output::cut(&command, 80)));
+        // One without arguments has no command.
+        let command = template.expand(&of).ok().filter(|_| !job.bad).map(|argv| shown(&argv));
+        let command = command.map(|text| format!(": {}", output::cut(&text, 80)));
+        output::note(&format!("  job {}: {}{}", job.job, job.what, command.unwrap_or_default()));
     }
     let more = failed.saturating_sub(NAMED as u64);
     let rest = if more > 0 { format!("  and {more} more; ") } else { "  ".to_owned() };

@@ -49,8 +49,8 @@ pub fn start(cli: &Cli, args: &Start) -> Answer {
     let program = sibling("coord-coordinator")?;
     let path = queue.layout.at("log/coordinator.log");
     let log = queue.host.open_output(&path).cannot("open a log", &path)?;
-    let dir = queue.layout.root().to_string_lossy().into_owned();
-    let pid = child::start_program(&program, &["--dir".to_owned(), dir], &site.root, &log)
+    let words = ["--dir".into(), queue.layout.root().into()];
+    let pid = child::start_program(&program, &words, &site.root, &log)
         .cannot("start the coordinator", &program)?;
     wait_until_up(&site, &wanted, pid)?;
     report_started(cli, queue);

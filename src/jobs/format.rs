@@ -68,7 +68,8 @@ impl Format {
         if self.csv {
             let input: Box<dyn Feed> = Box::new(io::Cursor::new(record.into_bytes()));
             let mut rows = Records::new(input, "the command line".to_owned(), self)?;
-            return Ok(rows.next()?.unwrap_or_else(|| vec![String::new()]));
+            let row = rows.next()?.transpose().map_err(Error::usage)?;
+            return Ok(row.unwrap_or_else(|| vec![String::new()]));
         }
         Ok(match self.separator() {
             None => vec![record],

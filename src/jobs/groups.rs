@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::rows::Rows;
+use super::rows::{Given, Rows, concat};
 use super::template::Weight;
 use crate::error::Result;
+use crate::sys::escaped::length;
 
 /// How long a command line may get, in bytes: what GNU parallel and xargs keep to. Each system
 /// takes more, but a script for `sh -c` can have no more on Linux.
@@ -32,9 +33,9 @@ pub struct Groups {
     grouping: Grouping,
     weight: Weight,
     /// A row that did not fit into the last job.
-    held: Option<Vec<String>>,
+    held: Option<Given>,
     /// The last jobs, when the input has ended.
-    last: VecDeque<Vec<String>>,
+    last: VecDeque<Given>,
     ended: bool,
 }
 
@@ -55,26 +56,39 @@ impl Groups {
         &self.rows
     }
 
-    fn next_group(&mut self) -> Result<Option<Vec<String>>> {
+    /// The next row; one with a value that no command can have is wrong.
+    fn next_row(&mut self) -> Result<Option<Given>> {
+        let longest = self.weight.longest;
+        let fitting = |row: Vec<String>| match row.iter().map(|v| length(v)).find(|n| *n > longest)
+        {
+            Some(bytes) => Err(format!(
+                "an argument has {bytes} bytes, and the system takes {longest} (put long texts into files)"
+            )),
+            None => Ok(row),
+        };
+        Ok(self.rows.next().transpose()?.map(|row| row.and_then(fitting)))
+    }
+
+    fn next_group(&mut self) -> Result<Option<Given>> {
         let Grouping { max_args, many, max_bytes, jobs } = self.grouping;
         let most = match max_args {
-            Some(0) => return Ok(self.rows.next().transpose()?.map(|_| Vec::new())),
+            Some(0) => return Ok(self.next_row()?.map(|row| row.map(|_| Vec::new()))),
             Some(most) => most,
             None if many => usize::MAX,
             None => 1,
         };
         if most == 1 {
-            return self.rows.next().transpose();
+            return self.next_row();
         }
         if let Some(group) = self.last.pop_front() {
             return Ok(Some(group));
         }
-        let mut group: Vec<Vec<String>> = Vec::new();
+        let mut group: Vec<Given> = Vec::new();
         let mut bytes = self.weight.fixed;
         while group.len() < most {
             let row = match self.held.take() {
                 Some(row) => row,
-                None => match self.rows.next().transpose()? {
+                None => match self.next_row()? {
                     Some(row) => row,
                     None => {
                         self.spread(group, jobs);
@@ -82,28 +96,35 @@ impl Groups {
                     }
                 },
             };
-            let more: usize = row.iter().map(|value| self.weight.of(value)).sum();
+            // Where the number of rows is given, their places count: with a wrong one among them the
+            // job cannot be. Else the wrong one is a job of its own, and the others go on.
+            let alone = row.is_err() && max_args.is_none();
+            let values = row.iter().flatten();
+            let more: usize = values.map(|value| self.weight.of(value)).sum();
             // A row that is too long for any job goes alone: whoever expands it has the message.
-            if !group.is_empty() && bytes.saturating_add(more) > max_bytes {
+            if !group.is_empty() && (alone || bytes.saturating_add(more) > max_bytes) {
                 self.held = Some(row);
                 break;
             }
             bytes = bytes.saturating_add(more);
             group.push(row);
+            if alone {
+                break;
+            }
         }
-        Ok(Some(group.concat()))
+        Ok(Some(concat(&group)))
     }
 
-    fn spread(&mut self, rows: Vec<Vec<String>>, jobs: usize) {
+    fn spread(&mut self, rows: Vec<Given>, jobs: usize) {
         let each = rows.len().div_ceil(jobs.max(1)).max(1);
-        self.last.extend(rows.chunks(each).map(<[Vec<String>]>::concat));
+        self.last.extend(rows.chunks(each).map(concat));
     }
 }
 
 impl Iterator for Groups {
-    type Item = Result<Vec<String>>;
+    type Item = Result<Given>;
 
-    fn next(&mut self) -> Option<Result<Vec<String>>> {
+    fn next(&mut self) -> Option<Result<Given>> {
         if self.ended {
             return None;
         }
@@ -119,7 +140,7 @@ mod tests {
     use super::super::source::{Origin, SourceArg};
     use super::*;
 
-    const LIGHT: Weight = Weight { fixed: 10, each: 1, times: 1, quoted: false };
+    const LIGHT: Weight = Weight { fixed: 10, each: 1, times: 1, quoted: false, longest: 9 };
 
     fn groups(sources: &[&str], grouping: Grouping) -> Vec<String> {
         let sources: Vec<SourceArg> = sources
@@ -131,9 +152,27 @@ mod tests {
             .collect();
         let rows = Rows::open(&sources, &Format::default()).unwrap();
         let mut groups = Groups::new(rows, grouping, LIGHT);
-        let all = groups.by_ref().map(|group| group.unwrap().join(" ")).collect();
+        let text = |group: Given| group.map_or_else(|why| why, |group| group.join(" "));
+        let all = groups.by_ref().map(|group| text(group.unwrap())).collect();
         assert!(groups.next().is_none() && !groups.would_block());
         all
+    }
+
+    #[test]
+    fn a_wrong_row_undoes_as_little_as_can_be() {
+        let one = Grouping { max_args: None, many: false, max_bytes: BYTES_MAX, jobs: 1 };
+        let many = Grouping { many: true, ..one };
+        let three = Grouping { max_args: Some(3), ..many };
+        let wrong = "an argument has 10 bytes, and the system takes 9 (put long texts into files)";
+        let values = "a b 0123456789 c d e f";
+        for (grouping, jobs) in [
+            (one, &["a", "b", wrong, "c", "d", "e", "f"][..]),
+            (many, &["a b", wrong, "c d e f"]),
+            (three, &[wrong, "c d e", "f"]),
+            (Grouping { max_args: Some(0), ..one }, &["", "", wrong, "", "", "", ""]),
+        ] {
+            assert_eq!(groups(&[values], grouping), jobs, "{grouping:?}");
+        }
     }
 
     /// The jobs are those of GNU parallel 20221122, but for the limit in bytes.

@@ -6,7 +6,10 @@
 //! by its runner), signal, command. A new line in the command is written as a NUL, as GNU parallel
 //! does, so that each job has one line.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+
+use crate::sys::escaped::{has_escapes, unescape};
 
 /// The first line.
 pub const HEADER: &str =
@@ -45,8 +48,12 @@ pub fn push_line(out: &mut String, job: &Finished) {
     out.push('\n');
 }
 
-/// A command as a shell would take it; a script that a shell runs is shown as it is.
+/// A command as a shell would take it; a script that a shell runs is shown as it is. Bytes that are not
+/// UTF-8 stand as `$'\xff'`, which bash, zsh and others read back, as they do the rest.
 pub fn shown(argv: &[String]) -> String {
+    if argv.iter().any(|word| has_escapes(word)) {
+        return argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+    }
     if let [sh, c, script] = argv
         && sh == "sh"
         && c == "-c"
@@ -57,9 +64,40 @@ pub fn shown(argv: &[String]) -> String {
     shlex::try_join(argv.iter().map(String::as_str)).unwrap_or_else(|_| argv.join(" "))
 }
 
+fn quoted(word: &str) -> String {
+    if !has_escapes(word) {
+        return shlex::try_quote(word).map_or_else(|_| word.to_owned(), Cow::into_owned);
+    }
+    let mut text = "$'".to_owned();
+    for chunk in unescape(word).utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\'' | '\\' => text.extend(['\\', c]),
+                c if c.is_control() => text.extend(bytes_of(c)),
+                c => text.push(c),
+            }
+        }
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text.push('\'');
+    text
+}
+
+fn bytes_of(c: char) -> impl Iterator<Item = String> {
+    c.to_string().into_bytes().into_iter().map(|byte| format!("\\x{byte:02x}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_can_be_read_back() {
+        let argv = ["cat", "a b", "it's\\\u{10FEFF}é\n1"].map(str::to_owned);
+        assert_eq!(shown(&argv), "cat 'a b' $'it\\'s\\\\\\xffé\\x0a1'");
+        let argv = ["sh", "-c", "cat '\u{10FEFF}'"].map(str::to_owned);
+        assert_eq!(shown(&argv), "sh -c $'cat \\'\\xff\\''");
+    }
 
     /// Lines of GNU parallel 20221122, and what they were for.
     #[test]

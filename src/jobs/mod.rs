@@ -51,7 +51,7 @@ pub use joblog::Finished;
 pub use progress::Progress;
 pub use records::RECORD_MAX;
 pub use results::{Paths, Results};
-pub use rows::Rows;
+pub use rows::{Given, Rows};
 pub use source::{Origin, SourceArg, split};
 pub use template::{ARGUMENT_MAX, Command, Job, Template, Weight};
 

@@ -5,6 +5,9 @@
 //! them. A carriage return at the end of a line stays, as there, but in columns, where it is a blank
 //! as any other, and in CSV, where it belongs to the end of the row. Empty rows of CSV are passed
 //! over.
+//!
+//! Where a record cannot be the arguments of a job, the reason stands in its place, and those behind
+//! it are read all the same.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -12,7 +15,9 @@ use std::path::Path;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
 use super::format::Format;
-use crate::error::{Cannot, Error, Result};
+use super::rows::Given;
+use crate::error::{Cannot, Result};
+use crate::sys::escaped::escape;
 use crate::sys::input::Input;
 
 /// The longest record, in bytes: a job must fit into a record of a queue.
@@ -66,19 +71,22 @@ impl Records {
     }
 
     /// The next row that is not passed over; `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Vec<String>>> {
+    pub(super) fn next(&mut self) -> Result<Option<Given>> {
         let Some(mut csv) = self.csv.take() else {
             loop {
                 match self.next_line()? {
-                    Some(record) if self.format.passes_over(&record) => {}
-                    Some(record) => return self.format.columns(record).map(Some),
+                    Some(Ok(record)) if self.format.passes_over(&record) => {}
+                    Some(Ok(record)) => {
+                        return self.format.columns(record).map(|row| Some(Ok(row)));
+                    }
+                    Some(Err(why)) => return Ok(Some(Err(why))),
                     None => return Ok(None),
                 }
             }
         };
         let row = loop {
             match self.next_row(&mut csv) {
-                Ok(Some(row)) if row.len() == 1 && self.format.passes_over(&row[0]) => {}
+                Ok(Some(Ok(row))) if row.len() == 1 && self.format.passes_over(&row[0]) => {}
                 row => break row,
             }
         };
@@ -86,7 +94,7 @@ impl Records {
         row
     }
 
-    fn next_line(&mut self) -> Result<Option<String>> {
+    fn next_line(&mut self) -> Result<Option<std::result::Result<String, String>>> {
         let end = if self.format.null { 0 } else { b'\n' };
         self.bytes.clear();
         let mut some = (&mut self.reader).take(RECORD_MAX as u64 + 1);
@@ -96,23 +104,45 @@ impl Records {
             return Ok(None);
         }
         self.line += 1;
-        if self.bytes.last() == Some(&end) {
+        let whole = self.bytes.last() == Some(&end);
+        if whole {
             self.bytes.pop();
-        } else if length > RECORD_MAX {
-            return Err(self.too_long());
         }
         let bytes = std::mem::take(&mut self.bytes);
-        match String::from_utf8(bytes) {
-            Ok(text) if text.contains('\0') => Err(self
-                .wrong("has a NUL")
-                .hint("if a NUL ends each value, use -0, as after `find -print0`")),
-            Ok(text) => Ok(Some(text)),
-            Err(_) => Err(self.not_text()),
+        if bytes.contains(&0) {
+            self.bytes = bytes;
+            self.skip_rest(end, whole)?;
+            let why = "has a NUL (if a NUL ends each value, use -0, as after `find -print0`)";
+            return Ok(Some(Err(self.wrong(why))));
         }
+        if length > RECORD_MAX && !whole {
+            self.bytes = bytes;
+            self.skip_rest(end, whole)?;
+            return Ok(Some(Err(self.too_long())));
+        }
+        // Names of columns are text, and so is what stands below them.
+        if self.format.header && std::str::from_utf8(&bytes).is_err() {
+            return Ok(Some(Err(self.not_text("--header"))));
+        }
+        Ok(Some(Ok(escape(bytes))))
     }
 
-    fn next_row(&mut self, csv: &mut Reader) -> Result<Option<Vec<String>>> {
-        let (mut filled, mut count) = (0, 0);
+    /// Goes past what is left of a record of which not all was read.
+    fn skip_rest(&mut self, end: u8, whole: bool) -> Result<()> {
+        let mut whole = whole || self.bytes.len() <= RECORD_MAX;
+        while !whole {
+            self.bytes.clear();
+            let mut some = (&mut self.reader).take(RECORD_MAX as u64);
+            let length = some
+                .read_until(end, &mut self.bytes)
+                .cannot("read values", Path::new(&self.name))?;
+            whole = length == 0 || self.bytes.last() == Some(&end);
+        }
+        Ok(())
+    }
+
+    fn next_row(&mut self, csv: &mut Reader) -> Result<Option<Given>> {
+        let (mut filled, mut count, mut too_long) = (0, 0, false);
         self.bytes.resize(4096.max(self.bytes.len()), 0);
         self.ends.resize(64.max(self.ends.len()), 0);
         self.line = csv.line();
@@ -128,8 +158,12 @@ impl Records {
             (filled, count) = (filled + written, count + ended);
             match result {
                 ReadRecordResult::InputEmpty => {}
+                // What it has is not looked at any more; its end must still be found.
                 ReadRecordResult::OutputFull if self.bytes.len() >= RECORD_MAX => {
-                    return Err(self.too_long());
+                    (filled, too_long) = (0, true);
+                }
+                ReadRecordResult::OutputEndsFull if self.ends.len() >= RECORD_MAX => {
+                    (count, too_long) = (0, true);
                 }
                 ReadRecordResult::OutputFull => self.bytes.resize(self.bytes.len() * 2, 0),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
@@ -137,17 +171,21 @@ impl Records {
                 ReadRecordResult::End => return Ok(None),
             }
         }
+        if too_long {
+            return Ok(Some(Err(self.too_long())));
+        }
         let mut row = Vec::with_capacity(count);
         let mut start = 0;
         for end in &self.ends[..count] {
             match std::str::from_utf8(&self.bytes[start..*end]) {
-                Ok(text) if text.contains('\0') => return Err(self.wrong("has a NUL")),
-                Ok(text) => row.push(text.to_owned()),
-                Err(_) => return Err(self.not_text()),
+                Ok(text) if text.contains('\0') => return Ok(Some(Err(self.wrong("has a NUL")))),
+                // It may still be a text that must be told from bytes which are none.
+                Ok(text) => row.push(escape(text.into())),
+                Err(_) => return Ok(Some(Err(self.not_text("--csv")))),
             }
             start = *end;
         }
-        Ok(Some(row))
+        Ok(Some(Ok(row)))
     }
 
     /// Whether the next record may have to be waited for: no whole line is here, and nothing comes.
@@ -157,18 +195,17 @@ impl Records {
         !self.reader.buffer().contains(&end) && self.reader.get_ref().is_silent()
     }
 
-    fn wrong(&self, what: &str) -> Error {
+    fn wrong(&self, what: &str) -> String {
         let unit = if self.format.null { "record" } else { "line" };
-        Error::usage(format!("{}: {unit} {} {what}", self.name, self.line))
+        format!("{}: {unit} {} {what}", self.name, self.line)
     }
 
-    fn not_text(&self) -> Error {
-        self.wrong("is not UTF-8").hint("a job's values are text: convert it, as with iconv")
+    fn not_text(&self, option: &str) -> String {
+        self.wrong(&format!("is not UTF-8, as {option} needs it (iconv converts it)"))
     }
 
-    fn too_long(&self) -> Error {
-        self.wrong(&format!("is longer than {RECORD_MAX} bytes"))
-            .hint("put long texts into files, and their names into the input")
+    fn too_long(&self) -> String {
+        self.wrong(&format!("is longer than {RECORD_MAX} bytes (put long texts into files)"))
     }
 }
 
@@ -177,7 +214,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(bytes: &[u8], format: &Format) -> Result<Vec<Vec<String>>> {
+    fn given(bytes: &[u8], format: &Format) -> Result<Vec<Given>> {
         format.check()?;
         let feed = Box::new(io::Cursor::new(bytes.to_vec()));
         let mut records = Records::new(feed, "f".to_owned(), format)?;
@@ -186,6 +223,11 @@ mod tests {
             rows.push(row);
         }
         Ok(rows)
+    }
+
+    /// Rows of which none is wrong.
+    fn read(bytes: &[u8], format: &Format) -> Result<Vec<Vec<String>>> {
+        Ok(given(bytes, format)?.into_iter().map(|row| row.unwrap()).collect())
     }
 
     fn format(flags: &str, colsep: Option<&str>) -> Format {
@@ -237,24 +279,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_has_its_line() {
-        let long = [&b"a\n"[..], &[b'x'; RECORD_MAX + 1]].concat();
-        for (flags, colsep, bytes, says) in [
-            ("", None, &b"a\n\xff\n"[..], "f: line 2 is not UTF-8"),
-            ("", None, b"a\nb\0c\n", "f: line 2 has a NUL"),
-            ("0", None, b"a\0\xff", "f: record 2 is not UTF-8"),
-            ("c", None, b"a\nb,\"\n\",\xff\n", "f: line 2 is not UTF-8"),
-            ("c", None, b"a\nb\0\n", "f: line 2 has a NUL"),
-            ("", None, &long, "f: line 2 is longer"),
-            ("c", None, &long, "f: line 2 is longer"),
-            ("c0", None, b"", "--csv and --null"),
-            ("c", Some(", "), b"", "one character"),
-            ("", Some(""), b"", "empty"),
+    fn what_is_wrong_has_its_line_and_undoes_nothing() {
+        let long = [&b"a\n"[..], &[b'x'; 3 * RECORD_MAX], b"\nz\n"].concat();
+        let columns = [&b"a\n"[..], &[b','; 3 * RECORD_MAX], b"\nz\n"].concat();
+        for (flags, bytes, says) in [
+            ("", &b"a\nb\0c\nz\n"[..], "f: line 2 has a NUL"),
+            ("h", b"a\n\xff\nz\n", "f: line 2 is not UTF-8, as --header"),
+            ("c", b"a\nb,\"\n\",\xff\nz\n", "f: line 2 is not UTF-8, as --csv"),
+            ("c", b"a\nb\0\nz\n", "f: line 2 has a NUL"),
+            ("", &long, "f: line 2 is longer"),
+            ("c", &long, "f: line 2 is longer"),
+            ("c", &columns, "f: line 2 is longer"),
         ] {
-            let error = read(bytes, &format(flags, colsep)).unwrap_err();
+            let rows = given(bytes, &format(flags, None)).unwrap();
+            let [Ok(first), Err(why), Ok(last)] = &rows[..] else { panic!("{flags} {says}") };
+            assert!(why.contains(says), "{why}");
+            assert_eq!((&first[..], &last[..]), (&["a".to_owned()][..], &["z".to_owned()][..]));
+        }
+        let whole = [&[b'x'; RECORD_MAX][..], b"\n"].concat();
+        assert_eq!(read(&whole, &format("", None)).unwrap()[0][0].len(), RECORD_MAX);
+        let torn = given(&long[..2 * RECORD_MAX], &format("", None)).unwrap();
+        assert!(torn.len() == 2 && torn[1].is_err(), "the end of the input ends it");
+        for (flags, colsep, says) in [
+            ("c0", None, "--csv and --null"),
+            ("c", Some(", "), "one character"),
+            ("", Some(""), "empty"),
+        ] {
+            let error = read(b"", &format(flags, colsep)).unwrap_err();
             assert!(error.message.contains(says), "{}", error.message);
         }
-        assert!(read(&long[..RECORD_MAX + 2], &format("", None)).is_ok());
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_values_too() {
+        let rows = read(b"a\xff,\xfeb\n", &format("", Some(","))).unwrap();
+        assert_eq!(rows, [["a\u{10FEFF}", "\u{10FEFE}b"]]);
+        assert_eq!(read(b"\xff\0b", &format("0", None)).unwrap(), [["\u{10FEFF}"], ["b"]]);
     }
 
     proptest! {
@@ -275,7 +335,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..64), csv: bool, null: bool) {
-            let _read = read(&bytes, &Format { csv, null: null && !csv, ..Format::default() });
+            let _read = given(&bytes, &Format { csv, null: null && !csv, ..Format::default() });
         }
     }
 }

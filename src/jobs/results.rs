@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use super::placeholder::{Hole, Which, at_start};
 use super::template::Job;
 use crate::error::{Error, Result};
+use crate::sys::escaped::unescape_path;
 
 /// The longest name in a directory, in bytes.
 const NAME_MAX: usize = 255;
@@ -82,8 +83,8 @@ impl Results {
             Layout::Tree { root, names } => {
                 let mut path = root.clone();
                 for (key, value) in keys_and_values(job, names, columns) {
-                    path.push(key);
-                    path.push(value);
+                    path.push(unescape_path(&key));
+                    path.push(unescape_path(&value));
                 }
                 path
             }
@@ -91,12 +92,12 @@ impl Results {
                 let name = name(pieces, job);
                 if !name.ends_with('/') {
                     return Paths {
-                        stderr: format!("{name}.err").into(),
-                        seq: format!("{name}.seq").into(),
-                        stdout: name.into(),
+                        stderr: unescape_path(&format!("{name}.err")),
+                        seq: unescape_path(&format!("{name}.seq")),
+                        stdout: unescape_path(&name),
                     };
                 }
-                PathBuf::from(name)
+                unescape_path(&name)
             }
         };
         Paths {

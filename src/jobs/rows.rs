@@ -10,6 +10,17 @@ use super::source::{Origin, Source, SourceArg};
 use crate::error::{Error, Result};
 use crate::sys::input::Input;
 
+/// The arguments of a job or a part of them, escaped (`sys::escaped`); or why there cannot be any.
+pub type Given = std::result::Result<Vec<String>, String>;
+
+/// Rows as one; a wrong one makes all of it wrong.
+pub(super) fn concat(rows: &[Given]) -> Given {
+    match rows.iter().find(|row| row.is_err()) {
+        Some(wrong) => wrong.clone(),
+        None => Ok(rows.iter().flatten().flatten().cloned().collect()),
+    }
+}
+
 /// Sources that go along with each other; the shortest ends them.
 #[derive(Debug)]
 struct Linked {
@@ -18,26 +29,19 @@ struct Linked {
 }
 
 impl Linked {
-    fn next(&mut self) -> Result<Option<Vec<String>>> {
+    fn next(&mut self) -> Result<Option<Given>> {
+        if let [(source, None)] = self.sources.as_mut_slice() {
+            return source.next();
+        }
         let mut all = Vec::new();
         for (source, width) in &mut self.sources {
-            let Some(mut row) = source.next()? else { return Ok(None) };
-            if let Some(width) = *width {
-                if row.len() > width {
-                    let (had, first) = (row.len(), row.swap_remove(0));
-                    return Err(Error::usage(format!(
-                        "a row has {had} columns, and the header names {width}: it begins `{first}`"
-                    ))
-                    .hint("the columns of the next source would not be found: name them all"));
-                }
-                row.resize(width, String::new());
-            }
-            match all.is_empty() {
-                true => all = row,
-                false => all.append(&mut row),
-            }
+            let Some(row) = source.next()? else { return Ok(None) };
+            all.push(match *width {
+                Some(width) => row.and_then(|row| fit(row, width)),
+                None => row,
+            });
         }
-        Ok(Some(all))
+        Ok(Some(concat(&all)))
     }
 
     fn would_block(&self) -> bool {
@@ -45,18 +49,31 @@ impl Linked {
     }
 }
 
+/// A row with as many columns as the header names, so that those of the next source are found.
+fn fit(mut row: Vec<String>, width: usize) -> Given {
+    if row.len() > width {
+        return Err(format!(
+            "a row has {} columns, and the header names {width}: it begins `{}`",
+            row.len(),
+            row[0]
+        ));
+    }
+    row.resize(width, String::new());
+    Ok(row)
+}
+
 /// Rows that can be gone through again.
 #[derive(Debug)]
 struct Stream {
     linked: Linked,
     /// `None`: it is not gone through again.
-    seen: Option<Vec<Vec<String>>>,
+    seen: Option<Vec<Given>>,
     at: usize,
     ended: bool,
 }
 
 impl Stream {
-    fn next(&mut self) -> Result<Option<Vec<String>>> {
+    fn next(&mut self) -> Result<Option<Given>> {
         if let Some(row) = self.seen.as_ref().and_then(|seen| seen.get(self.at)) {
             self.at += 1;
             return Ok(Some(row.clone()));
@@ -90,7 +107,7 @@ impl Stream {
 pub struct Rows {
     streams: Vec<Stream>,
     /// The row of each stream that the last row was made of; empty before the first.
-    current: Vec<Vec<String>>,
+    current: Vec<Given>,
     names: Vec<String>,
     ended: bool,
     from_terminal: bool,
@@ -124,7 +141,7 @@ impl Rows {
             let mut source = Source::open(&arg.origin, format)?;
             let mut width = None;
             if format.header {
-                let header = source.next()?.unwrap_or_default();
+                let header = source.next()?.transpose().map_err(Error::usage)?.unwrap_or_default();
                 // One source alone may have rows of any length: nothing stands behind them.
                 width = (sources.len() > 1).then_some(header.len());
                 names.extend(header);
@@ -165,7 +182,7 @@ impl Rows {
         next.is_some_and(|stream| !stream.is_replaying() && stream.linked.would_block())
     }
 
-    fn advance(&mut self) -> Result<Option<Vec<String>>> {
+    fn advance(&mut self) -> Result<Option<Given>> {
         if self.current.is_empty() {
             for stream in &mut self.streams {
                 let Some(row) = stream.next()? else { return Ok(None) };
@@ -188,16 +205,16 @@ impl Rows {
         }
         // With one source nothing is made of its row again.
         if let [row] = self.current.as_mut_slice() {
-            return Ok(Some(std::mem::take(row)));
+            return Ok(Some(std::mem::replace(row, Ok(Vec::new()))));
         }
-        Ok(Some(self.current.concat()))
+        Ok(Some(concat(&self.current)))
     }
 }
 
 impl Iterator for Rows {
-    type Item = Result<Vec<String>>;
+    type Item = Result<Given>;
 
-    fn next(&mut self) -> Option<Result<Vec<String>>> {
+    fn next(&mut self) -> Option<Result<Given>> {
         if self.ended {
             return None;
         }
@@ -218,7 +235,8 @@ mod tests {
 
     fn read(line: &str, format: &Format) -> Result<Vec<String>> {
         let (_, sources) = split(words(line));
-        Rows::open(&sources, format)?.map(|row| Ok(row?.join(" "))).collect()
+        let row = |row: Result<Given>| Ok(row?.map_or_else(|why| why, |row| row.join(" ")));
+        Rows::open(&sources, format)?.map(row).collect()
     }
 
     /// The rows are those of GNU parallel 20221122, but for a source without values.
@@ -255,11 +273,12 @@ mod tests {
         let (_, sources) = split(words("::: n,m a,b c ::: k x"));
         let mut rows = Rows::open(&sources, &format).unwrap();
         assert_eq!(rows.names(), ["n", "m", "k"]);
-        assert_eq!(rows.next().unwrap().unwrap(), ["a", "b", "x"]);
+        assert_eq!(rows.next().unwrap().unwrap().unwrap(), ["a", "b", "x"]);
         // The name of the third column keeps its place.
-        assert_eq!(rows.next().unwrap().unwrap(), ["c", "", "x"]);
+        assert_eq!(rows.next().unwrap().unwrap().unwrap(), ["c", "", "x"]);
         assert!(rows.next().is_none());
-        assert!(read("::: n,m a,b,c ::: k x", &format).unwrap_err().message.contains("3 columns"));
+        let wide = read("::: n,m a,b,c d ::: k x", &format).unwrap();
+        assert!(wide[0].contains("a row has 3 columns") && wide[1] == "d  x", "{wide:?}");
         assert_eq!(read("::: n,m a,b,c d", &format).unwrap(), ["a b c", "d"]);
         assert!(read("::: n ::: k x", &format).unwrap().is_empty());
     }
@@ -279,8 +298,14 @@ mod tests {
         let (_, sources) = split(words(&format!(":::: {}", path("g"))));
         let mut rows = Rows::open(&sources, &format).unwrap();
         assert!(!rows.would_block() && !rows.from_terminal());
-        assert_eq!(rows.by_ref().filter(Result::is_ok).count(), 2);
+        assert_eq!(rows.by_ref().count(), 3);
         assert!(rows.next().is_none() && !rows.would_block());
+        // One that is wrong is wrong with each row of the other source, and nothing else is.
+        std::fs::write(path("h"), b"1\n2\0\n3\n").unwrap();
+        let both = read(&format!("::: a b :::: {}", path("h")), &format).unwrap();
+        let (wrong, right): (Vec<_>, Vec<_>) = both.iter().partition(|row| row.contains("NUL"));
+        assert_eq!(wrong.len(), 2);
+        assert_eq!(right, ["a 1", "a 3", "b 1", "b 3"]);
         let error = read(":::: /does/not/exist", &format).unwrap_err();
         assert!(error.message.contains("cannot open"), "{}", error.message);
         assert!(read(":::: - -", &format).unwrap_err().message.contains("twice"));
@@ -305,14 +330,14 @@ mod tests {
         assert!(rows.would_block());
         writer.write_all(b"a\nb\nc").unwrap();
         assert!(!rows.would_block());
-        assert_eq!(rows.next().unwrap().unwrap(), ["a"]);
+        assert_eq!(rows.next().unwrap().unwrap().unwrap(), ["a"]);
         assert!(!rows.would_block());
-        assert_eq!(rows.next().unwrap().unwrap(), ["b"]);
+        assert_eq!(rows.next().unwrap().unwrap().unwrap(), ["b"]);
         // Half a line is no line.
         assert!(rows.would_block());
         // Its end may come late: what another test is about to start holds the descriptor, too.
         drop(writer);
-        assert_eq!(rows.next().unwrap().unwrap(), ["c"]);
+        assert_eq!(rows.next().unwrap().unwrap().unwrap(), ["c"]);
         assert!(!rows.would_block());
         assert!(rows.next().is_none());
     }

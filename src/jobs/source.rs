@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::format::Format;
 use super::records::Records;
-use crate::error::{Cannot, Error, Result};
+use super::rows::Given;
+use crate::error::{Cannot, Result};
+use crate::sys::escaped::{has_escapes, unescape_path};
 use crate::sys::input::Input;
 
 /// What one source is.
@@ -26,7 +28,8 @@ pub struct SourceArg {
     pub linked: bool,
 }
 
-/// Splits the words after the options: the command, and the sources that follow it.
+/// Splits the words after the options: the command, and the sources that follow it. They are escaped,
+/// as values are (`sys::escaped`).
 ///
 /// `::: VALUE…` is one source, `:::: FILE…` is one for each file; with a `+` behind it is linked to
 /// the source before it. `:::` with nothing behind it is a source without values, so there are no
@@ -46,7 +49,8 @@ pub fn split(words: Vec<String>) -> (Vec<String>, Vec<SourceArg>) {
                 match at {
                     None => command.push(word),
                     Some((true, linked)) => {
-                        sources.push(SourceArg { origin: Origin::File(word.into()), linked });
+                        let origin = Origin::File(unescape_path(&word));
+                        sources.push(SourceArg { origin, linked });
                     }
                     Some((false, _)) => {
                         if let Some(SourceArg { origin: Origin::Values(values), .. }) =
@@ -92,16 +96,20 @@ impl Source {
     }
 
     /// The next row; `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Vec<String>>> {
+    pub(super) fn next(&mut self) -> Result<Option<Given>> {
         match self {
             Source::Records(records) => records.next(),
             Source::Values(values, format) => {
                 for value in values {
-                    if value.contains('\0') {
-                        return Err(Error::usage("a value of the command line has a NUL"));
+                    if (format.csv || format.header) && has_escapes(&value) {
+                        let option = if format.csv { "--csv" } else { "--header" };
+                        let why = format!(
+                            "a value of the command line is not UTF-8, as {option} needs it"
+                        );
+                        return Ok(Some(Err(why)));
                     }
                     if !format.passes_over(&value) {
-                        return format.columns(value).map(Some);
+                        return format.columns(value).map(|row| Some(Ok(row)));
                     }
                 }
                 Ok(None)

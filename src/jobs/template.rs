@@ -1,6 +1,7 @@
 //! Commands with placeholders, parsed once and expanded for each job.
 //!
-//! A value replaces its placeholder inside a word and is never split again, whatever is in it.
+//! A value replaces its placeholder inside a word and is never split again, whatever is in it. Words
+//! and values are bytes, escaped as text (`sys::escaped`): those of a job are, too.
 //!
 //! | the command | what runs |
 //! |---|---|
@@ -23,6 +24,7 @@ use super::placeholder::{Which, at_start};
 use super::shell;
 use super::word::{Part, Word, parse_script, parse_word};
 use crate::error::{Error, Result};
+use crate::sys::escaped::length;
 
 /// The longest argument that Linux takes, in bytes without the NUL. `sh -c` gets all of its script
 /// as one.
@@ -88,6 +90,8 @@ pub struct Weight {
     pub times: usize,
     /// Whether values are quoted.
     pub quoted: bool,
+    /// The longest value that there can be, bytes.
+    pub longest: usize,
 }
 
 impl Weight {
@@ -159,7 +163,7 @@ impl Template {
                 match words.is_empty() {
                     false => Ok(words),
                     true => Err(Error::usage("an empty line is no command")
-                        .hint("use --skip-empty to pass over empty lines")),
+                        .hint("use -r to leave out empty lines")),
                 }
             }
         }
@@ -193,7 +197,8 @@ impl Template {
         // A string of a command line costs its NUL and a pointer; a number has at most 20 digits.
         const STRING: usize = 9;
         const NUMBER: usize = 20;
-        let mut weight = Weight { fixed: 0, each: 0, times: 0, quoted: self.kind == Kind::Script };
+        let quoted = self.kind == Kind::Script;
+        let mut weight = Weight { fixed: 0, each: 0, times: 0, quoted, longest: ARGUMENT_MAX };
         for word in &self.words {
             let mut context = STRING;
             for part in &word.parts {
@@ -206,17 +211,17 @@ impl Template {
             *if word.repeats { &mut weight.each } else { &mut weight.fixed } += context;
         }
         if let Kind::Lines { .. } = self.kind {
-            (weight.each, weight.times) = (STRING, 1);
+            (weight.each, weight.times, weight.longest) = (STRING, 1, usize::MAX);
         }
         weight
     }
 }
 
 fn shell_command(script: String) -> Result<Vec<String>> {
-    if script.len() > ARGUMENT_MAX {
+    if length(&script) > ARGUMENT_MAX {
         return Err(Error::usage(format!(
             "the command has {} bytes, and a shell takes {ARGUMENT_MAX}: {}",
-            script.len(),
+            length(&script),
             shell::shown(&script)
         ))
         .hint("give the job fewer values with -N, or leave out --sh"));

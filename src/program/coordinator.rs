@@ -4,6 +4,7 @@
 //! them in procs/ and adopts them. What is wanted stands in control/workers.json.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use crate::error::{Cannot, Error, Exit, Result};
@@ -312,15 +313,14 @@ impl Coordinator<'_> {
             _ => "coord-worker",
         };
         let program = sibling(program)?;
-        let dir = queue.layout.root().to_string_lossy().into_owned();
-        let mut args = vec!["--dir".to_owned(), dir];
+        let mut args: Vec<OsString> = vec!["--dir".into(), queue.layout.root().into()];
         if slot.kind == CardKind::Worker {
-            args.extend(["--name".to_owned(), name.to_owned()]);
+            args.extend(["--name", name].map(OsString::from));
             if let Some(role) = &slot.role {
-                args.extend(["--role".to_owned(), role.clone()]);
+                args.extend(["--role", role].map(OsString::from));
             }
             if wanted.until_empty {
-                args.push("--until-empty".to_owned());
+                args.push("--until-empty".into());
             }
         }
         let path = queue.layout.at("log").join(format!("{name}.log"));

@@ -10,6 +10,7 @@ mod numbers;
 pub mod show;
 mod tails;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -353,8 +354,10 @@ impl Front<'_> {
             };
             let path = queue.layout.at(&format!("log/{name}.log"));
             let log = queue.host.open_output(&path).cannot("open a log", &path)?;
-            let dir = queue.layout.root().to_string_lossy().into_owned();
-            let args = ["--dir", &dir, "--name", &name, "--until-empty"].map(str::to_owned);
+            let root = queue.layout.root().as_os_str();
+            let words = ["--dir", "--name", &name, "--until-empty"].map(OsString::from);
+            let mut args = Vec::from(words);
+            args.insert(1, root.to_owned());
             let pid = child::start_program(&program, &args, &self.order.cwd, &log)
                 .cannot("start a worker", &program)?;
             self.hands.push(Hand { name, pid, since: Instant::now() });

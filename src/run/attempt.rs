@@ -1,6 +1,7 @@
 //! Starting an attempt's command, following it, and ending its whole tree.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::queue::procs::Proc;
 use crate::queue::record::{End, Spec, duration};
 use crate::step;
 use crate::sys::child;
-use crate::sys::spawn::{Command, Environment};
+use crate::sys::spawn::{Command, Environment, Variables};
 
 use super::context;
 use super::environment::{self, Files};
@@ -79,6 +80,7 @@ pub fn start(
     let spawned = prepared.and_then(|(argv, env, place)| {
         let cwd = place.dir.join(&lease.spec.cwd);
         let program = argv.first().map_or("", String::as_str).to_owned();
+        let argv: Vec<OsString> = argv.into_iter().map(OsString::from).collect();
         let spawned = Environment::new(&env).and_then(|env| {
             step!("run.spawn");
             site.queue.host.spawn(&Command::new(&argv, &env, &cwd, &output))
@@ -128,7 +130,7 @@ fn limit(site: &Site, spec: &Spec) -> Option<Duration> {
     turn::limit(spec, duration(spec.time_limit_s).or(usual))
 }
 
-type Prepared = (Vec<String>, BTreeMap<String, String>, Workplace);
+type Prepared = (Vec<String>, Variables, Workplace);
 
 /// Everything that the command needs to find when it starts.
 fn prepare(

@@ -3,15 +3,17 @@
 //! The environment of `coord add` is not captured (it would carry secrets into files): a command
 //! gets the worker's own, plus `[env]` of coord.toml, plus the task's `env`, plus `COORD_*`.
 
-use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::git::MISLEADING;
 use crate::queue::claim::Lease;
 use crate::queue::ids::short;
 use crate::queue::procs::Proc;
-use crate::queue::record::Spec;
+use crate::queue::record::{Array, Spec};
 use crate::sys::clock::rfc3339;
+use crate::sys::escaped::unescape_path;
+use crate::sys::spawn::Variables;
 
 use super::site::Site;
 use super::worktree::Workplace;
@@ -22,9 +24,9 @@ const REMOVED: &[&str] =
     &["CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "NOTIFY_SOCKET", "COORD_STEP", "COORD_STEP_TRACE"];
 
 /// What tests tell our own programs; a job must not see it.
-pub fn of_tests() -> impl Iterator<Item = (String, String)> {
+pub fn of_tests() -> impl Iterator<Item = (OsString, OsString)> {
     let names = ["COORD_STEP", "COORD_STEP_TRACE"].into_iter();
-    names.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+    names.filter_map(|name| Some((name.into(), std::env::var_os(name)?)))
 }
 
 /// Files of an attempt that its environment names.
@@ -53,14 +55,12 @@ pub fn port_base(index: u32) -> u32 {
 }
 
 /// What does not depend on the attempt: this process's own, `[env]`, and the task's.
-pub fn of_person(site: &Site, spec: &Spec) -> BTreeMap<String, String> {
-    let mut env: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-        .filter(|(k, _)| !REMOVED.contains(&k.as_str()) && !MISLEADING.contains(&k.as_str()))
-        .collect();
-    env.extend(site.config.env.clone());
+pub fn of_person(site: &Site, spec: &Spec) -> Variables {
+    let misleads = |name: &OsStr| REMOVED.iter().chain(&MISLEADING).any(|bad| name == *bad);
+    let mut env: Variables = std::env::vars_os().filter(|(name, _)| !misleads(name)).collect();
+    env.extend(site.config.env.iter().map(|(name, value)| (name.into(), value.into())));
     for (name, value) in &spec.env {
-        env.insert(name.clone(), value.as_str().unwrap_or_default().to_owned());
+        env.insert(name.into(), value.as_str().unwrap_or_default().into());
     }
     env
 }
@@ -73,84 +73,85 @@ pub fn build(
     place: &Workplace,
     files: &Files,
     deadline_ms: Option<u64>,
-) -> BTreeMap<String, String> {
+) -> Variables {
     let mut env = of_person(site, &lease.spec);
-    let mut set = |name: &str, value: String| {
-        env.insert(name.to_owned(), value);
+    let mut set = |name: &str, value: &dyn AsRef<OsStr>| {
+        env.insert(name.into(), value.as_ref().to_owned());
     };
-    let path = |p: &PathBuf| p.to_string_lossy().into_owned();
     let (key, spec) = (&lease.key, &lease.spec);
     let worker = short(&me.wid).to_owned();
-    set("COORD_DIR", path(&site.queue.layout.root().to_owned()));
-    set("COORD_ROOT", path(&site.root));
-    set("COORD_FORMAT", "1".to_owned());
-    set("COORD_TASK_ID", key.task.clone());
-    set("COORD_TASK_FILE", path(&site.queue.layout.task(&key.task).join("spec.json")));
-    set("COORD_TITLE", spec.title.clone());
-    set("COORD_ATTEMPT", key.n.to_string());
-    set("COORD_ATTEMPTS_MAX", spec.max_attempts.to_string());
-    set("COORD_TOKEN", token(me, lease));
-    set("COORD_WORKER", worker.clone());
-    set("COORD_ROLE", spec.role().to_owned());
-    set("COORD_OUT", path(&files.out));
-    set("COORD_WORKTREE", path(&place.dir));
-    set("PWD", path(&place.dir));
-    set("COORD_WORKER_INDEX", place.index.to_string());
-    set("COORD_PORT_BASE", port_base(place.index).to_string());
+    set("COORD_DIR", &site.queue.layout.root());
+    set("COORD_ROOT", &site.root);
+    set("COORD_FORMAT", &"1");
+    set("COORD_TASK_ID", &key.task);
+    set("COORD_TASK_FILE", &site.queue.layout.task(&key.task).join("spec.json"));
+    set("COORD_TITLE", &spec.title);
+    set("COORD_ATTEMPT", &key.n.to_string());
+    set("COORD_ATTEMPTS_MAX", &spec.max_attempts.to_string());
+    set("COORD_TOKEN", &token(me, lease));
+    set("COORD_WORKER", &worker);
+    set("COORD_ROLE", &spec.role());
+    set("COORD_OUT", &files.out);
+    set("COORD_WORKTREE", &place.dir);
+    set("PWD", &place.dir);
+    set("COORD_WORKER_INDEX", &place.index.to_string());
+    set("COORD_PORT_BASE", &port_base(place.index).to_string());
     if let Some(tmp) = &place.tmp {
-        set("TMPDIR", path(tmp));
+        set("TMPDIR", tmp);
     }
     if let Some(wave) = spec.wave {
-        set("COORD_WAVE", wave.to_string());
+        set("COORD_WAVE", &wave.to_string());
     }
     if !place.branch.is_empty() {
-        set("COORD_BRANCH", place.branch.clone());
-        set("COORD_BASE", place.base.clone());
+        set("COORD_BRANCH", &place.branch);
+        set("COORD_BASE", &place.base);
         let (name, email) = identity(site, &worker);
-        set("GIT_AUTHOR_NAME", name.clone());
-        set("GIT_COMMITTER_NAME", name);
-        set("GIT_AUTHOR_EMAIL", email.clone());
-        set("GIT_COMMITTER_EMAIL", email);
+        set("GIT_AUTHOR_NAME", &name);
+        set("GIT_COMMITTER_NAME", &name);
+        set("GIT_AUTHOR_EMAIL", &email);
+        set("GIT_COMMITTER_EMAIL", &email);
     }
-    set("GIT_TERMINAL_PROMPT", "0".to_owned());
-    set("GIT_EDITOR", "true".to_owned());
+    set("GIT_TERMINAL_PROMPT", &"0");
+    set("GIT_EDITOR", &"true");
     for (name, file) in [
         ("COORD_PROMPT_FILE", &files.prompt),
         ("COORD_CONTEXT_FILE", &files.context),
         ("COORD_FAILURE_FILE", &files.failure),
     ] {
         if let Some(file) = file {
-            set(name, path(file));
+            set(name, file);
         }
     }
     if let Some(ms) = deadline_ms {
-        set("COORD_DEADLINE", rfc3339(ms));
+        set("COORD_DEADLINE", &rfc3339(ms));
     }
     env
 }
 
 /// What all jobs of an array have in common; what is of one job is set when it starts.
-pub fn of_array(site: &Site, me: &Proc, lease: &Lease) -> BTreeMap<String, String> {
+pub fn of_array(site: &Site, me: &Proc, lease: &Lease) -> Variables {
     let (key, spec) = (&lease.key, &lease.spec);
     let mut env = of_person(site, spec);
-    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-    let worker = short(&me.wid).to_owned();
-    let cwd = spec.array.as_ref().map(|array| site.root.join(&array.cwd)).unwrap_or_default();
-    env.extend(
-        [
-            ("COORD_DIR", text(site.queue.layout.root())),
-            ("COORD_ROOT", text(&site.root)),
-            ("COORD_FORMAT", "1".to_owned()),
-            ("COORD_TASK_ID", key.task.clone()),
-            ("COORD_TASK_FILE", text(&site.queue.layout.task(&key.task).join("spec.json"))),
-            ("COORD_TITLE", spec.title.clone()),
-            ("COORD_WORKER", worker),
-            ("COORD_ROLE", spec.role().to_owned()),
-            ("PWD", text(&cwd)),
-        ]
-        .map(|(name, value)| (name.to_owned(), value)),
-    );
+    let mut set = |name: &str, value: &dyn AsRef<OsStr>| {
+        env.insert(name.into(), value.as_ref().to_owned());
+    };
+    set("COORD_DIR", &site.queue.layout.root());
+    set("COORD_ROOT", &site.root);
+    set("COORD_FORMAT", &"1");
+    set("COORD_TASK_ID", &key.task);
+    set("COORD_TASK_FILE", &site.queue.layout.task(&key.task).join("spec.json"));
+    set("COORD_TITLE", &spec.title);
+    set("COORD_WORKER", &short(&me.wid));
+    set("COORD_ROLE", &spec.role());
+    if let Some(array) = &spec.array {
+        set("PWD", &directory(site, array));
+    }
     env
+}
+
+/// The directory that the jobs of an array run in.
+pub fn directory(site: &Site, array: &Array) -> PathBuf {
+    site.root.join(unescape_path(&array.cwd))
 }
 
 /// The fencing token of an attempt: `T.n@W`.

@@ -6,17 +6,19 @@
 //! Where the output of a job begins and ends stands in its line of `jobs/W.log`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::jobs::template::{Command as Pattern, Job, Template};
-use crate::queue::array;
+use crate::queue::array::{self, list::Given};
 use crate::queue::claim::Lease;
 use crate::queue::ids::short;
 use crate::queue::procs::Proc;
 use crate::queue::record::{Array, Line};
 use crate::step;
 use crate::sys::child;
+use crate::sys::escaped::unescape_os;
 use crate::sys::fs::{Dir, Log};
 use crate::sys::host::Output;
 use crate::sys::spawn::{Apart, Command, Environment, Wiring, find_program};
@@ -91,9 +93,18 @@ pub struct Running {
     /// How it ended, once it has.
     pub exit: Option<child::Exit>,
     /// Why it could not be started.
-    pub fault: Option<String>,
+    pub fault: Option<Fault>,
     /// Why it was asked to end, and when it is killed, by the monotonic clock.
     pub stopped: Option<(super::outcome::Stopped, u64)>,
+}
+
+/// Why a job could not be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// In words.
+    pub why: String,
+    /// It lies in the job's arguments: another try would go the same way.
+    pub lasting: bool,
 }
 
 /// The pattern of an array's jobs.
@@ -104,11 +115,6 @@ pub fn pattern(array: &Array) -> Pattern {
         many: array.many,
         names: array.names.clone(),
     }
-}
-
-/// The directory that the jobs of an array run in.
-pub fn directory(site: &Site, array: &Array) -> PathBuf {
-    site.root.join(&array.cwd)
 }
 
 impl Shift {
@@ -137,7 +143,7 @@ impl Shift {
             round: array::round(&lease.task),
             tries: array.tries.max(1),
             template: Template::new(&pattern(&array))?,
-            cwd: directory(site, &array),
+            cwd: environment::directory(site, &array),
             env,
             slot: digits.parse().unwrap_or(1),
             wid: me.wid.clone(),
@@ -156,12 +162,20 @@ impl Shift {
     }
 
     /// Starts a claimed job. One that cannot be started has a fault, which is its end.
-    pub fn start(&mut self, site: &Site, job: u64, n: u32, args: Vec<String>) -> Running {
+    pub fn start(&mut self, site: &Site, job: u64, n: u32, given: Given) -> Running {
         let queue = &site.queue;
-        let started = self.spawn(site, job, n, args);
+        let lasting = |why: String| Fault { why, lasting: true };
+        let argv = given.and_then(|args| {
+            let job = Job { seq: job, slot: self.slot, args };
+            self.template.expand(&job).map_err(|e| e.one_line())
+        });
+        let started = argv.map_err(lasting).and_then(|argv| {
+            let passing = |why| Fault { why, lasting: false };
+            self.spawn(site, job, n, &argv).map_err(passing)
+        });
         let (pid, fault) = match started {
             Ok(pid) => (pid, None),
-            Err(why) => (0, Some(why)),
+            Err(fault) => (0, Some(fault)),
         };
         Running {
             job,
@@ -180,11 +194,10 @@ impl Shift {
         site: &Site,
         job: u64,
         n: u32,
-        args: Vec<String>,
+        argv: &[String],
     ) -> std::result::Result<i32, String> {
-        let job_of = Job { seq: job, slot: self.slot, args };
-        let argv = self.template.expand(&job_of).map_err(|e| e.one_line())?;
         let name = argv.first().cloned().unwrap_or_default();
+        let argv: Vec<OsString> = argv.iter().map(|word| unescape_os(word)).collect();
         let cannot = |e: &dyn std::fmt::Display| format!("cannot start `{name}`: {e}");
         let number = job.to_string();
         let id = &self.lease.key.task;
@@ -198,7 +211,8 @@ impl Shift {
             self.env.set(variable, value).map_err(|e| cannot(&e))?;
         }
         if !self.programs.contains_key(&name) {
-            let found = find_program(&name, self.env.path(), &self.cwd).map_err(|e| cannot(&e))?;
+            let word = unescape_os(&name);
+            let found = find_program(&word, self.env.path(), &self.cwd).map_err(|e| cannot(&e))?;
             self.programs.insert(name.clone(), found);
         }
         let command = Command {

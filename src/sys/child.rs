@@ -4,7 +4,7 @@
 //! session, so a process group is not enough: the worker is a child subreaper, orphans of the tree
 //! come back to it, and it kills until it has no child left.
 
-use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 
 use super::clock::{Clock, RealClock};
 use super::host::Output as Log;
-use super::spawn::{Command, Environment, spawn};
+use super::spawn::{Command, Environment, Variables, spawn};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,26 +150,25 @@ pub fn start_with(
 
 /// Starts one of our own programs in a session of its own, detached from this terminal. It gets a mark
 /// of its own, and `--mark` says so: inherited by what it starts in turn, the mark alone would not.
-pub fn start_program(program: &Path, args: &[String], cwd: &Path, log: &Log) -> io::Result<i32> {
-    let mut argv = vec![program.to_string_lossy().into_owned()];
+pub fn start_program(program: &Path, args: &[OsString], cwd: &Path, log: &Log) -> io::Result<i32> {
+    let mut argv = vec![program.as_os_str().to_owned()];
     argv.extend_from_slice(args);
     let mark = format!("{:016x}", RealClock.random());
-    argv.extend(["--mark".to_owned(), mark.clone()]);
+    argv.extend(["--mark", &mark].map(OsString::from));
     // A program that an attempt starts belongs to the queue from then on, not to the attempt.
     let not_ours =
         [super::alive::MARK, "COORD_TOKEN", "COORD_TASK_ID", "COORD_ATTEMPT", "COORD_OUT"];
-    let mut env: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| !not_ours.contains(&name.as_str()))
+    let mut env: Variables = std::env::vars_os()
+        .filter(|(name, _)| not_ours.iter().all(|ours| name != OsStr::new(ours)))
         .collect();
-    env.insert(super::alive::MARK.to_owned(), mark);
+    env.insert(super::alive::MARK.into(), mark.into());
     spawn(&Command::new(&argv, &Environment::new(&env)?, cwd, log))
 }
 
 /// Runs a program of the person at the terminal to its end, with our standard streams. A Ctrl-C
 /// there is for that program alone.
 #[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
-pub fn interact(program: &str, cwd: &Path, env: &BTreeMap<String, String>) -> io::Result<i32> {
+pub fn interact(program: &str, cwd: &Path, env: &Variables) -> io::Result<i32> {
     use std::os::unix::process::ExitStatusExt;
     // Noted and not looked at: without this the default would end this process.
     let noted = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));

@@ -2,9 +2,10 @@
 //! command, so no page is copied.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, OnceLock};
 
@@ -21,11 +22,14 @@ const POSIX_SPAWN_SETSID: i32 = 0x80;
 /// Where programs are looked for when the environment does not say.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// The variables of an environment. Not all are text.
+pub type Variables = BTreeMap<OsString, OsString>;
+
 /// The environment of a command, in the form that the kernel takes: made once for many commands that
 /// differ in a few variables.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
-    places: BTreeMap<String, usize>,
+    places: BTreeMap<OsString, usize>,
     block: Vec<CString>,
 }
 
@@ -34,15 +38,16 @@ impl Environment {
     ///
     /// # Errors
     /// When one of them has a NUL in it.
-    pub fn new(variables: &BTreeMap<String, String>) -> io::Result<Environment> {
+    pub fn new(variables: &Variables) -> io::Result<Environment> {
         let mut made = Environment::default();
         variables.iter().try_for_each(|(name, value)| made.set(name, value))?;
         Ok(made)
     }
 
     /// Sets a variable.
-    pub fn set(&mut self, name: &str, value: &str) -> io::Result<()> {
-        let text = c_string(&format!("{name}={value}"))?;
+    pub fn set(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> io::Result<()> {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        let text = c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat())?;
         match self.places.get(name) {
             Some(&at) => self.block[at] = text,
             None => {
@@ -54,14 +59,14 @@ impl Environment {
     }
 
     /// Where programs are looked for.
-    pub fn path(&self) -> &str {
-        self.get("PATH").unwrap_or(PATH)
+    pub fn path(&self) -> &OsStr {
+        self.get("PATH").unwrap_or(OsStr::new(PATH))
     }
 
     /// What a variable says.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        let text = self.block[*self.places.get(name)?].to_str().ok()?;
-        text.get(name.len() + 1..)
+    pub fn get(&self, name: &str) -> Option<&OsStr> {
+        let text = self.block[*self.places.get(OsStr::new(name))?].to_bytes();
+        text.get(name.len() + 1..).map(OsStr::from_bytes)
     }
 }
 
@@ -121,7 +126,7 @@ impl Wiring {
 /// A command that is about to be started.
 pub struct Command<'a> {
     /// The program and its arguments.
-    pub argv: &'a [String],
+    pub argv: &'a [OsString],
     /// Where the program is, if that is known already; else it is looked up in the `PATH` of `env`.
     pub program: Option<&'a Path>,
     /// The whole environment.
@@ -139,7 +144,7 @@ pub struct Command<'a> {
 impl<'a> Command<'a> {
     /// A command with one file for both of its outputs.
     pub fn new(
-        argv: &'a [String],
+        argv: &'a [OsString],
         env: &'a Environment,
         cwd: &'a Path,
         output: &'a Output,
@@ -152,8 +157,8 @@ fn io_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno as i32)
 }
 
-fn c_string(text: &str) -> io::Result<CString> {
-    CString::new(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in argument"))
+fn c_string(bytes: &[u8]) -> io::Result<CString> {
+    CString::new(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in argument"))
 }
 
 /// Where the program of a command is, by the rules of `execvp`, seen from `cwd`.
@@ -161,16 +166,18 @@ fn c_string(text: &str) -> io::Result<CString> {
 /// # Errors
 /// ENOENT where it is nowhere in `PATH`.
 #[expect(clippy::disallowed_methods, reason = "sys/ may look at files")]
-pub fn find_program(program: &str, path: &str, cwd: &Path) -> io::Result<PathBuf> {
+pub fn find_program(program: &OsStr, path: &OsStr, cwd: &Path) -> io::Result<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     let runnable = |p: &Path| {
         std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
     };
-    if program.contains('/') {
+    if program.as_bytes().contains(&b'/') {
         return Ok(cwd.join(program));
     }
-    path.split(':')
-        .map(|dir| cwd.join(if dir.is_empty() { "." } else { dir }).join(program))
+    path.as_bytes()
+        .split(|byte| *byte == b':')
+        .map(|dir| OsStr::from_bytes(if dir.is_empty() { b"." } else { dir }))
+        .map(|dir| cwd.join(dir).join(program))
         .find(|candidate| runnable(candidate))
         .ok_or_else(|| io::Error::from_raw_os_error(nix::libc::ENOENT))
 }
@@ -199,13 +206,17 @@ pub fn spawn(command: &Command<'_>) -> io::Result<i32> {
     let program = match command.program {
         Some(program) => program,
         None => {
-            let name = command.argv.first().map_or("", String::as_str);
+            let name = command.argv.first().map_or(OsStr::new(""), OsString::as_os_str);
             found = find_program(name, command.env.path(), command.cwd)?;
             &found
         }
     };
-    let program = c_string(&program.to_string_lossy())?;
-    let argv = command.argv.iter().map(|a| c_string(a)).collect::<io::Result<Vec<_>>>()?;
+    let program = c_string(program.as_os_str().as_bytes())?;
+    let argv = command
+        .argv
+        .iter()
+        .map(|word| c_string(word.as_bytes()))
+        .collect::<io::Result<Vec<_>>>()?;
     let made;
     let Wiring { actions, attributes } = match command.wiring {
         Some(wiring) => wiring,

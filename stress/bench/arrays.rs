@@ -26,7 +26,7 @@ pub fn submit(order: &Order) -> Outcome<()> {
     submit::submit(&queue, &mut me, Some(&id), spec)?;
     let (mut start, mut lines) = (1, Vec::new());
     for number in 1..=order.jobs {
-        lines.push(list::line(&[number.to_string()])?);
+        lines.push(list::line(&Ok(vec![number.to_string()])));
         if lines.len() == CHUNK || number == order.jobs {
             list::append(&queue, &me, &id, start, &lines)?;
             start += lines.len() as u64;

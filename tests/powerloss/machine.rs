@@ -360,14 +360,16 @@ impl Host for Process {
     }
     /// The command ends at once. Its first word says how: `ok`, `fail`, `fail-first` or `later`.
     fn spawn(&self, command: &Command<'_>) -> io::Result<i32> {
-        let id = command.env.get("COORD_TASK_ID").unwrap_or_default().to_owned();
-        let n = command.env.get("COORD_ATTEMPT").and_then(|n| n.parse().ok()).unwrap_or(0);
+        let id = command.env.get("COORD_TASK_ID").unwrap_or_default();
+        let id = id.to_string_lossy().into_owned();
+        let n =
+            command.env.get("COORD_ATTEMPT").and_then(|n| n.to_str()?.parse().ok()).unwrap_or(0);
         self.world.mark(Mark::Ran(id.clone(), n));
         let because = crate::reboot::relied_on(&self.world.fs.disk(), &id);
         for (on, n, verdict) in because {
             self.world.mark(Mark::Relied(on, n, verdict));
         }
-        let code = match command.argv.first().map_or("", String::as_str) {
+        let code = match command.argv.first().and_then(|word| word.to_str()).unwrap_or_default() {
             "fail-first" => i32::from(n == 1),
             "fail" => 1,
             "fail-for-ever" => 65,

@@ -17,6 +17,8 @@ mod chaos;
 mod crash;
 mod fleet;
 mod imports;
+mod habits;
+mod inputs;
 mod inside;
 mod life;
 mod merges;

@@ -190,8 +190,6 @@ fn an_empty_list_is_done_at_once() {
 #[test]
 fn input_that_cannot_be_read_is_named() {
     let s = Sandbox::new();
-    let bad = sh(&s, "printf 'a\\n\\377\\nc\\n' | coord run -n 1 echo");
-    bad.exits(255).silent_about("c\n").warns("line 2").warns("UTF-8");
     s.coord(&["run", "-a", "no-such-file", "echo"]).fails(255, "no-such-file");
 }
 

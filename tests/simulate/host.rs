@@ -99,9 +99,13 @@ impl Host for Seat {
         self.step(op(Call::Host, Path::new("spawn")), |_| {
             let mut world = self.world();
             let pid = world.next_pid();
-            let text = |name: &str| command.env.get(name).unwrap_or_default().to_owned();
+            let text = |name: &str| {
+                let value = command.env.get(name).unwrap_or_default();
+                value.to_string_lossy().into_owned()
+            };
             let n = text("COORD_ATTEMPT").parse().unwrap_or(0);
-            let code = exit_code(command.argv.get(1).map_or("", String::as_str), n);
+            let argument = command.argv.get(1).and_then(|word| word.to_str());
+            let code = exit_code(argument.unwrap_or_default(), n);
             let left = world.choices.below(6);
             // A job of an array is told by its number.
             let task = match text("COORD_JOB") {

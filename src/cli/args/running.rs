@@ -1,5 +1,6 @@
 //! `coord run` and `coord map`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -7,6 +8,9 @@ use clap::Args;
 /// What `run` and `map` have in common: the command, and where its arguments come from.
 #[derive(Debug, Args)]
 pub struct Jobs {
+    /// What stands for the argument in place of {}, as the -I of xargs
+    #[arg(short = 'I', long, value_name = "TEXT")]
+    pub replace: Option<String>,
     /// Read arguments from a file, a line each (repeatable; - is standard input)
     #[arg(short = 'a', long = "arg-file", value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -22,8 +26,8 @@ pub struct Jobs {
     /// The first line names the columns: {name}
     #[arg(long)]
     pub header: bool,
-    /// So many lines for one job, as {1} {2} …
-    #[arg(short = 'N', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// So many lines for one job, as {1} {2} … (the -n of xargs)
+    #[arg(short = 'N', long, alias = "max-replace-args", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_args: Option<u32>,
     /// As many arguments as fit for one job
     #[arg(short = 'X', long)]
@@ -41,12 +45,12 @@ pub struct Jobs {
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<String>,
     /// Print the commands and run nothing
-    #[arg(long)]
+    #[arg(long, alias = "dryrun")]
     pub dry_run: bool,
     /// The command, with placeholders: {} {.} {/} {//} {/.} {#} {%} {1} {name}; then `::: ARG…`,
     /// `:::: FILE…`, or lines on standard input
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    pub words: Vec<String>,
+    pub words: Vec<OsString>,
 }
 
 /// What stands below the options of `coord run --help`.
@@ -61,7 +65,7 @@ Examples:
   coord run -n 8 convert {} {.}.png ::: *.jpg
   find . -name '*.wav' -print0 | coord run -0 'lame {} mp3/{/.}.mp3'
   coord run --sh 'zcat {} | wc -l > {.}.lines' :::: files.txt
-  coord run --csv --header 'fetch {url} -o {name}.html' -a pages.csv
+  coord run --csv --header -a pages.csv 'fetch {url} -o {name}.html'
   coord run train --seed {1} --rate {2} ::: 1 2 3 ::: 0.1 0.01     (all combinations)
   coord run :::: commands.txt                                       (a command a line)
 
@@ -85,13 +89,40 @@ Examples:
 Given again with the same --id after a crash, it goes on where it was. The placeholders are those of
 coord run.";
 
+/// How many workers that is: `8`, `150%` of the cores, `+2` more or `-1` fewer than there are.
+fn workers(text: &str) -> Result<u32, String> {
+    const MOST: u64 = 10_000;
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let number = |digits: &str| {
+        let digits: u64 =
+            digits.parse().map_err(|_| format!("`{text}` is no number of workers"))?;
+        Ok::<u64, String>(digits.min(1_000_000))
+    };
+    let count = if let Some(percent) = text.strip_suffix('%') {
+        (number(percent)? * cores).div_ceil(100)
+    } else if let Some(more) = text.strip_prefix('+') {
+        cores + number(more)?
+    } else if let Some(fewer) = text.strip_prefix('-') {
+        cores.saturating_sub(number(fewer)?).max(1)
+    } else {
+        number(text)?
+    };
+    match count {
+        0 => Err("a worker is started for each job that runs at once: say how many, as in -n 64"
+            .to_owned()),
+        1..=MOST => Ok(u32::try_from(count).unwrap_or(1)),
+        _ => Err(format!("more than {MOST} workers")),
+    }
+}
+
 /// `coord run`.
 #[derive(Debug, Args)]
-#[command(after_help = RUN_HELP)]
+#[command(after_help = RUN_HELP, args_override_self = true)]
 pub struct Run {
-    /// How many jobs run at once [default: the number of cores]
-    #[arg(short = 'n', long = "workers", visible_short_alias = 'j', value_name = "N",
-          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// How many jobs run at once: a number, or 150% of the cores, or so many more (+1) or fewer (-1) than
+    /// there are. The -P of xargs; its -n is -N [default: the number of cores]
+    #[arg(short = 'n', long = "workers", visible_short_aliases = ['j', 'P'],
+          aliases = ["jobs", "max-procs"], value_name = "N", value_parser = workers)]
     pub workers: Option<u32>,
     /// Keep the run in this directory, where others may join it: coord -C DIR work
     #[arg(long, value_name = "DIR")]
@@ -122,10 +153,16 @@ pub struct Run {
     #[arg(long, value_name = "DIR|NAME")]
     pub results: Option<String>,
     /// Stop before all jobs have run: never, now,fail=1, soon,fail=30%, now,success=1, soon,done=10
-    #[arg(long, value_name = "WHEN", default_value = "never", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        alias = "halt-on-error",
+        value_name = "WHEN",
+        default_value = "never",
+        allow_hyphen_values = true
+    )]
     pub halt: String,
     /// Show how far it is, and when it will be done (also with --eta) [default: on a terminal]
-    #[arg(long, visible_alias = "eta")]
+    #[arg(long, visible_alias = "eta", alias = "progress")]
     pub bar: bool,
     /// The command, and where its arguments come from
     #[command(flatten)]
@@ -134,7 +171,7 @@ pub struct Run {
 
 /// `coord map`.
 #[derive(Debug, Args)]
-#[command(after_help = MAP_HELP)]
+#[command(after_help = MAP_HELP, args_override_self = true)]
 pub struct Map {
     /// Its id [default: the next number]
     #[arg(long)]

@@ -158,10 +158,10 @@ fn programs() -> Check {
 
 /// The agent that prompts go to must be there; others may be for other machines.
 fn agents(place: &Place, config: &Config) -> Check {
-    let path = std::env::var("PATH").unwrap_or_default();
+    let path = std::env::var_os("PATH").unwrap_or_default();
     let program = |name: &str| config.agents.get(name).and_then(|agent| agent.command.first());
     let found = |program: &str| {
-        find_program(program, &path, &place.root).is_ok_and(|path| RealFs.exists(&path))
+        find_program(program.as_ref(), &path, &place.root).is_ok_and(|path| RealFs.exists(&path))
     };
     let missing = |name: &&String| program(name).is_some_and(|program| !found(program));
     let absent: Vec<&String> = config.agents.keys().filter(missing).collect();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::queue::array::list::{self, Written};
+use crate::queue::array::list::{self, Given, Written};
 use crate::queue::array::{self, CHUNK};
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
@@ -14,11 +14,11 @@ use crate::step;
 
 /// Where the arguments of the jobs come from.
 pub trait Input: Send {
-    /// The arguments of the next job; `None` behind the last.
+    /// The arguments of the next job, or why it has none; `None` behind the last.
     ///
     /// # Errors
-    /// When the input cannot be read, or cannot be the arguments of a job.
-    fn next(&mut self) -> Result<Option<Vec<String>>>;
+    /// When the input cannot be read.
+    fn next(&mut self) -> Result<Option<Given>>;
     /// Whether the next job is not there yet, and asking for it would wait.
     fn would_block(&self) -> bool;
 }
@@ -111,8 +111,8 @@ impl Feeder {
     }
 
     fn feed(&mut self) -> Result<u64> {
-        while let Some(arguments) = self.input.next()? {
-            self.lines.push(list::line(&arguments)?);
+        while let Some(given) = self.input.next()? {
+            self.lines.push(list::line(&given));
             if self.lines.len() >= CHUNK || self.input.would_block() {
                 self.publish()?;
             }
@@ -133,7 +133,7 @@ impl Feeder {
         let mut job = 1;
         while let Some(line) = written.line()? {
             let next = self.input.next()?;
-            self.agree(job, &line, next.as_deref())?;
+            self.agree(job, &line, next.as_ref())?;
             job += 1;
         }
         self.start = written.end();
@@ -146,8 +146,8 @@ impl Feeder {
         Ok(closed)
     }
 
-    fn agree(&self, job: u64, there: &str, next: Option<&[String]>) -> Result<()> {
-        let ours = next.map(list::line).transpose()?;
+    fn agree(&self, job: u64, there: &str, next: Option<&Given>) -> Result<()> {
+        let ours = next.map(list::line);
         if ours.as_deref() == Some(there) {
             return Ok(());
         }
@@ -172,10 +172,10 @@ impl Feeder {
         let mut rest = std::mem::take(&mut self.lines).into_iter();
         for line in there {
             let next = match rest.next() {
-                Some(ours) => serde_json::from_str(&ours).ok(),
+                Some(ours) => Some(list::parse(&ours)),
                 None => self.input.next()?,
             };
-            self.agree(self.start, &line, next.as_deref())?;
+            self.agree(self.start, &line, next.as_ref())?;
             self.start += 1;
         }
         self.lines = rest.collect();

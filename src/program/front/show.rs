@@ -17,10 +17,12 @@ use crate::jobs::progress::Progress;
 use crate::jobs::results::{Paths, Results};
 use crate::jobs::template::{Job, Template};
 use crate::queue::array::chunk::read_list;
+use crate::queue::array::list::{self, Given};
 use crate::queue::ids::short;
 use crate::queue::record::Line;
 use crate::run::shift::printed;
 use crate::run::site::Site;
+use crate::sys::escaped::unescape;
 use crate::sys::fs::Log;
 
 use super::numbers::Numbers;
@@ -150,24 +152,30 @@ impl Show {
         let out = printed(&self.site, &self.home, &format!("{of}.out"), line.out);
         let err = printed(&self.site, &self.home, &format!("{of}.err"), line.err);
         let wants_arguments = self.style.tag || !plain;
-        let arguments = match wants_arguments {
-            true => self.lists.arguments(&self.site, &self.home, line.job)?,
-            false => Vec::new(),
+        let given = match wants_arguments {
+            true => self.lists.given(&self.site, &self.home, line.job)?,
+            false => Ok(Vec::new()),
         };
         if let (Some(wipe), false) = (self.wipe, silent || self.wiped) {
             wipe(None);
             self.wiped = true;
         }
-        let tag = self.style.tag.then(|| arguments.join(" "));
+        let tag = self.style.tag.then(|| tag(&given));
         write_all(&mut std::io::stdout().lock(), &out, tag.as_deref())?;
         write_all(&mut std::io::stderr().lock(), &err, tag.as_deref())?;
         let slot = short(of).chars().filter(char::is_ascii_digit).collect::<String>();
-        let job = Job { seq: line.job, slot: slot.parse().unwrap_or(1), args: arguments };
+        let command = given.clone();
+        let args = given.unwrap_or_default();
+        let job = Job { seq: line.job, slot: slot.parse().unwrap_or(1), args };
         if let Some(results) = &self.style.results {
             self.write_results(results.paths(&job, self.style.columns), line.job, &out, &err)?;
         }
         if let Some(log) = &self.joblog {
-            let argv = self.template.expand(&job).unwrap_or_default();
+            // One without arguments has no command; the reason stands in its place.
+            let command = match command {
+                Ok(_) => joblog::shown(&self.template.expand(&job).unwrap_or_default()),
+                Err(why) => format!("({why})"),
+            };
             let Ended { exit, signal } = ended(line);
             let mut text = String::new();
             let finished = joblog::Finished {
@@ -178,7 +186,7 @@ impl Show {
                 receive: line.out.1,
                 exit,
                 signal,
-                command: joblog::shown(&argv),
+                command,
             };
             joblog::push_line(&mut text, &finished);
             self.site.queue.fs.append_to(log, text.as_bytes()).cannot("append to", &log.path)?;
@@ -256,7 +264,13 @@ fn ended(line: &Line) -> Ended {
     }
 }
 
-fn write_all(to: &mut impl Write, bytes: &[u8], tag: Option<&str>) -> Result<()> {
+/// What stands before each line that a job printed: its arguments as they were given.
+fn tag(given: &Given) -> Vec<u8> {
+    let text = given.as_ref().map_or_else(Clone::clone, |args| args.join(" "));
+    unescape(&text).into_owned()
+}
+
+fn write_all(to: &mut impl Write, bytes: &[u8], tag: Option<&[u8]>) -> Result<()> {
     if bytes.is_empty() {
         return Ok(());
     }
@@ -264,9 +278,7 @@ fn write_all(to: &mut impl Write, bytes: &[u8], tag: Option<&str>) -> Result<()>
         None => to.write_all(bytes),
         Some(tag) => {
             let lines = bytes.split_inclusive(|b| *b == b'\n');
-            lines
-                .map(|line| [tag.as_bytes(), b"\t", line].concat())
-                .try_for_each(|l| to.write_all(&l))
+            lines.map(|line| [tag, b"\t", line].concat()).try_for_each(|l| to.write_all(&l))
         }
     };
     written.and_then(|()| to.flush()).map_err(|cause| Error {
@@ -289,13 +301,11 @@ struct Lists {
 const RECENT: usize = 8;
 
 impl Lists {
-    fn arguments(&mut self, site: &Site, home: &std::path::Path, job: u64) -> Result<Vec<String>> {
+    fn given(&mut self, site: &Site, home: &std::path::Path, job: u64) -> Result<Given> {
         while self.ends <= job {
-            let Some(list) = read_list(&site.queue, home, self.ends)? else {
-                return Ok(Vec::new());
-            };
+            let list = read_list(&site.queue, home, self.ends)?.unwrap_or_default();
             if list.is_empty() {
-                return Ok(Vec::new());
+                return Ok(Ok(Vec::new()));
             }
             self.keep(self.ends, list);
         }
@@ -305,10 +315,10 @@ impl Lists {
             let list = read_list(&site.queue, home, start)?.unwrap_or_default();
             self.remember(start, list);
         }
-        let list = self.recent.iter().find(|(of, _)| *of == start).map(|(_, list)| list);
+        let lines = self.recent.iter().find(|(of, _)| *of == start).map(|(_, list)| list);
         let at = usize::try_from(job - start).unwrap_or(usize::MAX);
-        let line = list.and_then(|list| list.get(at)).map(String::as_str).unwrap_or_default();
-        Ok(serde_json::from_str(line).unwrap_or_else(|_| vec![line.to_owned()]))
+        let line = lines.and_then(|lines| lines.get(at)).map(String::as_str).unwrap_or_default();
+        Ok(list::parse(line))
     }
 
     fn keep(&mut self, start: u64, list: Vec<String>) {

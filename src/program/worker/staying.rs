@@ -131,8 +131,8 @@ impl Worker {
         match next? {
             take::Next::Job(number, n) => {
                 let chunk = stay.taker.chunk();
-                let arguments = chunk.map(|chunk| chunk.arguments(number)).unwrap_or_default();
-                let running = stay.shift.start(&self.site, number, n, arguments);
+                let given = chunk.map_or(Ok(Vec::new()), |chunk| chunk.given(number));
+                let running = stay.shift.start(&self.site, number, n, given);
                 stay.running = Some(running);
                 self.looked_twice = false;
                 self.rested_ms = None;
@@ -224,7 +224,7 @@ impl Worker {
         }
         stay.long = now_ms.saturating_sub(running.since_ms) >= LONG_MS;
         if let Some(fault) = &running.fault {
-            stay.shift.complain(&self.site, fault);
+            stay.shift.complain(&self.site, &fault.why);
         }
         let before = match running.n {
             1 => None,
@@ -325,7 +325,8 @@ fn judge(running: &Running, before: Option<&End>, tries: u32, round: u32) -> End
     let failed = |why: &str| job::failure(before, tries, round, why);
     let because = |why: &str| End { why: why.to_owned(), ..End::new(Verdict::Release, true) };
     let mut end = match (&running.fault, running.stopped.map(|(why, _)| why), running.exit) {
-        (Some(fault), ..) => failed(fault),
+        (Some(fault), ..) if fault.lasting => job::failure(before, 1, round, &fault.why),
+        (Some(fault), ..) => failed(&fault.why),
         (_, why, Some(Exit::Code(0))) if why != Some(Stopped::TimeLimit) => {
             End::new(Verdict::Done, false)
         }

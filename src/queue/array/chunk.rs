@@ -10,6 +10,7 @@ use super::super::Queue;
 use super::super::ids::attempt_number;
 use super::super::record::{self, End, Verdict};
 use super::super::tasks;
+use super::list::{self, Given};
 use super::{CHUNK, chunk_dir, list_file};
 
 /// Bytes of a list that are read at most; a job's line is shorter than a record.
@@ -94,16 +95,19 @@ impl Chunk {
         self.ends.is_empty()
     }
 
-    /// The arguments of a job.
-    pub fn arguments(&self, job: u64) -> Vec<String> {
+    /// The arguments of a job, or why it has none.
+    pub fn given(&self, job: u64) -> Given {
         let at = usize::try_from(job.saturating_sub(self.start)).unwrap_or(usize::MAX);
-        // A line that cannot be read is its own argument: the job runs with it and shows it.
         let line = self.ends.get(at).and_then(|end| {
             let begin = at.checked_sub(1).map_or(0, |before| self.ends[before] + 1);
             self.list.get(begin..*end)
         });
-        let line = line.unwrap_or_default();
-        serde_json::from_str(line).unwrap_or_else(|_| vec![line.to_owned()])
+        list::parse(line.unwrap_or_default())
+    }
+
+    /// The arguments of a job; none where it has none.
+    pub fn arguments(&self, job: u64) -> Vec<String> {
+        self.given(job).unwrap_or_default()
     }
 
     /// Looks at the registers of all jobs. One listing, and one read for each end whose inode was not
@@ -254,19 +258,21 @@ mod tests {
         let jobs = home(&queue, "A");
         mkdir_all(&RealFs, &jobs).unwrap();
         let many: String = (1..=CHUNK + 1).map(|n| format!("[\"{n}\"]\n")).collect();
-        for (start, text) in
-            [(1, ""), (2, "[\"a\",\"b\"]\nno list\n[]\n"), (9, "[\"a\"]\ntorn"), (20, &many)]
-        {
+        for (start, text) in [
+            (1, ""),
+            (2, "[\"a\",\"b\"]\nno list\n{\"bad\":\"x\"}\n"),
+            (9, "[\"a\"]\ntorn"),
+            (20, &many),
+        ] {
             RealFs.create(&list_file(&jobs, start), text.as_bytes(), 0o444).unwrap();
             let chunk = Chunk::open(&queue, &jobs, start).unwrap().unwrap();
             let lines = read_list(&queue, &jobs, start).unwrap().unwrap();
             assert_eq!(chunk.len(), lines.len() as u64);
             for (job, line) in (start..).zip(&lines) {
-                let parsed = serde_json::from_str(line).unwrap_or_else(|_| vec![line.clone()]);
-                assert_eq!(chunk.arguments(job), parsed, "{start}: {job}");
+                assert_eq!(chunk.given(job), list::parse(line), "{start}: {job}");
             }
-            let none = chunk.arguments(start + chunk.len());
-            assert_eq!(none, [""], "there is no such job");
+            let none = chunk.given(start + chunk.len());
+            assert_eq!(none, Ok(vec![String::new()]), "there is no such job");
         }
     }
 

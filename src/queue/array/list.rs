@@ -11,6 +11,8 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::step;
 
@@ -26,17 +28,38 @@ use super::{CHUNK, JOBS_MAX, bell, chunk_dir, ensure_home, home};
 /// The longest line of a list, bytes: the arguments of one job.
 pub const LINE_MAX: usize = RECORD_MAX - 1;
 
-/// The line of a job with these arguments.
-///
-/// # Errors
-/// When it is longer than `LINE_MAX`.
-pub fn line(arguments: &[String]) -> Result<String> {
-    let line = serde_json::to_string(arguments).unwrap_or_default();
-    if line.len() > LINE_MAX {
-        return Err(Error::usage("the arguments of a job are longer than 1 MiB")
-            .hint("put long input into a file"));
+/// The arguments of a job, escaped (`sys::escaped`); or why it can have none, and so fails.
+pub type Given = std::result::Result<Vec<String>, String>;
+
+/// A job whose place in the input cannot be its arguments.
+#[derive(Debug, Serialize, Deserialize)]
+struct Bad {
+    bad: String,
+}
+
+/// The line of a job. Arguments that would make a line longer than `LINE_MAX` are none.
+pub fn line(given: &Given) -> String {
+    let bad = |why: &str| serde_json::to_string(&Bad { bad: why.to_owned() }).unwrap_or_default();
+    match given {
+        Ok(arguments) => match serde_json::to_string(arguments).unwrap_or_default() {
+            line if line.len() <= LINE_MAX => line,
+            _ => bad("the arguments of the job are longer than 1 MiB (put long texts into files)"),
+        },
+        Err(why) => bad(why),
     }
-    Ok(line)
+}
+
+/// What a line says. One that cannot be read is its own argument: the job runs with it and shows it.
+pub fn parse(line: &str) -> Given {
+    readable(line).unwrap_or_else(|| Ok(vec![line.to_owned()]))
+}
+
+/// The same; `None` if it cannot be read.
+pub fn readable(line: &str) -> Option<Given> {
+    match serde_json::from_str::<Vec<String>>(line) {
+        Ok(arguments) => Some(Ok(arguments)),
+        Err(_) => serde_json::from_str::<Bad>(line).ok().map(|of| Err(of.bad)),
+    }
 }
 
 /// Publishes the chunk that begins with job `start`. `lines` has at least one line and at most
@@ -155,5 +178,27 @@ impl<'a> Written<'a> {
         self.start += lines.len() as u64;
         self.lines = lines.into_iter();
         Ok(self.lines.next())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_line_says_is_what_was_given() {
+        for given in [
+            Ok(vec![]),
+            Ok(vec!["a".to_owned(), "\u{10FEFF}\n\"".to_owned()]),
+            Err("line 3 has a NUL".to_owned()),
+        ] {
+            let text = line(&given);
+            assert!(!text.contains('\n') && text.len() <= LINE_MAX, "{text}");
+            assert_eq!(parse(&text), given);
+        }
+        let long = line(&Ok(vec!["x".repeat(RECORD_MAX)]));
+        assert!(parse(&long).unwrap_err().contains("1 MiB"), "{long}");
+        assert_eq!(line(&parse(&long)), long, "who reads it and writes it agrees with itself");
+        assert_eq!((parse("no list"), readable("no list")), (Ok(vec!["no list".to_owned()]), None));
     }
 }

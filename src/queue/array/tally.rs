@@ -80,8 +80,11 @@ pub struct Shown {
     /// Which try it is.
     #[serde(rename = "try")]
     pub n: u32,
-    /// The arguments of the job.
+    /// The arguments of the job, escaped (`sys::escaped`).
     pub arguments: Vec<String>,
+    /// Its place in the input cannot be arguments: it has none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub bad: bool,
     /// The worker that runs it; why it failed.
     pub what: String,
 }
@@ -95,7 +98,8 @@ pub fn running(queue: &Queue, task: &Task, limit: usize) -> Result<Vec<Shown>> {
             let card = chunk.claimer(queue, job, n)?;
             let what = card.map_or("nobody who can be read".to_owned(), |card| card.wid);
             let arguments = chunk.arguments(job);
-            found.push(Shown { job, n, arguments, what: short(&what).to_owned() });
+            let what = short(&what).to_owned();
+            found.push(Shown { job, n, arguments, bad: false, what });
         }
         Ok(found.len() < limit)
     })?;
@@ -114,7 +118,10 @@ pub fn failures(queue: &Queue, task: &Task, limit: usize) -> Result<Vec<Shown>> 
         let Some(chunk) = Chunk::open(queue, &home, start)? else { continue };
         for (job, n, end) in last_ends(queue, &chunk)? {
             if is_failure(&end, round) {
-                found.push(Shown { job, n, arguments: chunk.arguments(job), what: end.why });
+                let given = chunk.given(job);
+                let bad = given.is_err();
+                let arguments = given.unwrap_or_default();
+                found.push(Shown { job, n, arguments, bad, what: end.why });
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::sys::fs::{Entry, Kind};
 
 use super::super::Queue;
 use super::super::array::chunk::{self, Chunk, read_list};
+use super::super::array::list::readable;
 use super::super::array::{self, Overview, chunk_dir, list_file};
 use super::super::ids::short;
 use super::super::record::{self, Card, Closed, End, Line, Verdict};
@@ -72,8 +73,7 @@ fn lists(
             );
             survey.add(Severity::Error, "jobs", &path, what, KEPT);
         }
-        let unreadable =
-            list.iter().position(|line| serde_json::from_str::<Vec<String>>(line).is_err());
+        let unreadable = list.iter().position(|line| readable(line).is_none());
         if let Some(at) = unreadable {
             let what = format!("the arguments of job {} cannot be read", start + at as u64);
             let hint = "the job has its line as its only argument";
