@@ -106,7 +106,7 @@ fn separate(
     let Some(options) = only.find_subcommand(verb) else { return Ok(words) };
     let mut words = words.into_iter();
     let mut read: Vec<OsString> = Vec::new();
-    while let Some(word) = words.next() {
+    for word in words.by_ref() {
         let is_verb = word == verb
             && !read.is_empty()
             && read.last().is_none_or(|last| last != "-C" && last != "--dir");

@@ -230,7 +230,7 @@ mod tests {
             ("-kj1 -N2 p", "--keep-order --workers=1 --max-args=2 -- p"),
             ("-0kn 4 p -x", "--null --keep-order --workers=4 -- p -x"),
             ("-P2 --jobs=3 --jobs 4 p", "--workers=2 --workers=3 --workers=4 -- p"),
-            ("-n=3 -j-1 p", "--workers=3 --workers=-1 -- p"),
+            ("-P=3 -j-1 p", "--workers=3 --workers=-1 -- p"),
             ("-I{} -a - p", "--replace={} --arg-file=- -- p"),
             ("--csv --colsep , p", "--csv --colsep=, -- p"),
             ("-k -- -k", "--keep-order -- -k"),
@@ -249,7 +249,7 @@ mod tests {
             ("-d, p", "tr ','"),
             ("-kt p", "--dry-run"),
             ("--taag p", "did you mean --tag?"),
-            ("--what p", "coord run --help"),
+            ("--whatever p", "coord run --help"),
             ("-y p", "coord run --help"),
         ] {
             assert!(read(line).unwrap_err().hint.unwrap().contains(says), "{line}");
