@@ -10,6 +10,7 @@ use coord::program::front::feed;
 use coord::program::keeper::Keeper;
 use coord::program::worker::{Next, Options, Worker};
 use coord::queue::archive::{self, Archiver};
+use coord::queue::array::list::Given;
 use coord::queue::decide::{self, How};
 use coord::queue::layout::Lot;
 use coord::queue::procs::{Identity, Proc};
@@ -153,8 +154,8 @@ pub fn add(specs: Vec<(Option<String>, Spec)>) -> Body {
 pub fn submit_list(id: String, spec: Spec, jobs: Vec<String>, at_once: usize) -> Body {
     struct Lines(std::vec::IntoIter<String>, usize);
     impl feed::Input for Lines {
-        fn next(&mut self) -> coord::error::Result<Option<Vec<String>>> {
-            Ok(self.0.next().map(|how| vec!["/bin/job".to_owned(), how]))
+        fn next(&mut self) -> coord::error::Result<Option<Given>> {
+            Ok(self.0.next().map(|how| Ok(vec!["/bin/job".to_owned(), how])))
         }
         fn would_block(&self) -> bool {
             self.0.len().is_multiple_of(self.1)
