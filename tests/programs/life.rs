@@ -172,7 +172,11 @@ fn json_documents_have_their_schema_and_stdout_has_nothing_else() {
     s.coord(&["retry", "A", "--json"]).ok().json("coord.retry/1");
     s.coord(&["done", "M", "--json"]).ok().json("coord.done/1");
     s.coord(&["fail", "N", "--reason", "no", "--json"]).ok().json("coord.fail/1");
-    std::fs::write(s.root.join("list.md"), "- [ ] X-1: one `true`\n- [ ] X-2: two (after X-1) `true`\n").unwrap();
+    std::fs::write(
+        s.root.join("list.md"),
+        "- [ ] X-1: one `true`\n- [ ] X-2: two (after X-1) `true`\n",
+    )
+    .unwrap();
     s.coord(&["import", "list.md", "--dry-run", "--json"]).ok().json("coord.import/1");
     s.coord(&["cancel", "all", "--json", "--dry-run"]).ok();
     let left = s.coord(&["work", "--until-empty", "--json"]);
