@@ -141,6 +141,8 @@ pub struct Git {
 pub struct Worktree {
     /// Where attempts run.
     pub isolation: Isolation,
+    /// Whether coord.toml says so in so many words.
+    pub isolation_named: bool,
     /// Where the worktrees are, from the top of the repository; has the placeholder `{repo}`.
     pub root: String,
     /// Paths below the project that stay in a worktree from one attempt to the next: caches.
@@ -271,6 +273,7 @@ impl Default for Config {
             },
             worktree: Worktree {
                 isolation: Isolation::Worktree,
+                isolation_named: false,
                 root: POOL.to_owned(),
                 keep: Vec::new(),
                 copy: Vec::new(),

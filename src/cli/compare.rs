@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::Git;
+use crate::git::confirmed::{Meant, ask};
 use crate::git::status::{Mark, status};
 use crate::queue::ids::Key;
 use crate::queue::tasks::{self, Task};
@@ -15,7 +16,7 @@ use crate::run::pool::chain::{Assigned, Record};
 use crate::run::pool::{Pool, Slot};
 use crate::run::site::Site;
 use crate::run::{environment, gc};
-use crate::sys::fs::{Fs, RealFs};
+use crate::sys::fs::{Fs, RealFs, is_same};
 use crate::sys::spawn::Variables;
 use crate::sys::{child, tool};
 
@@ -33,7 +34,7 @@ struct Asked {
     /// Branch, base and, while it runs, the directory.
     of: Assigned,
     /// The slot that it runs in or that has what it left.
-    slot: Option<String>,
+    slot: Option<Record>,
     /// The ref of what was not committed.
     wip: String,
 }
@@ -73,8 +74,8 @@ fn asked(cli: &Cli, word: &str) -> Result<Asked> {
     let mut slot = None;
     let there = |record: &Record| RealFs.exists(&pool.top(&record.slot));
     if let Some(record) = slot_of(&site, &pool, &key)?.filter(there) {
-        of.dir = record.assigned.map(|of| of.dir).unwrap_or_default();
-        slot = Some(record.slot);
+        of.dir = record.assigned.as_ref().map(|of| of.dir.clone()).unwrap_or_default();
+        slot = Some(record);
     }
     Ok(Asked { site, pool, task, key, of, slot, wip })
 }
@@ -82,17 +83,18 @@ fn asked(cli: &Cli, word: &str) -> Result<Asked> {
 /// `coord diff`.
 pub fn diff(cli: &Cli, args: &Diff) -> Answer {
     let asked = asked(cli, &args.id)?;
-    let git = Git::new(asked.pool.repo.home(), &tool::nothing);
+    let git = Git::shared(asked.pool.repo.home(), &tool::nothing);
     let branch = format!("refs/heads/{}", asked.of.branch);
     let tip = git.commit(&branch)?;
     // Of one that runs, or whose worker died: with what is not committed.
-    let top = asked.slot.as_ref().map(|slot| asked.pool.top(slot));
-    let to = match &top {
-        Some(top) => gc::tree_now(&asked.site, &asked.pool, top)?,
+    let now = asked.slot.as_ref().map(|record| gc::tree_now(&asked.site, &asked.pool, record));
+    let now = now.transpose()?;
+    let to = match &now {
+        Some((_, tree)) => tree.clone(),
         None => tip.clone().ok_or_else(|| gone(&asked))?,
     };
-    let git = top.as_ref().map_or_else(|| git.clone(), |top| git.at(top));
-    let from = match (&top, &tip) {
+    let git = now.as_ref().map_or(git, |(worktree, _)| worktree.git().clone());
+    let from = match (&now, &tip) {
         // From where the branch left its base.
         (None, Some(tip)) => {
             git.ask(&["merge-base", &asked.of.base, tip])?.unwrap_or(asked.of.base.clone())
@@ -114,7 +116,7 @@ pub fn diff(cli: &Cli, args: &Diff) -> Answer {
         output::document(&json!({
             "schema": "coord.diff/1", "id": asked.key.task, "attempt": asked.key.n,
             "base": from, "branch": asked.of.branch, "commit": tip,
-            "with_uncommitted": top.is_some(), "wip": asked.wip, "files": files,
+            "with_uncommitted": now.is_some(), "wip": asked.wip, "files": files,
         }));
         return Ok(None);
     }
@@ -147,8 +149,15 @@ pub fn checkout(cli: &Cli, args: &Attempt) -> Answer {
     let here = std::env::current_dir().cannot("find the current directory", Path::new("."))?;
     let git = Git::new(&here, &tool::nothing);
     let top = git.must("find the worktree here", &["rev-parse", "--show-toplevel"])?;
-    let git = git.at(&PathBuf::from(top.text().trim_end_matches('\n')));
-    let changes = status(&git, false)?;
+    let top = PathBuf::from(top.text().trim_end_matches('\n'));
+    // git may mean another directory than one in which the caller stands.
+    let mut around = here.ancestors();
+    let is_around = here.ancestors().any(|dir| is_same(dir, &top));
+    let nearest = around.find(|dir| RealFs.exists(&dir.join(".git"))).unwrap_or(&here);
+    let top = if is_around { top.as_path() } else { nearest };
+    let tree = ask(&git, top, Meant::Any(&asked.pool.repo.common))?.must(top)?;
+    let git = tree.git();
+    let changes = status(git, false)?;
     let dirty: Vec<&str> =
         changes.iter().filter(|c| c.mark != Mark::Untracked).map(|c| c.path.as_str()).collect();
     if let Some(first) = dirty.first() {
@@ -163,7 +172,7 @@ pub fn checkout(cli: &Cli, args: &Attempt) -> Answer {
         git.again(&["checkout", "--quiet", "--no-overwrite-ignore", &asked.of.branch, "--"])?;
     if !output.ok() {
         let hint = match &asked.slot {
-            Some(slot) => format!("the attempt is still in {slot}: coord shell {}", args.id),
+            Some(slot) => format!("the attempt is still in {}: coord shell {}", slot.slot, args.id),
             None => "git worktree list shows who has it".to_owned(),
         };
         return Err(git.failed("check out the branch", &output).hint(hint));
@@ -180,8 +189,8 @@ pub fn shell(cli: &Cli, args: &Attempt) -> Answer {
     let asked = asked(cli, &args.id)?;
     let program = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
     if let Some(slot) = &asked.slot {
-        let env = environment(&asked, &asked.of.dir, Some(slot));
-        output::note(&format!("in the worktree {slot} of {}", asked.key));
+        let env = environment(&asked, &asked.of.dir, Some(&slot.slot));
+        output::note(&format!("in the worktree {} of {}", slot.slot, asked.key));
         return interact(&program, &asked.of.dir, &env);
     }
     place::with_proc(&asked.site.queue, |me| {

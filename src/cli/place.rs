@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::{Config, Isolation};
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::git::repository::homes_of_linked;
+use crate::git::repository::{homes_of_linked, passed_by};
 use crate::queue::Queue;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
@@ -13,6 +14,7 @@ use crate::sys::fs::{Fs, RealFs, name_of};
 use crate::sys::host::Platform;
 
 use super::args::Cli;
+use super::output;
 
 /// Where the queue is: `--dir`, `$COORD_DIR`, the nearest ancestor that has one, or (in a linked
 /// worktree) the same place in the main one or in the bare repository.
@@ -96,5 +98,19 @@ pub fn attempt(word: &str) -> Result<(String, Option<u32>)> {
             None => Err(Error::usage(format!("`{n}` is no attempt")).hint("W-3@2")),
         },
         None => Ok((word.to_owned(), None)),
+    }
+}
+
+/// Names the empty directories `.git` that git walks past, and `coord` with it, on the way to the
+/// repository of a project. Somebody may believe that there is one.
+pub fn name_passed(root: &Path, config: &Config) {
+    if config.worktree.isolation == Isolation::None {
+        return;
+    }
+    for empty in passed_by(root) {
+        output::warn(&format!(
+            "{} is empty and no repository: git walks past it, and coord does so too",
+            empty.display()
+        ));
     }
 }

@@ -65,7 +65,9 @@ pub fn init(cli: &Cli, args: &Init) -> Answer {
     }
     let state = if there { "there already" } else { "made" };
     output::note(&format!("queue {state}: {}", root.display()));
-    match repository_of(&project, &read_config(&project)?) {
+    let config = read_config(&project)?;
+    place::name_passed(&project, &config);
+    match repository_of(&project, &config) {
         Found::Usable(_) => {}
         Found::Nothing => output::note("no git repository here: tasks run in this directory"),
         Found::Unusable { why, hint } => {

@@ -29,6 +29,7 @@ const UP: Duration = Duration::from_secs(15);
 pub fn start(cli: &Cli, args: &Start) -> Answer {
     let site = place::site(cli)?;
     site.must_work()?;
+    place::name_passed(&site.root, &site.config);
     let queue = &site.queue;
     let wanted = wanted(&site, args)?;
     if fleet::coordinator(queue).is_some() {
@@ -241,6 +242,7 @@ pub fn resume(cli: &Cli) -> Answer {
 pub fn work(cli: &Cli, args: &Work) -> Answer {
     let site = place::site(cli)?;
     site.must_work()?;
+    place::name_passed(&site.root, &site.config);
     let asked = control::asked(&site.queue, "");
     if asked.drain || asked.stop {
         let what = "this queue is being stopped (control/drain or control/stop is there)";

@@ -238,7 +238,9 @@ impl Worktree {
             ("clone", Isolation::Clone),
             ("none", Isolation::None),
         ];
-        set(&mut self.isolation, table.choice("isolation", &choices));
+        let isolation = table.choice("isolation", &choices);
+        self.isolation_named = isolation.is_some();
+        set(&mut self.isolation, isolation);
         if let Some((root, span)) = table.string("root", POOL) {
             if root.trim().is_empty() || root.contains('\0') {
                 let label = "write a directory, such as \"../{repo}.coord\"";

@@ -12,6 +12,7 @@ use crate::sys::fs::{Fs, Kind, RealFs};
 use crate::sys::tool::Output;
 
 use super::Git;
+use super::confirmed::{Answer, Meant, ask};
 
 #[cfg(test)]
 mod tests;
@@ -62,8 +63,15 @@ pub fn bring_along(
     if !matches!(RealFs.stat(worktree), Ok(stat) if stat.kind == Kind::Dir) {
         return Ok(Along::NotThere);
     }
-    let git = &git.at(worktree).with("submodule.recurse=false");
-    let Some(own) = own_directory(git)? else { return Ok(Along::NotThere) };
+    let Some(common) = common_directory(git)? else { return Ok(Along::NotThere) };
+    let tree = match ask(&git.with("submodule.recurse=false"), worktree, Meant::Any(&common))? {
+        Answer::Is(tree) => tree,
+        Answer::Misled(misled) => {
+            return Ok(Along::Busy(format!("{}; {}", misled.why, misled.hint)));
+        }
+        Answer::Not(why) => return Ok(Along::Busy(why)),
+    };
+    let (git, own) = (tree.git(), tree.own());
     if let Some((_, what)) = UNDER_WAY.iter().find(|(name, _)| RealFs.exists(&own.join(name))) {
         return Ok(Along::Busy(format!("{what} is under way in {}", worktree.display())));
     }
@@ -149,9 +157,9 @@ fn find(list: &[u8], branch: &str) -> Option<PathBuf> {
     None
 }
 
-/// The worktree's own part of the repository; `None` if it is none.
-fn own_directory(git: &Git) -> Result<Option<PathBuf>> {
-    let output = git.run(&["rev-parse", "--absolute-git-dir"])?;
+/// What all worktrees of the repository share; `None` if it is none.
+fn common_directory(git: &Git) -> Result<Option<PathBuf>> {
+    let output = git.run(&["rev-parse", "--path-format=absolute", "--git-common-dir"])?;
     let path = output.stdout.strip_suffix(b"\n").unwrap_or(&output.stdout);
     Ok(output.ok().then(|| PathBuf::from(OsStr::from_bytes(path))))
 }

@@ -6,6 +6,7 @@ use crate::error::{Error, Exit, Result};
 use crate::sys::tool::Output;
 
 use super::Git;
+use super::confirmed::Worktree;
 use super::status::{Apart, Mark, status};
 
 /// Where the worktree has its index.
@@ -18,7 +19,8 @@ pub fn index_of(git: &Git<'_>) -> Result<PathBuf> {
 
 /// Puts everything into the index that differs and is not ignored, but what is `apart`. `more` are
 /// options of `git add`. What failed is in the output.
-pub fn add_all(git: &Git<'_>, apart: &Apart, more: &[&str]) -> Result<Output> {
+pub fn add_all(tree: &Worktree<'_>, apart: &Apart, more: &[&str]) -> Result<Output> {
+    let git = tree.git();
     let excludes: Vec<String> =
         apart.all().iter().map(|path| format!(":(top,exclude,literal){path}")).collect();
     let mut args = vec!["add", "--all", "--sparse"];
@@ -49,7 +51,8 @@ pub fn add_all(git: &Git<'_>, apart: &Apart, more: &[&str]) -> Result<Output> {
 /// Takes away the marks by which somebody told git not to look at tracked files (`git update-index
 /// --assume-unchanged`, `--skip-worktree`): changes in such a file would not be seen, and so neither
 /// be saved nor cleaned away. In a sparse checkout the second kind is git's own.
-pub fn reveal(git: &Git<'_>) -> Result<()> {
+pub fn reveal(tree: &Worktree<'_>) -> Result<()> {
+    let git = tree.git();
     let what = "look for files that git is told not to look at";
     let listed = git.must(what, &["ls-files", "-v", "-z"])?.stdout;
     let marked = |is_one: fn(u8) -> bool| -> Vec<u8> {

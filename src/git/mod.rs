@@ -5,14 +5,18 @@
 //! - machine-readable forms only (`--porcelain`, `-z`), in the C locale, with no prompt and no editor;
 //! - never the repository's configuration: what a call needs is given with `-c` or in its environment;
 //! - no collection of garbage in the middle of a command (`gc.auto=0`, `maintenance.auto=false`);
+//! - in a worktree that something is written to, every call says where it works (`GIT_DIR`,
+//!   `GIT_WORK_TREE`), after git itself was asked without them: [`confirmed`];
 //! - nothing is forced, and nothing is overwritten but with the value that it is expected to have.
 
 pub mod candidate;
 pub mod checkout;
+pub mod confirmed;
 pub mod fence;
 #[cfg(test)]
 mod ground;
 pub mod index;
+pub mod misled;
 pub mod remote;
 pub mod repository;
 pub mod status;
@@ -82,6 +86,8 @@ pub struct Git<'a> {
     dir: PathBuf,
     env: Vec<(String, OsString)>,
     config: Vec<String>,
+    /// Where it works, in so many words: its `GIT_DIR`, and `GIT_WORK_TREE` where it has one.
+    named: Option<(PathBuf, Option<PathBuf>)>,
     meanwhile: &'a dyn Fn(),
 }
 
@@ -89,7 +95,20 @@ impl<'a> Git<'a> {
     /// git in `dir`. `meanwhile` is called while a command takes its time: a large repository must
     /// not cost a lease.
     pub fn new(dir: &Path, meanwhile: &'a dyn Fn()) -> Git<'a> {
-        Git { dir: dir.to_owned(), env: Vec::new(), config: Vec::new(), meanwhile }
+        let (dir, named) = (dir.to_owned(), None);
+        Git { dir, env: Vec::new(), config: Vec::new(), named, meanwhile }
+    }
+
+    /// git in what all worktrees of a repository share, said in so many words: a bare repository that
+    /// is only found is refused by some (`safe.bareRepository`).
+    pub fn shared(common: &Path, meanwhile: &'a dyn Fn()) -> Git<'a> {
+        Git { named: Some((common.to_owned(), None)), ..Git::new(common, meanwhile) }
+    }
+
+    /// The same git in a worktree, said in so many words.
+    fn naming(&self, own: &Path, top: &Path) -> Git<'a> {
+        let named = Some((own.to_owned(), Some(top.to_owned())));
+        Git { dir: top.to_owned(), named, ..self.clone() }
     }
 
     /// The directory that it runs in.
@@ -97,10 +116,10 @@ impl<'a> Git<'a> {
         &self.dir
     }
 
-    /// The same git in another directory.
+    /// The same git in another directory, where it finds by itself which repository that belongs to.
     #[must_use]
     pub fn at(&self, dir: &Path) -> Git<'a> {
-        Git { dir: dir.to_owned(), ..self.clone() }
+        Git { dir: dir.to_owned(), named: None, ..self.clone() }
     }
 
     /// With a further variable in its environment.
@@ -157,6 +176,12 @@ impl<'a> Git<'a> {
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_EDITOR", "true")
             .env("GIT_OPTIONAL_LOCKS", "0");
+        if let Some((own, top)) = &self.named {
+            tool = tool.env("GIT_DIR", own.as_os_str());
+            if let Some(top) = top {
+                tool = tool.env("GIT_WORK_TREE", top.as_os_str());
+            }
+        }
         for (name, value) in &self.env {
             tool = tool.env(name, value.clone());
         }

@@ -2,15 +2,17 @@
 //!
 //! Three answers, and no fourth: there is none, there is one that works, there is one that cannot be
 //! used. The last is never taken for the first: work that was meant to be apart would then silently
-//! run in one directory.
+//! run in one directory. An empty directory `.git` is none, as for git, which walks past it; whoever
+//! asks is told of it ([`passed_by`]).
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Exit, Result};
-use crate::sys::fs::{Fs, Kind, RealFs, name_of};
+use crate::sys::fs::{Fs, Kind, RealFs, is_same, name_of};
 use crate::sys::tool;
 
 use super::Git;
+use super::misled::{self, Misled};
 
 /// A repository that worktrees can be made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,21 +67,47 @@ impl Found {
     fn no(why: impl Into<String>, hint: &str) -> Found {
         Found::Unusable { why: why.into(), hint: hint.to_owned() }
     }
+
+    fn misled(Misled { why, hint, .. }: Misled) -> Found {
+        Found::Unusable { why, hint }
+    }
+}
+
+/// What a repository is wanted for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish<'c> {
+    /// What attempts start from; HEAD where empty.
+    pub base: &'c str,
+    /// Whether attempts have linked worktrees, and not clones.
+    pub linked: bool,
+    /// The settings of coord.toml that ask for a repository in so many words.
+    pub asked_by: Option<&'static str>,
 }
 
 /// The way out that every refusal can name.
 const ALONE: &str = "or [worktree] isolation = \"none\" in coord.toml";
 
-/// Looks at the repository around the directory `project`. `base` is what attempts start from; HEAD
-/// where empty.
-pub fn discover(project: &Path, base: &str) -> Found {
-    match look(project, base) {
+/// Looks at the repository around the directory `project`.
+pub fn discover(project: &Path, wish: Wish<'_>) -> Found {
+    match look(project, wish) {
         Ok(found) => found,
-        Err(e) => Found::no(format!("the git repository cannot be used: {}", e.one_line()), ALONE),
+        Err(e) => {
+            let hint = format!("mend it, {ALONE}");
+            Found::no(format!("the git repository cannot be used: {}", e.one_line()), &hint)
+        }
     }
 }
 
-fn look(project: &Path, base: &str) -> Result<Found> {
+fn look(project: &Path, wish: Wish<'_>) -> Result<Found> {
+    if let (Some(empty), Some(setting)) = (passed_by(project).first(), wish.asked_by) {
+        return Ok(Found::no(
+            format!(
+                "{} is no repository, and {setting} in coord.toml asks for one",
+                empty.display()
+            ),
+            &format!("git init there, or take it away: rmdir '{}'", empty.display()),
+        ));
+    }
     let git = Git::new(project, &tool::nothing);
     let args = [
         "rev-parse",
@@ -99,7 +127,14 @@ fn look(project: &Path, base: &str) -> Result<Found> {
         if output.stderr.contains("not a git repository") && !has_git_above(project) {
             return Ok(Found::Nothing);
         }
-        return Err(git.failed("look at the git repository", &output));
+        let error = git.failed("look at the git repository", &output);
+        return match std::env::var_os("GIT_CEILING_DIRECTORIES") {
+            Some(set) if git.env("GIT_CEILING_DIRECTORIES", "").run(&args)?.ok() => Ok(Found::no(
+                format!("{} (GIT_CEILING_DIRECTORIES is {})", error.one_line(), set.display()),
+                &format!("unset GIT_CEILING_DIRECTORIES, {ALONE}"),
+            )),
+            _ => Err(error),
+        };
     }
     let text = output.text();
     let mut lines = text.lines();
@@ -114,20 +149,37 @@ fn look(project: &Path, base: &str) -> Result<Found> {
         here = lines.next().map(PathBuf::from);
         below = PathBuf::from(lines.next().unwrap_or_default());
     }
-    if here.is_none() && !bare && !within(project, &common) {
+    if let Some(broken) = broken_below(project, here.as_deref().unwrap_or(&common)) {
         return Ok(Found::no(
             format!(
-                "{} is in no worktree of its repository {}",
-                project.display(),
+                "git cannot read the repository {}, and takes {} instead",
+                broken.display(),
                 common.display()
             ),
-            &format!("make the queue in a worktree or in a bare repository, {ALONE}"),
+            &format!("mend it, or move it away, {ALONE}"),
         ));
+    }
+    if here.is_none() && !bare && !within(project, &common) {
+        return Ok(Found::misled(misled::explain_outside(&git, project, &common, &own)?));
+    }
+    let shared = Git::shared(&common, &tool::nothing);
+    let is_bare = match common == own {
+        true => bare,
+        // What is asked in a linked worktree is answered for that.
+        false => shared.ask(&["rev-parse", "--is-bare-repository"])?.as_deref() == Some("true"),
+    };
+    if is_bare && let Some(misled) = misled::in_main(&shared, &common)? {
+        return Ok(Found::misled(misled));
+    }
+    if wish.linked
+        && let Some(misled) = misled::in_linked(&shared, &common)?
+    {
+        return Ok(Found::misled(misled));
     }
     let top = if common == own { here.clone() } else { main_worktree(&common)? };
     let here = here.unwrap_or_else(|| common.clone());
     let repo = Repository { common, top, here, below: trimmed(&below) };
-    Ok(repo.why_not(&git, base)?.unwrap_or(Found::Usable(repo)))
+    Ok(repo.why_not(&git, wish.base)?.unwrap_or(Found::Usable(repo)))
 }
 
 /// A path without the `/` that git puts at the end.
@@ -139,19 +191,65 @@ fn within(path: &Path, outer: &Path) -> bool {
     path.starts_with(outer)
 }
 
+/// What a `.git` is, looked at as git does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dot {
+    /// There is none.
+    Absent,
+    /// A directory with nothing of a repository in it.
+    Empty,
+    /// A file that leads to a repository, or should.
+    File,
+    /// A repository, or a part of one.
+    Repository,
+}
+
+impl Dot {
+    fn of(dir: &Path) -> Dot {
+        let path = dir.join(".git");
+        match RealFs.stat(&path) {
+            Err(_) => Dot::Absent,
+            Ok(stat) if stat.kind == Kind::File => Dot::File,
+            Ok(_) => {
+                let parts = ["HEAD", "objects", "refs", "config", "commondir", "reftable"];
+                let any = parts.iter().any(|part| RealFs.exists(&path.join(part)));
+                if any { Dot::Repository } else { Dot::Empty }
+            }
+        }
+    }
+}
+
+/// Directories `.git` in a project or above it that are no repositories: git walks past them, up to the
+/// first that is one. The nearest comes first.
+pub fn passed_by(project: &Path) -> Vec<PathBuf> {
+    let dirs = project.ancestors().map(|dir| (dir, Dot::of(dir)));
+    let before = dirs.take_while(|(_, dot)| matches!(dot, Dot::Absent | Dot::Empty));
+    before.filter(|(_, dot)| *dot == Dot::Empty).map(|(dir, _)| dir.join(".git")).collect()
+}
+
 fn has_git_above(project: &Path) -> bool {
-    project.ancestors().any(|dir| RealFs.exists(&dir.join(".git")))
+    project.ancestors().any(|dir| matches!(Dot::of(dir), Dot::File | Dot::Repository))
+}
+
+/// A repository between the project and the one that git takes: git could not read it, and went on.
+fn broken_below(project: &Path, taken: &Path) -> Option<PathBuf> {
+    let around = |dir: &Path| is_same(dir, taken) || is_same(&dir.join(".git"), taken);
+    let mut below = project.ancestors().take_while(|dir| !around(dir));
+    if !project.ancestors().any(around) {
+        return None;
+    }
+    below.find(|dir| Dot::of(dir) == Dot::Repository).map(|dir| dir.join(".git"))
 }
 
 /// The main worktree of a repository, seen from its common directory; `None` when it is bare or
 /// cannot be told.
 pub fn main_worktree(common: &Path) -> Result<Option<PathBuf>> {
-    let git = Git::new(common, &tool::nothing);
+    let git = Git::shared(common, &tool::nothing);
     if git.ask(&["rev-parse", "--is-bare-repository"])?.as_deref() == Some("true") {
         return Ok(None);
     }
     // A submodule's repository stands elsewhere and names its worktree, from where it is itself.
-    if let Some(set) = git.ask(&["config", "--get", "core.worktree"])? {
+    if let Some(set) = misled::worktree_of_main(&git, common)? {
         return Ok(Some(join(common, Path::new(&set))));
     }
     Ok(match common.parent() {

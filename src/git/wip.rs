@@ -14,6 +14,7 @@ use crate::sys::fs::{Fs, RealFs, name_of};
 use crate::sys::tree;
 
 use super::Git;
+use super::confirmed::Worktree;
 use super::index::{add_all, index_of, reveal};
 use super::status::{Apart, Change, Mark, status};
 
@@ -52,11 +53,31 @@ pub struct Saved {
     pub conflicts: bool,
 }
 
-/// Saves what the worktree has that no branch has. `git` runs at the worktree's top, with the
-/// identity of whoever saves.
-pub fn save(git: &Git<'_>, wanted: &Wanted) -> Result<Saved> {
-    reveal(git)?;
-    let all = status(git, false)?;
+/// Saves what the worktree has that no branch has; with the identity of whoever saves.
+pub fn save(worktree: &Worktree<'_>, wanted: &Wanted) -> Result<Saved> {
+    let index = index_of(worktree.git())?;
+    if RealFs.exists(&index) || worktree.git().commit("HEAD")?.is_none() {
+        return save_as_indexed(worktree, wanted, false);
+    }
+    // Whoever made it died before it was checked out, or an attempt has removed the index: against an
+    // empty index every file would count as deleted.
+    let made = copy_name(&index);
+    let own = worktree.env("GIT_INDEX_FILE", made.as_os_str());
+    let read = own.git().must("read what a worktree should have", &["read-tree", "HEAD"]);
+    let saved = read.and_then(|_| save_as_indexed(&own, wanted, true));
+    drop(RealFs.unlink(&made));
+    drop(RealFs.unlink(&with_lock(&made)));
+    saved
+}
+
+/// `partial`: files may never have been checked out, so that one which is missing is nobody's work.
+fn save_as_indexed(worktree: &Worktree<'_>, wanted: &Wanted, partial: bool) -> Result<Saved> {
+    let git = worktree.git();
+    reveal(worktree)?;
+    let mut all = status(git, false)?;
+    if partial {
+        all.retain(|c| RealFs.stat(&worktree.top().join(&c.path)).is_ok());
+    }
     let ours: Vec<&Change> = all.iter().filter(|c| !wanted.apart.has(c)).collect();
     let mut saved = Saved {
         unsaved: unsaved(git, &ours, &wanted.base)?,
@@ -75,7 +96,8 @@ pub fn save(git: &Git<'_>, wanted: &Wanted) -> Result<Saved> {
     if saved.uncommitted.is_empty() && !saved.strayed {
         return Ok(saved);
     }
-    let tree = tree_of(git, &apart, saved.uncommitted.is_empty(), &mut saved.unsaved)?;
+    let clean = saved.uncommitted.is_empty();
+    let tree = tree_of(worktree, &apart, (clean, partial), &mut saved.unsaved)?;
     // Without a HEAD (a branch without commits) the base is what it began with, if that is known.
     let parent = head.unwrap_or_else(|| wanted.base.clone());
     let same = !parent.is_empty()
@@ -135,26 +157,36 @@ pub fn keep(git: &Git<'_>, name: &str, commit: &str) -> Result<String> {
 }
 
 /// The tree of everything in a worktree but what is `apart`, committed or not.
-pub fn tree(git: &Git<'_>, apart: &Apart) -> Result<String> {
-    let nested = status(git, false)?.into_iter().filter(Change::is_nested);
+pub fn tree(worktree: &Worktree<'_>, apart: &Apart) -> Result<String> {
+    let nested = status(worktree.git(), false)?.into_iter().filter(Change::is_nested);
     let mut apart = apart.clone();
     apart.given.extend(nested.map(|c| c.path.trim_end_matches('/').to_owned()));
-    tree_of(git, &apart, false, &mut Vec::new())
+    tree_of(worktree, &apart, (false, false), &mut Vec::new())
 }
 
 /// The tree of everything in the worktree, made with a copy of the index.
-fn tree_of(git: &Git<'_>, apart: &Apart, clean: bool, unsaved: &mut Vec<String>) -> Result<String> {
+fn tree_of(
+    worktree: &Worktree<'_>,
+    apart: &Apart,
+    (clean, partial): (bool, bool),
+    unsaved: &mut Vec<String>,
+) -> Result<String> {
+    let git = worktree.git();
     let what = "save what an attempt left";
     if clean && let Some(tree) = git.resolve("HEAD^{tree}")? {
         return Ok(tree);
     }
     let index = index_of(git)?;
-    let copy = index.with_file_name(format!("coord-index-{:016x}", RealClock.random()));
-    let made = with_index(git, &index, &copy, apart, unsaved);
+    let copy = copy_name(&index);
+    let made = with_index(worktree, (&index, &copy), apart, partial, unsaved);
     drop(RealFs.unlink(&copy));
     drop(RealFs.unlink(&with_lock(&copy)));
     let output = made?;
     if output.ok() { Ok(output.text().trim().to_owned()) } else { Err(git.failed(what, &output)) }
+}
+
+fn copy_name(index: &Path) -> PathBuf {
+    index.with_file_name(format!("coord-index-{:016x}", RealClock.random()))
 }
 
 fn with_lock(path: &Path) -> PathBuf {
@@ -162,35 +194,36 @@ fn with_lock(path: &Path) -> PathBuf {
 }
 
 fn with_index(
-    git: &Git<'_>,
-    index: &Path,
-    copy: &Path,
+    worktree: &Worktree<'_>,
+    (index, copy): (&Path, &Path),
     apart: &Apart,
+    partial: bool,
     unsaved: &mut Vec<String>,
 ) -> Result<crate::sys::tool::Output> {
     if RealFs.exists(index) {
         tree::copy_file(index, copy).cannot("copy the index", index)?;
     }
-    let own = git.env("GIT_INDEX_FILE", copy.as_os_str());
-    if add_all(&own, apart, &[])?.ok() {
-        return own.run(&["write-tree"]);
+    let own = worktree.env("GIT_INDEX_FILE", copy.as_os_str());
+    let more: &[&str] = if partial { &["--ignore-removal"] } else { &[] };
+    if add_all(&own, apart, more)?.ok() {
+        return own.git().run(&["write-tree"]);
     }
     // A filter that fails (large files without their server), or line endings that git refuses to
     // change: as they are, then. Writing the index reads files again that are as young as it is, so
     // that goes without filters too.
     let empty =
-        git.must("make an empty tree", &["hash-object", "-w", "-t", "tree", "/dev/null"])?;
+        own.git().must("make an empty tree", &["hash-object", "-w", "-t", "tree", "/dev/null"])?;
     let raw = own
         .env("GIT_ATTR_SOURCE", empty.text().trim())
         .with("core.autocrlf=false")
         .with("core.safecrlf=false");
-    let added = add_all(&raw, apart, &[])?;
+    let added = add_all(&raw, apart, more)?;
     if !added.ok() {
         let said = added.stderr.lines().next().unwrap_or_default().to_owned();
-        add_all(&raw, apart, &["--ignore-errors"])?;
+        add_all(&raw, apart, &[more, &["--ignore-errors"]].concat())?;
         unsaved.push(format!("what git cannot read: {said}"));
     }
-    raw.run(&["write-tree"])
+    raw.git().run(&["write-tree"])
 }
 
 /// Gives the commit a name that nobody has, and makes sure that it is there.

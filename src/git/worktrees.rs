@@ -1,5 +1,6 @@
 //! Linked worktrees: making, cleaning, checking and removing them. Nothing is ever forced, and what
-//! is to be thrown away was saved before by the caller.
+//! is to be thrown away was saved before by the caller. What changes or removes anything in one works
+//! only on a [`Worktree`], which git has confirmed.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use crate::error::{Error, Exit, Result};
 use crate::sys::fs::{Fs, RealFs, canonical, is_absent, name_of};
 
 use super::Git;
+use super::confirmed::Worktree;
 use super::index::index_of;
 use super::status::{Apart, Change, Mark, status};
 
@@ -74,7 +76,20 @@ pub fn relock(git: &Git<'_>, dir: &Path, reason: &str) -> Result<()> {
 }
 
 /// Removes a worktree, if git itself finds nothing in it that would be lost. `Some`: why it stays.
-pub fn remove(git: &Git<'_>, dir: &Path, reason: &str) -> Result<Option<String>> {
+/// `git` runs in the repository.
+pub fn remove(git: &Git<'_>, tree: &Worktree<'_>, reason: &str) -> Result<Option<String>> {
+    unregister(git, tree.top(), reason)
+}
+
+/// Lets git forget a worktree whose directory is gone. `Some`: why it does not.
+pub fn forget(git: &Git<'_>, dir: &Path, reason: &str) -> Result<Option<String>> {
+    if RealFs.stat(dir).is_ok() {
+        return Ok(Some(format!("{} is there again", dir.display())));
+    }
+    unregister(git, dir, reason)
+}
+
+fn unregister(git: &Git<'_>, dir: &Path, reason: &str) -> Result<Option<String>> {
     let path = dir.to_string_lossy().into_owned();
     git.again(&["worktree", "unlock", &path])?;
     let output = git.again(&["worktree", "remove", &path])?;
@@ -86,21 +101,10 @@ pub fn remove(git: &Git<'_>, dir: &Path, reason: &str) -> Result<Option<String>>
     Ok(Some(error.message))
 }
 
-/// Whether `dir` is the top of a worktree whose repository is `common`. A directory that only lies
-/// in one, or whose link is broken, is not.
-pub fn is_worktree_of(git: &Git<'_>, dir: &Path, common: &Path) -> Result<bool> {
-    if !RealFs.exists(&dir.join(".git")) {
-        return Ok(false);
-    }
-    let at = git.at(dir);
-    let args = ["rev-parse", "--path-format=absolute", "--git-common-dir"];
-    let found = at.ask(&args)?;
-    Ok(found.is_some_and(|found| Path::new(&found) == common))
-}
-
 /// Ends what was begun and not finished (a merge, a rebase), and removes locks that a killed git
 /// left. Only for the owner of a worktree in which no process is left.
-pub fn abandon(git: &Git<'_>) -> Result<()> {
+pub fn abandon(tree: &Worktree<'_>) -> Result<()> {
+    let git = tree.git();
     let index = index_of(git)?;
     for name in ["index.lock", "HEAD.lock"] {
         match RealFs.unlink(&index.with_file_name(name)) {
@@ -129,7 +133,8 @@ pub fn abandon(git: &Git<'_>) -> Result<()> {
 
 /// Brings tracked files to `base` with HEAD detached there, and removes what is not tracked; with
 /// `ignored` also what is ignored. `keep` are paths that stay.
-pub fn reset(git: &Git<'_>, base: &str, ignored: bool, keep: &[String]) -> Result<()> {
+pub fn reset(tree: &Worktree<'_>, base: &str, ignored: bool, keep: &[String]) -> Result<()> {
+    let git = tree.git();
     let what = "bring a worktree to its base";
     let output = git.again(&["checkout", "--quiet", "--force", "--detach", base, "--"])?;
     if !output.ok() {
@@ -154,7 +159,8 @@ fn escaped(path: &str) -> String {
 
 /// Whether a worktree is what an attempt may start in: at `base`, and nothing in it but what it may
 /// have. `Some`: what is wrong.
-pub fn fault(git: &Git<'_>, base: &str, may: &Apart) -> Result<Option<String>> {
+pub fn fault(tree: &Worktree<'_>, base: &str, may: &Apart) -> Result<Option<String>> {
+    let git = tree.git();
     let head = git.commit("HEAD")?;
     if head.as_deref() != Some(base) {
         return Ok(Some(format!(
@@ -179,7 +185,8 @@ pub fn fault(git: &Git<'_>, base: &str, may: &Apart) -> Result<Option<String>> {
 }
 
 /// Makes the branch at HEAD and switches to it. False: there is a branch of that name already.
-pub fn begin(git: &Git<'_>, branch: &str) -> Result<bool> {
+pub fn begin(tree: &Worktree<'_>, branch: &str) -> Result<bool> {
+    let git = tree.git();
     let output = git.again(&["checkout", "--quiet", "--no-track", "-b", branch])?;
     if output.ok() {
         return Ok(true);

@@ -176,7 +176,7 @@ pub fn work(site: &Site, options: Options) -> Result<Left> {
                     false => waiter.wait(deadline),
                 };
             }
-            Ok(Next::Leave(left)) => return Ok(left),
+            Ok(Next::Leave(left)) => return worker.broken().map_or(Ok(left), Err),
             Err(e) => {
                 // A full disk, a directory that is gone for a moment: nothing was lost.
                 let text = e.one_line();

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::OnTerm;
-use crate::error::{Exit, Result};
+use crate::error::{Error, Exit, Result};
 use crate::queue::claim::Lease;
 use crate::queue::control::{self, Asked};
 use crate::queue::ids::short;
@@ -150,6 +150,8 @@ pub struct Worker {
     last_beat_boot_ms: u64,
     next_scan_ms: u64,
     said: String,
+    /// Why it leaves though there is work: no attempt can be prepared any more.
+    broken: Option<Error>,
     /// Its worktree, from its first attempt on.
     slot: Option<Slot>,
 }
@@ -195,6 +197,7 @@ impl Worker {
             last_beat_boot_ms: 0,
             next_scan_ms: now_ms,
             said: String::new(),
+            broken: None,
             slot: None,
         };
         worker.watch(waiter);
@@ -254,6 +257,11 @@ impl Worker {
     /// Whether it waits for the job of an array, whose end it hears of by a signal.
     pub fn runs_a_job(&self) -> bool {
         matches!(&self.job, Job::Array(stay) if stay.running.is_some())
+    }
+
+    /// Why it has left though there was work, once it has left.
+    pub fn broken(&mut self) -> Option<Error> {
+        self.broken.take()
     }
 
     /// Leaves after what runs now.

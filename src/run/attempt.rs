@@ -60,6 +60,10 @@ pub fn command(site: &Site, spec: &Spec) -> Option<Vec<String>> {
 
 /// Starts the command of a claimed task. The inner error is a verdict: the attempt failed before
 /// its command could run.
+///
+/// # Errors
+/// What is no fault of the task: a full disk, or a repository that has become such that no attempt can
+/// have a worktree of it.
 pub fn start(
     site: &Site,
     me: &Proc,
@@ -103,6 +107,12 @@ pub fn start(
             Ok(Ok(Attempt { lease, pid, place, deadline_ms, stopped: None, exit: None }))
         }
         Err(e) => {
+            if let Some(refusal) = site.refusal_now() {
+                drop(
+                    site.queue.fs.append(&log, format!("coord: {}\n", refusal.message).as_bytes()),
+                );
+                return Err(refusal);
+            }
             let why = describe(&e);
             // For whoever reads the log; the register has it too.
             drop(site.queue.fs.append(&log, format!("coord: {why}\n").as_bytes()));

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::git::confirmed::{Answer, Meant, Worktree, ask};
 use crate::git::index::reveal;
 use crate::git::repository::branch;
 use crate::git::status::{Change, Mark, status};
@@ -135,29 +136,25 @@ fn forget_gone(shop: &Workshop<'_>) -> Result<()> {
 /// Why a slot would stay. What a dead worker left is saved first, so it is no reason.
 fn would_stay(shop: &Workshop<'_>, record: &Record) -> Result<Option<String>> {
     let slot = shop.pool.look(record);
-    if !is_ours(shop, &slot)? {
-        return Ok(RealFs.exists(&slot.top).then(|| not_ours(record)));
-    }
+    let tree = match shop.ask(&slot)? {
+        Answer::Is(tree) => tree,
+        Answer::Not(why) => {
+            return Ok(RealFs.stat(&slot.top).is_ok().then(|| not_ours(record, why)));
+        }
+        Answer::Misled(misled) => return Ok(Some(misled.why)),
+    };
     if let Some(busy) = somebody_in(&slot) {
         return Ok(Some(busy));
     }
-    let git = shop.within(&slot, "");
     if record.assigned.is_some() {
-        return Ok(nested(shop, &status(&git, false)?));
+        return Ok(nested(shop, &status(tree.git(), false)?));
     }
-    unsaved_of(shop, &git, record)
+    unsaved_of(shop, tree.git(), record)
 }
 
-/// Whether a slot has a worktree or a clone of its own.
-fn is_ours(shop: &Workshop<'_>, slot: &Slot) -> Result<bool> {
-    if slot.record.clone {
-        return Ok(RealFs.exists(&slot.top.join(".git")));
-    }
-    worktrees::is_worktree_of(&shop.main(), &slot.top, &shop.pool.repo.common)
-}
-
-fn not_ours(record: &Record) -> String {
-    if record.why.is_empty() { "it is no worktree".to_owned() } else { record.why.clone() }
+/// Why something stays that is no worktree of this pool: what was noted of it, or what git says.
+fn not_ours(record: &Record, why: String) -> String {
+    if record.why.is_empty() { why } else { record.why.clone() }
 }
 
 /// A repository within, which nothing can save.
@@ -239,30 +236,34 @@ fn clear(shop: &Workshop<'_>, slot: &mut Slot, before: &Record) -> Result<Stays>
     if let Some(busy) = somebody_in(slot) {
         return Ok(Stays::AsItWas(busy));
     }
-    if !is_ours(shop, slot)? {
-        if RealFs.exists(&slot.top) {
-            return Ok(Stays::AsItWas(not_ours(before)));
+    let tree = match shop.ask(slot)? {
+        Answer::Is(tree) => tree,
+        Answer::Misled(misled) => return Ok(Stays::AsItWas(misled.why)),
+        Answer::Not(why) if RealFs.stat(&slot.top).is_ok() => {
+            return Ok(Stays::AsItWas(not_ours(before, why)));
         }
-        shop.forget(slot)?;
-        if !shop.pool.step(slot, |record| record.assigned = None)? {
-            return Err(lost(slot));
+        Answer::Not(_) => {
+            shop.forget(slot)?;
+            if !shop.pool.step(slot, |record| record.assigned = None)? {
+                return Err(lost(slot));
+            }
+            return Ok(Stays::No);
         }
-        return Ok(Stays::No);
-    }
-    let git = shop.within(slot, "");
+    };
+    let git = tree.git();
     if let Some(of) = slot.record.assigned.clone() {
-        let saved = shop.rescue(slot, "")?;
+        let saved = shop.rescue(&tree, slot, "")?;
         if let Some(first) = saved.unsaved.first() {
             return Ok(Stays::Retired(format!("it holds {first}")));
         }
         if let Some(busy) = somebody_in(slot) {
             return Ok(Stays::AsItWas(busy));
         }
-        worktrees::abandon(&git)?;
-        worktrees::reset(&git, &of.base, false, &[])?;
+        worktrees::abandon(&tree)?;
+        worktrees::reset(&tree, &of.base, false, &[])?;
     }
-    reveal(&git)?;
-    if let Some(why) = unsaved_of(shop, &git, &slot.record)? {
+    reveal(&tree)?;
+    if let Some(why) = unsaved_of(shop, git, &slot.record)? {
         return Ok(Stays::AsItWas(why));
     }
     shop.drop_tmp(slot);
@@ -272,11 +273,11 @@ fn clear(shop: &Workshop<'_>, slot: &mut Slot, before: &Record) -> Result<Stays>
         return Ok(Stays::No);
     }
     unlink_apart(shop, slot);
-    if status(&git, false)?.iter().any(|c| c.mark == Mark::Tracked) {
+    if status(git, false)?.iter().any(|c| c.mark == Mark::Tracked) {
         // Tracked files were among those: git removes nothing where one is missing.
         git.must("put tracked files back", &["checkout", "--quiet", "--force", "HEAD", "--"])?;
     }
-    let why = worktrees::remove(&shop.main(), &slot.top, &shop.reason())?;
+    let why = worktrees::remove(&shop.main(), &tree, &shop.reason())?;
     Ok(why.map_or(Stays::No, Stays::AsItWas))
 }
 
@@ -314,7 +315,7 @@ pub fn for_shell(site: &Site, me: &Proc, pool: &Pool, of: &Assigned) -> Result<S
         }
         shop.make(&mut slot, &tip)?;
         // Where the branch is checked out elsewhere, HEAD stays detached at its tip.
-        Git::new(&slot.top, &tool::nothing).run(&["checkout", "--quiet", &branch, "--"])?;
+        shop.confirmed(&slot)?.git().run(&["checkout", "--quiet", &branch, "--"])?;
     }
     Ok(slot)
 }
@@ -331,7 +332,11 @@ pub fn after_shell(site: &Site, me: &Proc, pool: &Pool, slot: Slot) -> Result<Op
     remove(&shop, slot, &before)
 }
 
-/// The tree of everything in a worktree that is tracked or could be, committed or not.
-pub fn tree_now(site: &Site, pool: &Pool, top: &Path) -> Result<String> {
-    wip::tree(&Git::new(top, &tool::nothing), &apart(site, pool))
+/// A slot's worktree, and the tree of everything in it that is tracked or could be, committed or not.
+pub fn tree_now(site: &Site, pool: &Pool, record: &Record) -> Result<(Worktree<'static>, String)> {
+    let top = pool.top(&record.slot);
+    let meant = if record.clone { Meant::Clone } else { Meant::Linked(&pool.repo.common) };
+    let worktree = ask(&Git::new(&top, &tool::nothing), &top, meant)?.must(&top)?;
+    let tree = wip::tree(&worktree, &apart(site, pool))?;
+    Ok((worktree, tree))
 }

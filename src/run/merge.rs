@@ -122,13 +122,14 @@ enum Went {
 /// # Errors
 /// What keeps everything from being merged: no repository, no such branch, git's own errors.
 pub fn take_turn(site: &Site, me: &mut Proc, key: &Key) -> Result<Summary> {
+    site.must_work()?;
     let Some(pool) = Pool::of(site) else {
         return Err(Error::new(Exit::Environment, "nothing can be merged without worktrees")
             .at(&site.root)
             .hint("[worktree] isolation in coord.toml, and a git repository"));
     };
     let nothing = &crate::sys::tool::nothing;
-    let git = Git::new(pool.repo.home(), nothing);
+    let git = Git::shared(pool.repo.home(), nothing);
     let lane = lane_name(&key.task).unwrap_or_default().to_owned();
     let target = Target::of(site, &git, &key.task)?;
     // Unique for ever: the turn's number, its process, and the queue.

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::git::confirmed::Answer;
 use crate::queue::claim::Lease;
 use crate::queue::procs::Proc;
 use crate::queue::recover::{self, Death};
@@ -72,7 +73,16 @@ fn save(shop: &Workshop<'_>, record: &Record) -> Result<bool> {
     let Some(mut slot) = shop.pool.take_named(queue, shop.me, &record.slot)? else {
         return Ok(false);
     };
-    match shop.rescue(&mut slot, "") {
+    let tree = match shop.ask(&slot)? {
+        // So it is in every slot; what this one holds is saved when that is mended.
+        Answer::Misled(misled) if misled.shared => {
+            let error = misled.error(&slot.top);
+            shop.pool.free(slot, &error.message)?;
+            return Err(error);
+        }
+        answer => answer.must(&slot.top),
+    };
+    match tree.and_then(|tree| shop.rescue(&tree, &mut slot, "")) {
         Ok(saved) => match saved.unsaved.first() {
             Some(first) => {
                 let why = format!("it holds {first}, of {}", of(record));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, Isolation};
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::git::repository::{self, Found};
+use crate::git::repository::{self, Found, Wish};
 use crate::queue::Queue;
 use crate::sys::fs::{Fs, RealFs, is_absent};
 use crate::sys::host::Platform;
@@ -41,6 +41,13 @@ impl Site {
     pub fn must_work(&self) -> Result<()> {
         self.repo.refusal(&self.root).map_or(Ok(()), Err)
     }
+
+    /// The same question once more, when an attempt could not be prepared: the repository may have
+    /// changed since, and then it is no attempt's fault.
+    pub fn refusal_now(&self) -> Option<Error> {
+        self.repo.usable()?;
+        repository_of(&self.root, &self.config).refusal(&self.root)
+    }
 }
 
 /// The queue's own durability is the truth, coord.toml says what it should be. Where they differ,
@@ -74,6 +81,14 @@ pub fn read_config(root: &Path) -> Result<Config> {
 pub fn repository_of(root: &Path, config: &Config) -> Found {
     match config.worktree.isolation {
         Isolation::None => Found::Nothing,
-        Isolation::Worktree | Isolation::Clone => repository::discover(root, &config.git.base),
+        Isolation::Worktree | Isolation::Clone => {
+            let asked_by = match (config.worktree.isolation_named, config.merge.enabled) {
+                (true, _) => Some("[worktree] isolation"),
+                (false, true) => Some("[merge] enabled"),
+                (false, false) => None,
+            };
+            let linked = config.worktree.isolation == Isolation::Worktree;
+            repository::discover(root, Wish { base: &config.git.base, linked, asked_by })
+        }
     }
 }

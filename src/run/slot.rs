@@ -1,14 +1,15 @@
 //! From a slot that was taken to a worktree that an attempt may start in.
 //!
-//! In this order, and each step only when the one before is certain: no process is in it; what the
-//! attempt before left is saved; still no process is in it; it is brought to the base; it is looked
-//! at. A slot that is not as it must be then is never cleaned by force: it is retired with the reason,
+//! In this order, and each step only when the one before is certain: git itself takes it for the
+//! worktree that it is; no process is in it; what the attempt before left is saved; still no process is
+//! in it; it is brought to the base; it is looked at. A slot that is not as it must be then is never cleaned by force: it is retired with the reason,
 //! and another one is used.
 
 use std::path::Path;
 
 use crate::config::CommitBy;
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::git::confirmed::{Answer, Meant, Worktree, ask};
 use crate::git::index::add_all;
 use crate::git::repository::{branch, wip_ref};
 use crate::git::status::Apart;
@@ -25,10 +26,9 @@ use super::pool::{Pool, Slot};
 use super::site::Site;
 
 /// What came of making a slot ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ready {
+pub enum Ready<'a> {
     /// It is at its base, and clean.
-    Yes,
+    Yes(Worktree<'a>),
     /// Somebody is in it: it can be used later.
     Busy(String),
     /// It holds what cannot be saved or removed.
@@ -36,13 +36,13 @@ pub enum Ready {
 }
 
 /// What is in the place of a slot.
-enum There {
+enum There<'a> {
     /// Its worktree, made just now.
-    Made,
+    Made(Worktree<'a>),
     /// Its worktree.
-    Before,
-    /// Something that is not ours.
-    Other,
+    Before(Worktree<'a>),
+    /// Something that is not ours, or that git does not work in: why.
+    Other(String),
 }
 
 /// Everything that working in a slot needs.
@@ -60,18 +60,24 @@ pub struct Workshop<'a> {
 impl<'a> Workshop<'a> {
     /// git in the shared repository.
     pub fn main(&self) -> Git<'a> {
-        Git::new(self.pool.repo.home(), self.beat)
+        Git::shared(self.pool.repo.home(), self.beat)
     }
 
-    /// git at the top of a slot's worktree, as the worker of this name.
-    pub fn within(&self, slot: &Slot, worker: &str) -> Git<'a> {
-        let (name, email) = identity(self.site, worker);
-        // A slot that has lost its own repository must not be taken for a part of one around the pool.
-        let git = Git::new(&slot.top, self.beat)
-            .identity(&name, &email)
-            .env("GIT_CEILING_DIRECTORIES", self.pool.root.as_os_str());
-        // What is in a clone belongs to its attempts: no hook of theirs runs for us.
-        if slot.record.clone { git.with("core.hooksPath=/dev/null") } else { git }
+    /// git's own answer to what a slot is, and, where it is its worktree, that worktree in the name of
+    /// this worker.
+    pub fn ask(&self, slot: &Slot) -> Result<Answer<'a>> {
+        let (name, email) = identity(self.site, short(&self.me.wid));
+        let git = Git::new(&slot.top, self.beat).identity(&name, &email);
+        if slot.record.clone {
+            // What is in a clone belongs to its attempts: no hook of theirs runs for us.
+            return ask(&git.with("core.hooksPath=/dev/null"), &slot.top, Meant::Clone);
+        }
+        ask(&git, &slot.top, Meant::Linked(&self.pool.repo.common))
+    }
+
+    /// A slot's worktree, where git confirms it.
+    pub fn confirmed(&self, slot: &Slot) -> Result<Worktree<'a>> {
+        self.ask(slot)?.must(&slot.top)
     }
 
     /// Paths in a worktree that are no attempt's work.
@@ -86,22 +92,22 @@ impl<'a> Workshop<'a> {
     }
 
     /// Makes a slot ready for an attempt at `base`.
-    pub fn ready(&self, slot: &mut Slot, base: &str) -> Result<Ready> {
-        let fresh = match self.exists(slot, base)? {
-            There::Made => true,
-            There::Before => false,
-            There::Other => {
-                let top = slot.top.display();
-                let why = format!("{top} is in the way: it is no worktree of this repository");
-                return Ok(Ready::Unfit(why));
-            }
+    ///
+    /// # Errors
+    /// What every other slot would have as well, such as settings by which git works elsewhere than in
+    /// its worktrees: nothing in the slot was changed then.
+    pub fn ready(&self, slot: &mut Slot, base: &str) -> Result<Ready<'a>> {
+        let (tree, fresh) = match self.exists(slot, base)? {
+            There::Made(tree) => (tree, true),
+            There::Before(tree) => (tree, false),
+            There::Other(why) => return Ok(Ready::Unfit(why)),
         };
         // Looked at before, too: what somebody writes while it is saved, and then leaves, would be
         // neither saved nor seen.
         if let Some(busy) = somebody_in(slot) {
             return Ok(Ready::Busy(busy));
         }
-        match self.rescue(slot, base) {
+        match self.rescue(&tree, slot, base) {
             Ok(saved) => {
                 if let Some(first) = saved.unsaved.first() {
                     return Ok(Ready::Unfit(format!("it holds {first}")));
@@ -116,7 +122,7 @@ impl<'a> Workshop<'a> {
         if let Some(busy) = somebody_in(slot) {
             return Ok(Ready::Busy(busy));
         }
-        let git = self.within(slot, short(&self.me.wid));
+        let git = tree.git();
         if slot.record.clone && git.commit(base)?.is_none() {
             let source = self.pool.repo.home().to_string_lossy().into_owned();
             git.must(
@@ -125,10 +131,10 @@ impl<'a> Workshop<'a> {
             )?;
         }
         let keep = paths(self.pool, &self.site.config.worktree.keep);
-        worktrees::abandon(&git)?;
-        worktrees::reset(&git, base, true, &keep)?;
-        match worktrees::fault(&git, base, &self.apart())? {
-            None => Ok(Ready::Yes),
+        worktrees::abandon(&tree)?;
+        worktrees::reset(&tree, base, true, &keep)?;
+        match worktrees::fault(&tree, base, &self.apart())? {
+            None => Ok(Ready::Yes(tree)),
             // Then every other one would be so too.
             Some(why) if fresh => {
                 Err(Error::new(Exit::Environment, format!("a new worktree is not clean: {why}"))
@@ -140,31 +146,33 @@ impl<'a> Workshop<'a> {
     }
 
     /// Makes the worktree where there is none.
-    fn exists(&self, slot: &mut Slot, base: &str) -> Result<There> {
-        let main = self.main();
-        if RealFs.exists(&slot.top) {
-            if slot.record.clone {
-                let is_one = RealFs.exists(&slot.top.join(".git"));
-                return Ok(if is_one { There::Before } else { There::Other });
-            }
-            if worktrees::is_worktree_of(&main, &slot.top, &self.pool.repo.common)? {
-                if !slot.locked {
-                    worktrees::relock(&main, &slot.top, &self.reason())?;
-                    slot.locked = true;
+    fn exists(&self, slot: &mut Slot, base: &str) -> Result<There<'a>> {
+        if RealFs.stat(&slot.top).is_ok() {
+            match self.ask(slot)? {
+                Answer::Is(tree) => {
+                    if !slot.record.clone && !slot.locked {
+                        worktrees::relock(&self.main(), &slot.top, &self.reason())?;
+                        slot.locked = true;
+                    }
+                    return Ok(There::Before(tree));
                 }
-                return Ok(There::Before);
+                // So it would be in every other slot.
+                Answer::Misled(misled) if misled.shared => return Err(misled.error(&slot.top)),
+                Answer::Misled(misled) => return Ok(There::Other(misled.why)),
+                Answer::Not(why) => {
+                    // An empty directory is in nobody's way; one that cannot go is, say, a mount.
+                    if RealFs.rmdir(&slot.top).is_err() {
+                        return Ok(There::Other(format!("something is in the way: {why}")));
+                    }
+                }
             }
-            let empty = RealFs.list(&slot.top).is_ok_and(|names| names.is_empty());
-            if !empty {
-                return Ok(There::Other);
-            }
-            RealFs.rmdir(&slot.top).cannot("make room for a worktree", &slot.top)?;
         }
         if slot.record.clone {
-            return self.clone(slot).map(|()| There::Made);
+            self.clone(slot)?;
+        } else {
+            self.make(slot, base)?;
         }
-        self.make(slot, base)?;
-        Ok(There::Made)
+        self.confirmed(slot).map(There::Made)
     }
 
     /// Makes the worktree of a slot that has no directory.
@@ -182,7 +190,7 @@ impl<'a> Workshop<'a> {
         let Some(known) = worktrees::known_at(&main, &slot.top)? else { return Ok(()) };
         let (name, email) = identity(self.site, short(&self.me.wid));
         wip::keep(&main.identity(&name, &email), &wip_name(slot), &known.head)?;
-        match worktrees::remove(&main, &known.path, &self.reason())? {
+        match worktrees::forget(&main, &known.path, &self.reason())? {
             None => Ok(()),
             Some(why) => {
                 Err(Error::new(Exit::Environment, why).at(&slot.top).hint("git worktree list"))
@@ -199,15 +207,16 @@ impl<'a> Workshop<'a> {
         }
         let (from, to) = (self.pool.repo.home().to_string_lossy(), made.to_string_lossy());
         let args = ["clone", "--quiet", "--local", "--no-checkout", "--no-tags", &from, &to];
-        self.main().must("make a clone", &args)?;
+        // Which is made in a directory of its own: nothing that is said of the repository counts there.
+        Git::new(self.pool.repo.home(), self.beat).must("make a clone", &args)?;
         RealFs.rename(&made, &slot.top).cannot("put a clone into its place", &slot.top)
     }
 
     /// Saves what is in a slot and in no ref, and notes that it is saved. What was assigned stays
     /// assigned if something cannot be saved. `kept` is a commit that is in some ref.
-    pub fn rescue(&self, slot: &mut Slot, kept: &str) -> Result<Saved> {
+    pub fn rescue(&self, tree: &Worktree<'_>, slot: &mut Slot, kept: &str) -> Result<Saved> {
         let assigned = slot.record.assigned.clone().unwrap_or_default();
-        let saved = self.save(slot, &assigned, wip_name(slot), kept)?;
+        let saved = self.save(tree, slot, &assigned, wip_name(slot), kept)?;
         if saved.unsaved.is_empty()
             && slot.record.assigned.is_some()
             && !self.pool.step(slot, |record| record.assigned = None)?
@@ -221,13 +230,21 @@ impl<'a> Workshop<'a> {
     pub fn save_as_it_is(&self, record: &Record) -> Result<Saved> {
         let slot = self.pool.look(record);
         let of = record.assigned.clone().unwrap_or_default();
-        self.save(&slot, &of, wip_name(&slot), "")
+        self.save(&self.confirmed(&slot)?, &slot, &of, wip_name(&slot), "")
     }
 
     /// Saves what an attempt left under this ref, in the name of the worker that had it.
-    pub fn save(&self, slot: &Slot, of: &Assigned, name: String, kept: &str) -> Result<Saved> {
+    pub fn save(
+        &self,
+        tree: &Worktree<'_>,
+        slot: &Slot,
+        of: &Assigned,
+        name: String,
+        kept: &str,
+    ) -> Result<Saved> {
         let holder = if of.holder.is_empty() { &self.me.wid } else { &of.holder };
-        let git = self.within(slot, short(holder));
+        let (author, email) = identity(self.site, short(holder));
+        let tree = tree.identity(&author, &email);
         let what = if of.task.is_empty() {
             format!("left in {}", slot.name)
         } else {
@@ -242,9 +259,9 @@ impl<'a> Workshop<'a> {
             message: what,
             apart: self.apart(),
         };
-        let mut saved = wip::save(&git, &wanted)?;
+        let mut saved = wip::save(&tree, &wanted)?;
         if slot.record.clone {
-            self.fetch_clone(slot, of, &saved.name).unwrap_or_else(|e| {
+            self.fetch_clone(&tree, of, &saved.name).unwrap_or_else(|e| {
                 saved.unsaved.push(format!("commits that cannot be fetched: {}", e.one_line()))
             });
         }
@@ -253,8 +270,8 @@ impl<'a> Workshop<'a> {
 
     /// Brings the branch of a clone and what was saved of it into the shared repository, under the
     /// same names and never over anything.
-    fn fetch_clone(&self, slot: &Slot, of: &Assigned, wip: &str) -> Result<()> {
-        let git = self.within(slot, "");
+    fn fetch_clone(&self, tree: &Worktree<'_>, of: &Assigned, wip: &str) -> Result<()> {
+        let git = tree.git();
         let mut refs = Vec::new();
         if !of.branch.is_empty() && git.commit(&format!("refs/heads/{}", of.branch))?.is_some() {
             refs.push(format!("refs/heads/{0}:refs/heads/{0}", of.branch));
@@ -265,7 +282,7 @@ impl<'a> Workshop<'a> {
         if refs.is_empty() {
             return Ok(());
         }
-        let from = slot.top.to_string_lossy().into_owned();
+        let from = tree.own().to_string_lossy().into_owned();
         let mut args = vec!["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", &from];
         args.extend(refs.iter().map(String::as_str));
         let output = self.main().again(&args)?;
@@ -273,10 +290,16 @@ impl<'a> Workshop<'a> {
     }
 
     /// Gives the slot to an attempt: notes it, and makes its branch.
-    pub fn assign(&self, slot: &mut Slot, key: &Key, base: &str, dir: &Path) -> Result<String> {
+    pub fn assign(
+        &self,
+        tree: &Worktree<'_>,
+        slot: &mut Slot,
+        key: &Key,
+        base: &str,
+        dir: &Path,
+    ) -> Result<String> {
         let mut name = branch(&key.task, key.n);
         let plain = name.clone();
-        let git = self.within(slot, short(&self.me.wid));
         loop {
             let taken = self.main().resolve(&format!("refs/heads/{name}"))?.is_some();
             let assigned = Assigned {
@@ -292,7 +315,7 @@ impl<'a> Workshop<'a> {
                 if !self.pool.step(slot, |record| record.assigned = Some(assigned))? {
                     return Err(lost(slot));
                 }
-                if worktrees::begin(&git, &name)? {
+                if worktrees::begin(tree, &name)? {
                     return Ok(name);
                 }
             }
@@ -304,18 +327,18 @@ impl<'a> Workshop<'a> {
 
     /// Commits what a done attempt left, on its branch, in its worker's name. False: it cannot be,
     /// because of conflicts, a HEAD elsewhere, or a hook that refuses.
-    pub fn commit(&self, slot: &Slot, of: &Assigned, title: &str) -> Result<bool> {
+    pub fn commit(&self, tree: &Worktree<'_>, of: &Assigned, title: &str) -> Result<bool> {
         if self.site.config.git.commit != CommitBy::Worker {
             return Ok(false);
         }
-        let git = self.within(slot, short(&self.me.wid));
+        let git = tree.git();
         let on = git.ask(&["symbolic-ref", "--quiet", "HEAD"])?;
         let conflicts =
             !git.must("look for conflicts", &["ls-files", "-z", "--unmerged"])?.stdout.is_empty();
         if conflicts || on.as_deref() != Some(format!("refs/heads/{}", of.branch).as_str()) {
             return Ok(false);
         }
-        if !add_all(&git, &self.apart(), &[])?.ok() {
+        if !add_all(tree, &self.apart(), &[])?.ok() {
             return Ok(false);
         }
         if git.run(&["diff", "--cached", "--quiet"])?.ok() {
@@ -334,15 +357,14 @@ impl<'a> Workshop<'a> {
     /// Takes HEAD off its branch, to `base`, and cleans away what was saved or is nobody's work: what
     /// is found there later was done by somebody else. What fails here is made up for before the next
     /// attempt.
-    pub fn clean(&self, slot: &Slot, base: &str) {
+    pub fn clean(&self, tree: &Worktree<'_>, slot: &Slot, base: &str) {
         // A person's shell, say: what is done there from now on is not ours to clean away. Whoever
         // uses the slot next, after that, saves it first.
         if somebody_in(slot).is_some() {
             return;
         }
-        let git = self.within(slot, short(&self.me.wid));
-        let cleaned = worktrees::abandon(&git)
-            .and_then(|()| worktrees::reset(&git, base, false, &self.apart().all()));
+        let cleaned = worktrees::abandon(tree)
+            .and_then(|()| worktrees::reset(tree, base, false, &self.apart().all()));
         if let Err(e) = cleaned {
             tracing::warn!("{}", e.one_line());
         }

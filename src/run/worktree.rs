@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::{CommitBy, Isolation};
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::Git;
+use crate::git::confirmed::{Answer, Worktree};
+use crate::git::misled::Misled;
 use crate::git::repository::wip_ref;
 use crate::git::wip::Saved;
 use crate::queue::claim::Lease;
@@ -94,14 +96,14 @@ pub fn prepare(
         return Ok(Workplace { dir: site.root.clone(), index, ..Workplace::default() });
     };
     let shop = Workshop { site, pool: &pool, me, beat };
-    let base = super::base::of(site, &Git::new(pool.repo.home(), beat), &lease.spec)?;
-    let mut own = take_ready(&shop, slot, &base)?;
+    let base = super::base::of(site, &Git::shared(pool.repo.home(), beat), &lease.spec)?;
+    let (mut own, tree) = take_ready(&shop, slot, &base)?;
     // Joining an empty path would put a `/` behind it.
     let dir: PathBuf = own.top.join(&pool.repo.below).components().collect();
     let made = (|| {
         // Not tracked, or outside of a sparse checkout: the attempt runs there all the same.
         mkdir_all(&RealFs, &dir).cannot("make the project's directory in a worktree", &dir)?;
-        let branch = shop.assign(&mut own, &lease.key, &base, &dir)?;
+        let branch = shop.assign(&tree, &mut own, &lease.key, &base, &dir)?;
         furnish(site, &dir)?;
         let tmp = shop.fresh_tmp(&own)?;
         let (slot, index) = (own.name.clone(), own.index());
@@ -112,7 +114,11 @@ pub fn prepare(
 }
 
 /// A slot that is at the base and clean: the worker's own, or another one where that cannot be used.
-fn take_ready(shop: &Workshop<'_>, slot: &mut Option<Slot>, base: &str) -> Result<Slot> {
+fn take_ready<'a>(
+    shop: &Workshop<'a>,
+    slot: &mut Option<Slot>,
+    base: &str,
+) -> Result<(Slot, Worktree<'a>)> {
     let (mut avoid, mut why) = (BTreeSet::new(), String::new());
     for _ in 0..TRIES {
         let mut own = match slot.take() {
@@ -120,7 +126,7 @@ fn take_ready(shop: &Workshop<'_>, slot: &mut Option<Slot>, base: &str) -> Resul
             _ => shop.pool.take(&shop.site.queue, shop.me, &avoid)?,
         };
         match shop.ready(&mut own, base) {
-            Ok(Ready::Yes) => return Ok(own),
+            Ok(Ready::Yes(tree)) => return Ok((own, tree)),
             Ok(Ready::Busy(reason)) => {
                 avoid.insert(own.name.clone());
                 why.clone_from(&reason);
@@ -210,7 +216,13 @@ pub fn conclude(
     // Whoever took it over has saved what was in it.
     if let Some(mut own) = own.filter(|_| ours) {
         match leave(&shop, &mut own, lease, done) {
-            Ok((left, whole)) => {
+            Ok(Leaving::Misled(misled)) => {
+                // Nothing is wrong with the slot: what it holds is saved when that is mended.
+                outcome.worktree = own.top.to_string_lossy().into_owned();
+                fault = Some(format!("what it left cannot be saved: {}", misled.why));
+                *slot = Some(own);
+            }
+            Ok(Leaving::Saved(left, whole)) => {
                 if let Some(first) = left.unsaved.first() {
                     let why = format!("it holds {first}, of attempt {}", lease.key);
                     outcome.worktree = own.top.to_string_lossy().into_owned();
@@ -255,23 +267,35 @@ fn retire(pool: &Pool, slot: Slot, why: &str) {
     }
 }
 
-/// Saves what is in the slot and cleans it. The second: the branch has everything.
-fn leave(shop: &Workshop<'_>, slot: &mut Slot, lease: &Lease, done: bool) -> Result<(Saved, bool)> {
+/// What leaving a slot came to.
+enum Leaving {
+    /// What was in it is saved. The second: the branch has everything.
+    Saved(Saved, bool),
+    /// Nothing was touched: git works elsewhere, and would in every slot.
+    Misled(Misled),
+}
+
+/// Saves what is in the slot and cleans it.
+fn leave(shop: &Workshop<'_>, slot: &mut Slot, lease: &Lease, done: bool) -> Result<Leaving> {
     let of = slot.record.assigned.clone().unwrap_or_default();
+    let tree = match shop.ask(slot)? {
+        Answer::Misled(misled) if misled.shared => return Ok(Leaving::Misled(misled)),
+        answer => answer.must(&slot.top)?,
+    };
     if done {
-        shop.commit(slot, &of, &lease.spec.title)?;
+        shop.commit(&tree, &of, &lease.spec.title)?;
     }
-    let saved = shop.save(slot, &of, wip_ref(&lease.key.task, lease.key.n), &of.base)?;
+    let saved = shop.save(&tree, slot, &of, wip_ref(&lease.key.task, lease.key.n), &of.base)?;
     let whole = saved.name.is_empty() && saved.unsaved.is_empty();
     shop.drop_tmp(slot);
     if !saved.unsaved.is_empty() {
-        return Ok((saved, whole));
+        return Ok(Leaving::Saved(saved, whole));
     }
     if !shop.pool.step(slot, |record| record.assigned = None)? {
         return Err(lost(slot));
     }
-    shop.clean(slot, &of.base);
-    Ok((saved, whole))
+    shop.clean(&tree, slot, &of.base);
+    Ok(Leaving::Saved(saved, whole))
 }
 
 /// Why a done attempt that left something behind failed after all: it was to be merged, or the
@@ -329,5 +353,5 @@ pub fn is_apart(site: &Site) -> bool {
 
 /// git in the repository of a site, for looking; `None` where there is none.
 pub fn repository(site: &Site) -> Option<Git<'static>> {
-    site.repo.usable().map(|repo| Git::new(repo.home(), &tool::nothing))
+    site.repo.usable().map(|repo| Git::shared(repo.home(), &tool::nothing))
 }

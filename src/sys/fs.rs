@@ -237,6 +237,15 @@ pub fn try_lock(path: &Path) -> io::Result<Option<std::fs::File>> {
     }
 }
 
+/// Whether two paths lead to the same directory or file, by device and inode, symbolic links followed.
+/// One that leads nowhere is not the same as anything.
+#[expect(clippy::disallowed_methods, reason = "sys/ may look at files")]
+pub fn is_same(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let place = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    matches!((place(a), place(b)), (Ok(a), Ok(b)) if a == b)
+}
+
 /// A path without symbolic links on its way; itself where it cannot be told.
 pub fn canonical(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())

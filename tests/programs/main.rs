@@ -16,6 +16,7 @@ mod careful;
 mod chaos;
 mod crash;
 mod fleet;
+mod git_elsewhere;
 mod habits;
 mod imports;
 mod inputs;

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Isolation};
 use crate::git::Git;
-use crate::git::repository::Found;
+use crate::git::repository::{Found, passed_by};
 use crate::run::merge::Target;
 use crate::run::pool;
 use crate::run::pool::chain::{Chains, Record, State};
@@ -75,6 +75,12 @@ fn git(place: &Place, config: &Config) -> Check {
         }
     };
     match repository_of(&place.root, config) {
+        Found::Usable(_) | Found::Nothing if !passed_by(&place.root).is_empty() => {
+            let empty: Vec<String> =
+                passed_by(&place.root).iter().map(|path| path.display().to_string()).collect();
+            let detail = format!("{version}; walks past {}, which is empty", empty.join(", "));
+            Check::warn("git", detail, "git init there, or take it away")
+        }
         Found::Usable(repo) => {
             let detail = format!("{version}, repository {}", repo.anchor().display());
             match is_too_old(&version) {
@@ -117,7 +123,7 @@ fn merging(place: &Place, config: &Config) -> Check {
         let hint = "git init && git commit, or [merge] enabled = false in coord.toml";
         return Check::fail("merging", "there is no git repository to merge in", hint);
     };
-    let git = Git::new(repo.home(), &tool::nothing);
+    let git = Git::shared(repo.home(), &tool::nothing);
     let target = Target::configured(config, &git, "").and_then(|t| t.tip(&git).map(|_| t));
     match target {
         Ok(target) => Check::fine("merging", format!("into {}", target.branch)),

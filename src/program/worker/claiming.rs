@@ -1,6 +1,6 @@
 //! Claiming and starting: from the ready list to a running command.
 
-use crate::error::Result;
+use crate::error::{Exit, Result};
 use crate::queue::claim::{Claimed, Lease, claim};
 use crate::queue::events;
 use crate::queue::ids::Key;
@@ -126,11 +126,23 @@ impl Worker {
                     ..End::new(Verdict::Release, true)
                 };
                 self.job = Job::Ending(Box::new((lease, end)), self.now_ms());
+                if e.exit == Exit::Environment {
+                    self.leave_if_broken();
+                }
             }
         }
         events::flush(&self.site.queue, &mut self.me);
         self.conclude_ending();
         Ok(())
+    }
+
+    /// Where the repository has become such that no attempt can have a worktree of it, the next task
+    /// would meet the same: whoever mends it starts work again.
+    pub(super) fn leave_if_broken(&mut self) {
+        if let Some(refusal) = self.site.refusal_now() {
+            self.leaving = true;
+            self.broken = Some(refusal);
+        }
     }
 
     /// The lease on an attempt that this worker holds, read from the queue.

@@ -1,6 +1,6 @@
 //! Following a running attempt, ending its tree, and recording its end.
 
-use crate::error::Result;
+use crate::error::{self, Result};
 use crate::queue::end::{self, Ended};
 use crate::queue::events;
 use crate::queue::ids::{Key, lane_name, short};
@@ -9,7 +9,7 @@ use crate::queue::record::{End, Outcome, Verdict};
 use crate::run::attempt::Attempt;
 use crate::run::context::tail;
 use crate::run::outcome::{self, Stopped};
-use crate::run::{scope, worktree};
+use crate::run::{scope, turn, worktree};
 use crate::sys::child;
 use crate::sys::wake::{Wake, Watch};
 
@@ -101,6 +101,10 @@ impl Worker {
             end = End { exit: end.exit, context: tail(&self.site.queue, &lease.key), ..failed };
         }
         end.result = Outcome { value, ..left.outcome };
+        if turn::is_lane(&lease.spec) && exit == child::Exit::Code(error::Exit::Environment as i32)
+        {
+            self.leave_if_broken();
+        }
         self.job = Job::Ending(Box::new((lease, end)), self.now_ms());
     }
 

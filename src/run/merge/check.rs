@@ -78,7 +78,11 @@ impl Merger<'_> {
         if !left.is_empty() {
             println(&format!("the check has left processes that cannot be ended: {left:?}"));
         }
-        self.shop().clean(&slot, commit);
+        // The check may have changed what git takes for its worktree.
+        match self.shop().confirmed(&slot) {
+            Ok(tree) => self.shop().clean(&tree, &slot, commit),
+            Err(e) => println(&e.one_line()),
+        }
         if output.ok() {
             println("the check is green");
             return Ok(Checked::Green);
@@ -113,7 +117,7 @@ impl Merger<'_> {
             };
             let Some(mut slot) = taken else { continue };
             match self.shop().ready(&mut slot, commit)? {
-                Ready::Yes => {
+                Ready::Yes(_) => {
                     self.slot = Some(slot.clone());
                     return Ok(slot);
                 }

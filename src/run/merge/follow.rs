@@ -10,7 +10,7 @@ use crate::git::checkout::{Along, bring_along, checked_out_at};
 use crate::git::fence::{self, Landed};
 use crate::git::remote::{self, Pushed};
 use crate::queue::{Queue, record};
-use crate::sys::fs::is_absent;
+use crate::sys::fs::{is_absent, is_same};
 
 use super::check::Checked;
 use super::{Merger, fenced, journal};
@@ -79,6 +79,10 @@ impl Merger<'_> {
     /// it is; then the worktree is left behind, with a word.
     pub(super) fn bring_along(&mut self, from: &str, to: &str) -> Result<()> {
         let Some(worktree) = checked_out_at(&self.git, &self.target.name)? else { return Ok(()) };
+        // Where a repository does not lie in `.git` of its main worktree, git lists the repository.
+        let is_main = is_same(&worktree, &self.pool.repo.common);
+        let main = self.pool.repo.top.clone().filter(|_| is_main);
+        let worktree = main.unwrap_or(worktree);
         let from = self.left_at()?.unwrap_or_else(|| from.to_owned());
         let along = bring_along(&self.git, &worktree, &self.target.name, &from, to);
         let (why, remedy) = match along {

@@ -26,8 +26,10 @@ pub enum Outlook {
 
 /// Everything that waits in a lane, in order, with what is to be expected.
 pub fn preview(site: &Site, lane: &str) -> Result<(Target, Vec<(Entry, Outlook)>)> {
-    let home = Pool::of(site).map_or_else(|| site.root.clone(), |pool| pool.repo.home().to_owned());
-    let git = Git::new(&home, &tool::nothing);
+    let git = match Pool::of(site) {
+        Some(pool) => Git::shared(pool.repo.home(), &tool::nothing),
+        None => Git::new(&site.root, &tool::nothing),
+    };
     let target = Target::of(site, &git, lane)?;
     let mut tip = target.tip(&git)?;
     let nobody = Person { name: "coord".to_owned(), email: "coord@coord.local".to_owned() };
