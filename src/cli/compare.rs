@@ -1,6 +1,6 @@
 //! `diff`, `checkout` and `shell`: looking at what an attempt did, and going there.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -127,10 +127,7 @@ pub fn diff(cli: &Cli, args: &Diff) -> Answer {
     }
     words.extend([from.as_str(), to.as_str(), "--"]);
     let shown = git.must("compare an attempt with its base", &words)?;
-    let mut out = std::io::stdout().lock();
-    // A closed pipe: nobody reads any more.
-    let _ = out.write_all(&shown.stdout);
-    let _ = out.flush();
+    output::data(&shown.stdout);
     if !asked.wip.is_empty() {
         let wip = &asked.wip;
         output::note(&format!("not in this: uncommitted work, saved in {wip} (git show {wip})"));

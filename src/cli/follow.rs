@@ -1,7 +1,6 @@
 //! `logs`, `events`, `wait`: following what happens.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -15,19 +14,31 @@ use crate::queue::ids::short;
 use crate::queue::tasks::Phase;
 use crate::queue::{Queue, archive, durable, state, tasks};
 use crate::sys::clock::{local_hms, parse_rfc3339};
-use crate::sys::wake::{Waiter, Watch};
+use crate::sys::wake::{Waiter, Wake, Watch};
 
 use super::Answer;
 use super::args::{Cli, Events, Logs, Wait};
-use super::{arrays, joblogs, look, output, place};
+use super::{arrays, joblogs, lastlines, look, output, place};
 
 /// Bytes of a log that are read at a time.
 const CHUNK: usize = 1 << 20;
 
 /// Waits for changes of a queue.
-pub(super) fn waiter(queue: &Queue) -> Result<Waiter> {
+fn waiter(queue: &Queue) -> Result<Waiter> {
     let root = queue.layout.root();
     Waiter::new(&[], root).cannot("listen for changes", root)
+}
+
+/// The same for a verb that does nothing but print: it ends with its reader.
+pub(super) fn printer(queue: &Queue) -> Result<Waiter> {
+    let mut waiter = waiter(queue)?;
+    waiter.watch_reader();
+    Ok(waiter)
+}
+
+/// Waits for a reason to look again. False: nobody reads any more.
+pub(super) fn goes_on(waiter: &mut Waiter, deadline: Instant) -> bool {
+    !output::is_unread() && !waiter.wait(deadline).contains(&Wake::Unread)
 }
 
 /// `coord logs`.
@@ -41,7 +52,9 @@ pub fn logs(cli: &Cli, args: &Logs) -> Answer {
     };
     let task = tasks::existing(&queue, &id)?;
     match (arrays::of(&task), job) {
-        (Some(_), Some(job)) => return joblogs::one(&queue, &task, job, wanted, args.lines),
+        (Some(_), Some(job)) => {
+            return joblogs::one(&queue, &task, job, wanted, args.lines, args.follow);
+        }
         (Some(_), None) => return joblogs::all(&queue, &task, args.lines, args.follow),
         (None, Some(_)) => {
             return Err(Error::usage(format!("{id} is no array: it has no jobs"))
@@ -58,9 +71,8 @@ pub fn logs(cli: &Cli, args: &Logs) -> Answer {
                 .hint(format!("coord logs -f {id}")));
         };
         let path = task.out(n).join("log");
-        let text = queue.fs.read(&path, 0, usize::MAX >> 1).cannot("read a log", &path)?;
-        print_bytes(last_lines(&text, args.lines));
-        return Ok(None);
+        let from = lastlines::begin(&queue, &path, args.lines)?;
+        return print_from(&queue, &path, from).map(|_| None);
     }
     follow_log(&queue, &id, wanted, first, args.lines)
 }
@@ -71,25 +83,6 @@ fn number(text: &str) -> Result<u64> {
     })
 }
 
-fn last_lines(text: &[u8], lines: Option<usize>) -> &[u8] {
-    let Some(lines) = lines else { return text };
-    let body = text.strip_suffix(b"\n").unwrap_or(text);
-    let mut starts =
-        body.iter().enumerate().rev().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1);
-    match lines.checked_sub(1).and_then(|n| starts.nth(n)) {
-        Some(from) => &text[from..],
-        None if lines == 0 => &[],
-        None => text,
-    }
-}
-
-fn print_bytes(bytes: &[u8]) {
-    let mut out = std::io::stdout().lock();
-    // A closed pipe: nobody reads any more.
-    let _ = out.write_all(bytes);
-    let _ = out.flush();
-}
-
 /// Prints a log as it grows, goes on with the next attempt, and ends with the task.
 fn follow_log(
     queue: &Queue,
@@ -98,7 +91,7 @@ fn follow_log(
     first: Option<u32>,
     lines: Option<usize>,
 ) -> Answer {
-    let mut waiter = waiter(queue)?;
+    let mut waiter = printer(queue)?;
     waiter.watch(&queue.layout.events_bell());
     let mut n = first;
     let mut offset: Option<u64> = None;
@@ -111,7 +104,11 @@ fn follow_log(
             let path = task.out(current).join("log");
             if queue.fs.exists(&path) {
                 waiter.watch(&path);
-                offset = Some(print_from(queue, &path, offset, lines)?);
+                let from = match offset {
+                    Some(from) => from,
+                    None => lastlines::begin(queue, &path, lines)?,
+                };
+                offset = Some(print_from(queue, &path, from)?);
             }
             let ended = task.names.ends.contains(&current);
             let next = task.names.claims.range(current + 1..).next().copied();
@@ -127,30 +124,20 @@ fn follow_log(
         } else if task.phase.is_over() {
             return Ok(None);
         }
-        waiter.wait(Instant::now() + Duration::from_secs(30));
+        if !goes_on(&mut waiter, Instant::now() + Duration::from_secs(30)) {
+            return Ok(None);
+        }
     }
 }
 
-fn print_from(
-    queue: &Queue,
-    path: &std::path::Path,
-    offset: Option<u64>,
-    lines: Option<usize>,
-) -> Result<u64> {
-    let mut at = match offset {
-        Some(at) => at,
-        None => {
-            let text = queue.fs.read(path, 0, usize::MAX >> 1).cannot("read a log", path)?;
-            print_bytes(last_lines(&text, lines));
-            return Ok(text.len() as u64);
-        }
-    };
+/// Prints a file from `at` to its end, and says where that is.
+pub(super) fn print_from(queue: &Queue, path: &std::path::Path, mut at: u64) -> Result<u64> {
     loop {
         let bytes = queue.fs.read(path, at, CHUNK).cannot("read a log", path)?;
-        if bytes.is_empty() {
+        if bytes.is_empty() || output::is_unread() {
             return Ok(at);
         }
-        print_bytes(&bytes);
+        output::data(&bytes);
         at += bytes.len() as u64;
     }
 }
@@ -170,7 +157,7 @@ pub fn events(cli: &Cli, args: &Events) -> Answer {
     } else {
         Some(look::select(&queue, &args.select, &[])?.into_iter().collect())
     };
-    let mut waiter = waiter(&queue)?;
+    let mut waiter = printer(&queue)?;
     waiter.watch(&queue.layout.events_bell());
     let mut reader = Reader::default();
     let mut seen = HashMap::new();
@@ -186,10 +173,9 @@ pub fn events(cli: &Cli, args: &Events) -> Answer {
                 print_event(cli, &event);
             }
         }
-        if !args.follow {
+        if !args.follow || !goes_on(&mut waiter, Instant::now() + Duration::from_secs(30)) {
             return Ok(None);
         }
-        waiter.wait(Instant::now() + Duration::from_secs(30));
     }
 }
 
@@ -224,7 +210,8 @@ pub fn wait(cli: &Cli, args: &Wait) -> Answer {
     let timeout = args.timeout.as_deref().map(duration_ms).transpose().map_err(Error::usage)?;
     let deadline = timeout.map(|ms| Instant::now() + Duration::from_millis(ms));
     let words = if args.select.is_empty() { vec!["all".to_owned()] } else { args.select.clone() };
-    let mut waiter = waiter(&queue)?;
+    // Without --json it prints nothing, and how it ends is what it is for.
+    let mut waiter = if cli.json { printer(&queue)? } else { waiter(&queue)? };
     waiter.watch(&queue.layout.events_bell());
     let mut open: Vec<String> = look::select(&queue, &words, &[])?;
     let mut bad: Vec<(String, State)> = Vec::new();
@@ -260,7 +247,9 @@ pub fn wait(cli: &Cli, args: &Wait) -> Answer {
             return Err(Error::new(Exit::Timeout, what).hint(format!("coord why {}", some[0])));
         }
         let look = now + Duration::from_secs(30);
-        waiter.wait(deadline.map_or(look, |d| d.min(look)));
+        if !goes_on(&mut waiter, deadline.map_or(look, |d| d.min(look))) {
+            return Ok(Some(Exit::No));
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Listed {
     pub cwd: PathBuf,
     /// What to say where the list turns out to be empty.
     pub doubt: Option<String>,
+    /// How many values a row has, of which a job may have several.
+    pub columns: usize,
     tries: u32,
     timeout_ms: Option<u64>,
     identity: String,
@@ -70,6 +72,11 @@ pub fn read(verb: &str, args: &Jobs, jobs: usize) -> Result<Listed> {
         output::note("reading arguments from the terminal, a line each (end: Ctrl-D)");
     }
     let names = rows.names().to_vec();
+    // Without rows that are put together, a job has one, however many columns that has.
+    let columns = match args.xargs || args.max_args.is_some() {
+        true => names.len().max(sources.len()).max(1),
+        false => usize::MAX,
+    };
     // Several lines of one job go to one placeholder as well.
     let many = args.xargs || args.max_args.is_some_and(|n| n > 1);
     let command = Command { argv, sh: args.sh, many, names };
@@ -87,7 +94,7 @@ pub fn read(verb: &str, args: &Jobs, jobs: usize) -> Result<Listed> {
         jobs,
     };
     let input = Box::new(Groups::new(rows, grouping, template.weight()));
-    Ok(Listed { command, input, cwd, doubt, tries: args.retries, timeout_ms, identity })
+    Ok(Listed { command, input, cwd, doubt, columns, tries: args.retries, timeout_ms, identity })
 }
 
 /// The command with `{}` where `text` stands, as `xargs -I` has it.

@@ -1,25 +1,23 @@
 //! `coord logs` of an array: what its jobs printed, in the order in which they ended.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::Write;
-use std::path::Path;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::error::{Cannot, Error, Exit, Result};
+use crate::error::{Error, Exit, Result};
+use crate::program::front::pour::{each_piece, stream};
 use crate::queue::Queue;
 use crate::queue::array::chunk::Chunk;
+use crate::queue::array::live::{Live, Which};
 use crate::queue::array::told::Told;
 use crate::queue::array::{self, Overview};
 use crate::queue::record::Line;
 use crate::queue::tasks::{self, Task};
-use crate::sys::fs::is_absent;
-use crate::sys::wake::Watch;
+use crate::sys::stream::Stream;
+use crate::sys::wake::{Waiter, Watch};
 
 use super::Answer;
-use super::follow;
-
-/// Bytes of output that are read at a time.
-const PIECE: u64 = 1 << 20;
+use super::{follow, lastlines, output};
 
 /// Prints what the jobs printed: to standard output and standard error, as they did.
 pub fn all(queue: &Queue, task: &Task, lines: Option<usize>, goes_on: bool) -> Answer {
@@ -29,10 +27,9 @@ pub fn all(queue: &Queue, task: &Task, lines: Option<usize>, goes_on: bool) -> A
     if !goes_on {
         told.follow(&Overview::read(queue, &home, 0)?.logs);
         print_new(&mut told, &mut to)?;
-        to.flush();
-        return Ok(None);
+        return to.flush().map(|()| None);
     }
-    let mut waiter = follow::waiter(queue)?;
+    let mut waiter = follow::printer(queue)?;
     waiter.watch(&queue.layout.events_bell());
     loop {
         let progress = array::progress(&home);
@@ -45,16 +42,18 @@ pub fn all(queue: &Queue, task: &Task, lines: Option<usize>, goes_on: bool) -> A
         let over = tasks::existing(queue, &task.id)?.phase.is_over();
         told.follow(&Overview::read(queue, &home, 0)?.logs);
         print_new(&mut told, &mut to)?;
-        to.flush();
-        if over {
+        to.flush()?;
+        if over || !follow::goes_on(&mut waiter, Instant::now() + patience) {
             return Ok(None);
         }
-        waiter.wait(Instant::now() + patience);
     }
 }
 
 fn print_new(told: &mut Told, to: &mut Printer<'_>) -> Result<()> {
     while let Some((of, line)) = told.next(to.queue)? {
+        if output::is_unread() {
+            return Ok(());
+        }
         if is_last_try(&line) {
             to.print(&of, &line)?;
         }
@@ -67,41 +66,114 @@ fn is_last_try(line: &Line) -> bool {
     !line.retry && line.end != "late" && line.end != "release"
 }
 
-/// Prints what one job printed: the last time that it ran, or in this try.
-pub fn one(queue: &Queue, task: &Task, job: u64, n: Option<u32>, lines: Option<usize>) -> Answer {
+/// Prints what one job printed: the last time that it ran, or in this try. With `goes_on`, until it is over.
+pub fn one(
+    queue: &Queue,
+    task: &Task,
+    job: u64,
+    n: Option<u32>,
+    lines: Option<usize>,
+    goes_on: bool,
+) -> Answer {
     let home = array::home_of(task);
-    let seen = Overview::read(queue, &home, array::round(task))?;
-    let mut told = Told::new(&home);
-    told.follow(&seen.logs);
-    let mut found: Option<(String, Line)> = None;
-    let mut ends: HashMap<String, (u64, u64)> = HashMap::new();
-    while let Some((of, line)) = told.next(queue)? {
-        let end = ends.entry(of.clone()).or_default();
-        *end = (end.0.max(line.out.0 + line.out.1), end.1.max(line.err.0 + line.err.1));
-        let wanted = line.job == job && n.is_none_or(|n| line.n == n);
-        if wanted && found.as_ref().is_none_or(|(_, before)| before.n <= line.n) {
-            found = Some((of, line));
+    let mut waiter = follow::printer(queue)?;
+    waiter.watch(&queue.layout.events_bell());
+    // What was printed of the last try, to standard output and standard error.
+    let mut printed: Option<(u32, [u64; 2])> = None;
+    loop {
+        let over = tasks::existing(queue, &task.id)?.phase.is_over();
+        let found = look(queue, task, &home, job, n)?;
+        let before = |n: u32| printed.filter(|(of, _)| *of == n).map(|(_, parts)| parts);
+        let ended = match &found {
+            Found::Running(of) => {
+                let (parts, lines) = (before(of.n), lines.filter(|_| printed.is_none()));
+                let parts = parts.unwrap_or_default();
+                let parts = print_live(queue, &home, of, parts, lines, &mut waiter)?;
+                printed = Some((of.n, parts));
+                false
+            }
+            Found::Told(of, line) => {
+                let lines = lines.filter(|_| printed.is_none());
+                let mut to =
+                    Printer { queue, home: &home, last: lines.map(|n| (n, VecDeque::new())) };
+                to.print_from(of, line, before(line.n).unwrap_or_default())?;
+                to.flush()?;
+                printed = Some((line.n, [line.out.1, line.err.1]));
+                n.is_some() || is_last_try(line)
+            }
+            Found::Nothing => false,
+        };
+        if !goes_on || over || ended {
+            break;
+        }
+        waiter.watch(&array::progress(&home));
+        // A file gets its name without a word.
+        if !follow::goes_on(&mut waiter, Instant::now() + Duration::from_secs(1)) {
+            return Ok(None);
         }
     }
-    if let Some((of, running)) = runs(queue, &home, task, &seen, job)?
-        && n.is_none_or(|n| n == running.n)
-    {
-        // What it has printed so far begins where the job before it ended.
-        let from = ends.get(&of).copied().unwrap_or_default();
-        let rest = u64::MAX >> 1;
-        found = Some((of, Line { out: (from.0, rest), err: (from.1, rest), ..running }));
+    if printed.is_some() {
+        return Ok(None);
     }
-    let Some((of, line)) = found else {
-        let what = match n {
-            Some(n) => format!("job {job} of {}, try {n}, has printed nothing", task.id),
-            None => format!("job {job} of {} has printed nothing yet", task.id),
-        };
-        return Err(Error::new(Exit::NotFound, what).hint(format!("coord show {}", task.id)));
+    let what = match n {
+        Some(n) => format!("job {job} of {}, try {n}, has printed nothing", task.id),
+        None => format!("job {job} of {} has printed nothing yet", task.id),
     };
-    let mut to = Printer { queue, home: &home, last: lines.map(|n| (n, VecDeque::new())) };
-    to.print(&of, &line)?;
-    to.flush();
-    Ok(None)
+    Err(Error::new(Exit::NotFound, what).hint(format!("coord show {}", task.id)))
+}
+
+/// What there is of a job.
+enum Found {
+    /// It runs.
+    Running(Live),
+    /// The last try that is told of, and whose files have its output.
+    Told(String, Line),
+    Nothing,
+}
+
+/// Looks for a job, or for one of its tries.
+fn look(queue: &Queue, task: &Task, home: &Path, job: u64, n: Option<u32>) -> Result<Found> {
+    let seen = Overview::read(queue, home, array::round(task))?;
+    let running = runs(queue, home, task, &seen, job)?;
+    if let Some(of) = running.filter(|of| n.is_none_or(|n| n == of.n)) {
+        return Ok(Found::Running(of));
+    }
+    let mut told = Told::new(home);
+    told.follow(&seen.logs);
+    let mut found = Found::Nothing;
+    while let Some((of, line)) = told.next(queue)? {
+        let newer = !matches!(&found, Found::Told(_, before) if before.n > line.n);
+        if line.job == job && n.is_none_or(|n| line.n == n) && newer {
+            found = Found::Told(of, line);
+        }
+    }
+    Ok(found)
+}
+
+/// Prints what a job that runs has printed so far, behind `parts` of it, and says how far that is.
+fn print_live(
+    queue: &Queue,
+    home: &Path,
+    of: &Live,
+    mut parts: [u64; 2],
+    lines: Option<usize>,
+    waiter: &mut Waiter,
+) -> Result<[u64; 2]> {
+    for (which, at) in Which::BOTH.into_iter().zip(&mut parts) {
+        let path = Live { which, ..of.clone() }.path(home);
+        if !queue.fs.exists(&path) {
+            continue;
+        }
+        waiter.watch(&path);
+        if lines.is_some() {
+            *at = lastlines::begin(queue, &path, lines)?;
+        }
+        each_piece(queue, &path, (*at, u64::MAX >> 1), |bytes| {
+            *at += bytes.len() as u64;
+            Ok(write(bytes, which))
+        })?;
+    }
+    Ok(parts)
 }
 
 /// The try of a job that runs now, and who runs it.
@@ -111,7 +183,7 @@ fn runs(
     task: &Task,
     seen: &Overview,
     job: u64,
-) -> Result<Option<(String, Line)>> {
+) -> Result<Option<Live>> {
     let Some((start, None)) = seen.chunks.range(..=job).next_back() else { return Ok(None) };
     let Some(mut chunk) = Chunk::open(queue, home, *start)? else { return Ok(None) };
     let looked = chunk.look(queue, array::round(task))?;
@@ -119,75 +191,92 @@ fn runs(
         return Ok(None);
     };
     let card = chunk.claimer(queue, job, *n)?;
-    Ok(card.map(|card| (card.wid, Line { job, n: *n, ..Line::default() })))
+    Ok(card.map(|card| Live { wid: card.wid, job, n: *n, which: Which::Out }))
 }
 
 /// Where it goes. With `last`, only so many lines at the end.
 struct Printer<'a> {
     queue: &'a Queue,
     home: &'a Path,
-    last: Option<(usize, VecDeque<Printed>)>,
+    last: Option<(usize, VecDeque<Part>)>,
 }
 
-/// A line, and whether it went to standard error.
-type Printed = (bool, Vec<u8>);
+/// A line, by its place: what jobs print may be longer than any memory.
+struct Part {
+    path: PathBuf,
+    which: Which,
+    place: (u64, u64),
+    /// It ends with the end of a line.
+    whole: bool,
+}
 
 impl Printer<'_> {
     fn print(&mut self, of: &str, line: &Line) -> Result<()> {
-        self.file(&format!("{of}.out"), line.out, false)?;
-        self.file(&format!("{of}.err"), line.err, true)
+        self.print_from(of, line, [0; 2])
     }
 
-    fn file(&mut self, name: &str, (mut from, length): (u64, u64), is_error: bool) -> Result<()> {
-        let path = self.home.join(name);
-        let end = from.saturating_add(length);
-        while from < end {
-            let limit = usize::try_from((end - from).min(PIECE)).unwrap_or(usize::MAX);
-            let bytes = match self.queue.fs.read(&path, from, limit) {
-                Ok(bytes) => bytes,
-                Err(e) if is_absent(&e) => return Ok(()),
-                Err(e) => return Err(e).cannot("read the output of a job", &path),
-            };
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            from += bytes.len() as u64;
-            self.take(bytes, is_error);
+    /// Prints what a job printed behind `parts` of it.
+    fn print_from(&mut self, of: &str, line: &Line, parts: [u64; 2]) -> Result<()> {
+        let places = [line.out, line.err];
+        for ((which, at), (from, length)) in Which::BOTH.into_iter().zip(parts).zip(places) {
+            let path = self.home.join(format!("{of}.{}", which.suffix()));
+            let mut from = from.saturating_add(at);
+            let place = (from, length.saturating_sub(at));
+            let last = &mut self.last;
+            each_piece(self.queue, &path, place, |bytes| {
+                let Some((most, kept)) = last else { return Ok(write(bytes, which)) };
+                note_lines(kept, *most, &path, which, from, bytes);
+                from += bytes.len() as u64;
+                Ok(true)
+            })?;
         }
         Ok(())
     }
 
-    fn take(&mut self, bytes: Vec<u8>, is_error: bool) {
-        let Some((most, kept)) = &mut self.last else { return write(&bytes, is_error) };
-        for line in bytes.split_inclusive(|b| *b == b'\n') {
-            match kept.back_mut() {
-                // The rest of a line that was cut between two pieces.
-                Some((of, before)) if *of == is_error && !before.ends_with(b"\n") => {
-                    before.extend_from_slice(line);
-                }
-                _ => kept.push_back((is_error, line.to_vec())),
+    /// Prints what was held back; what comes later is not held back any more.
+    fn flush(&mut self) -> Result<()> {
+        for Part { path, which, place, .. } in
+            self.last.take().into_iter().flat_map(|(_, kept)| kept)
+        {
+            each_piece(self.queue, &path, place, |bytes| Ok(write(bytes, which)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Notes the lines of a piece that begins at `from`, at most so many in all.
+fn note_lines(
+    kept: &mut VecDeque<Part>,
+    most: usize,
+    path: &Path,
+    which: Which,
+    mut from: u64,
+    bytes: &[u8],
+) {
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        let (length, whole) = (line.len() as u64, line.ends_with(b"\n"));
+        match kept.back_mut() {
+            // The rest of a line that was cut between two pieces, or two jobs.
+            Some(of) if of.which == which && !of.whole && of.path == path => {
+                of.place.1 = from + length - of.place.0;
+                of.whole = whole;
             }
-            if kept.len() > *most {
-                kept.pop_front();
+            _ => {
+                kept.push_back(Part { path: path.to_owned(), which, place: (from, length), whole })
             }
         }
-    }
-
-    /// Prints what was held back; what comes later is not held back any more.
-    fn flush(&mut self) {
-        for (is_error, line) in self.last.take().into_iter().flat_map(|(_, kept)| kept) {
-            write(&line, is_error);
+        from += length;
+        if kept.len() > most {
+            kept.pop_front();
         }
     }
 }
 
-fn write(bytes: &[u8], is_error: bool) {
-    // A closed pipe: nobody reads any more.
-    let _ = match is_error {
-        true => std::io::stderr().lock().write_all(bytes),
-        false => {
-            let mut out = std::io::stdout().lock();
-            out.write_all(bytes).and_then(|()| out.flush())
-        }
-    };
+/// False: nobody reads any more.
+fn write(bytes: &[u8], which: Which) -> bool {
+    match stream(which) {
+        Stream::Out => output::data(bytes),
+        to @ Stream::Err => drop(to.write_all(bytes)),
+    }
+    !output::is_unread()
 }

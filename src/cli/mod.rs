@@ -14,6 +14,7 @@ pub mod import;
 pub mod inside;
 pub mod joblist;
 pub mod joblogs;
+pub mod lastlines;
 pub mod look;
 pub mod map;
 pub mod merge;
@@ -56,6 +57,8 @@ pub fn main() -> ExitCode {
         Some(Verb::Run(args)) => run::run(&cli, args),
         _ => dispatch(&cli).map(|answer| answer.map_or(0, |exit| exit as u8)),
     };
+    // What could not be printed is not there, whatever else went well.
+    let answer = answer.and_then(|status| output::fault().map_or(Ok(status), Err));
     match answer {
         Ok(status) => ExitCode::from(status),
         Err(e) => {

@@ -1,21 +1,61 @@
 //! Printing: data on standard output, everything else on standard error.
 
-use std::io::{IsTerminal, Write};
+use std::fmt::Write;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::error::Error;
+use crate::error::{Error, Exit};
 use crate::program::start;
+use crate::sys::stream::Stream;
 
-/// Prints a line of data. A closed pipe ends the program quietly, as users of `head` expect.
+/// Nobody reads standard output any more.
+static UNREAD: AtomicBool = AtomicBool::new(false);
+/// Why something was not printed.
+static FAULT: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Prints data. A slow reader is waited for. When nobody reads any more nothing is printed, and the verb
+/// goes on: what it does is not for the reader alone. A verb that only prints ends (`is_unread`).
+pub fn data(bytes: &[u8]) {
+    if is_unread() {
+        return;
+    }
+    match Stream::Out.write_all(bytes) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => UNREAD.store(true, Ordering::Relaxed),
+        Err(e) => drop(FAULT.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e)),
+    }
+}
+
+/// Whether nobody reads standard output any more, as far as was noticed.
+pub fn is_unread() -> bool {
+    UNREAD.load(Ordering::Relaxed)
+}
+
+/// What went wrong with printing: a disk that is full. A pipe that is closed is no fault.
+pub fn fault() -> Option<Error> {
+    let cause = FAULT.lock().unwrap_or_else(PoisonError::into_inner).take();
+    cause.map(|cause| Error {
+        cause: Some(cause),
+        ..Error::new(Exit::Environment, "cannot write to standard output")
+    })
+}
+
+/// Prints a line of data.
 pub fn line(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}");
+    data(format!("{text}\n").as_bytes());
+}
+
+/// Says something on standard error. Nobody may hear it.
+fn say(text: &str) {
+    drop(Stream::Err.write_all(text.as_bytes()));
 }
 
 /// Prints a JSON document: on one line for programs, indented for people.
 pub fn document(value: &Value) {
-    let text = if std::io::stdout().is_terminal() {
+    let text = if Stream::Out.is_terminal() {
         serde_json::to_string_pretty(value)
     } else {
         serde_json::to_string(value)
@@ -25,17 +65,16 @@ pub fn document(value: &Value) {
 
 /// A remark for the person at the terminal.
 pub fn note(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
+    say(&format!("{}\n", printable(text)));
 }
 
 /// A warning.
 pub fn warn(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "warning: {}", printable(text));
+    say(&format!("warning: {}\n", printable(text)));
 }
 
 /// An error for the person, or for the program that asked for JSON.
 pub fn error(error: &Error, as_json: bool) {
-    let mut out = std::io::stderr().lock();
     if as_json {
         let mut object = json!({
             "schema": "coord.error/1",
@@ -52,9 +91,9 @@ pub fn error(error: &Error, as_json: bool) {
         if let Some(hint) = &error.hint {
             object["hint"] = hint.as_str().into();
         }
-        let _ = writeln!(out, "{object}");
-        return;
+        return say(&format!("{object}\n"));
     }
+    let mut out = String::new();
     let _ = writeln!(out, "error: {}", error.message);
     if let Some(cause) = &error.cause {
         let _ = writeln!(out, "  caused by: {cause}");
@@ -65,6 +104,7 @@ pub fn error(error: &Error, as_json: bool) {
     if let Some(hint) = &error.hint {
         let _ = writeln!(out, "  hint: {hint}");
     }
+    say(&out);
 }
 
 /// Text of unknown origin with control characters made visible: a title must not be able to move

@@ -9,8 +9,10 @@ use crate::jobs::joblog::shown;
 use crate::jobs::progress::Progress;
 use crate::jobs::results::Results;
 use crate::jobs::template::{Job, Template};
+use crate::program::front::live::AsItComes;
 use crate::program::front::show::{Show, Style};
 use crate::program::front::{self, Bar, Order, Outcome, Stopped, feed};
+use crate::queue::Queue;
 use crate::queue::array::{self, tally};
 use crate::queue::tasks;
 use crate::run::shift::pattern;
@@ -23,6 +25,9 @@ const NAMED: usize = 5;
 
 /// What a run that was interrupted exits with, as shells say it of SIGINT.
 const INTERRUPTED: u8 = 130;
+
+/// What a run exits with whose output nobody reads any more, as shells say it of SIGPIPE.
+const UNREAD: u8 = 141;
 
 /// `coord run`. Returns what the process exits with.
 pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
@@ -50,12 +55,17 @@ pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
     let style = Style {
         keep_order: args.keep_order,
         tag: args.tag,
+        as_it_comes: match (args.ungroup, args.line_buffer) {
+            (true, _) => Some(AsItComes::Bytes),
+            (false, true) => Some(AsItComes::Lines),
+            (false, false) => None,
+        },
         joblog: args.joblog.clone(),
         results: match &args.results {
             Some(given) => Some(Results::new(given, &array.names)?),
             None => None,
         },
-        columns: array.names.len().max(1),
+        columns: listed.columns,
         round: array::round(&task),
     };
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -64,8 +74,8 @@ pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
         (true, false) => Some(Bar { draw: draw_lines, every_ms: 1000 }),
         (false, false) => None,
     };
-    let mut show = Show::new(site, jobs, template, style)?;
-    show.wipe = bar.filter(|_| terminal).map(|bar| bar.draw);
+    let mut show = Show::new(site, jobs, template, style, output::note)?;
+    show.to.wipe = bar.filter(|_| terminal).map(|bar| bar.draw);
     // What failed was read before, and its input may be gone.
     let known = found.resumed && (args.resume || args.retry_failed);
     let fed = match before.jobs {
@@ -86,6 +96,9 @@ pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
         tell: output::note,
     };
     let outcome = front::run(site, &order, &mut show)?;
+    if outcome.stopped == Stopped::Unread {
+        return Ok(UNREAD);
+    }
     let wordy = !cli.quiet && (terminal || found.resumed);
     if outcome.stopped == Stopped::Finished && outcome.fault.is_none() {
         runs::note_told(queue, &task)?;
@@ -103,12 +116,28 @@ pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
     if let Some(fault) = outcome.fault {
         return Err(fault);
     }
+    if show.without_results > 0 {
+        let count = show.without_results;
+        let jobs = if count == 1 { "job" } else { "jobs" };
+        let what = format!("the results of {count} {jobs} could not be written");
+        return Err(Error::new(Exit::Environment, what).hint(format!(
+            "what they printed is kept: coord -C {} logs {id}/JOB",
+            home_of(queue)
+        )));
+    }
     let mut counts = show.counts;
     counts.total = outcome.total;
     Ok(match outcome.stopped {
         Stopped::Interrupted | Stopped::Cancelled => INTERRUPTED,
+        Stopped::Unread => UNREAD,
         Stopped::Finished | Stopped::Halted => exit::status(&order.halt, counts, show.first),
     })
+}
+
+/// Where the queue of a run is found, for `coord -C`.
+fn home_of(queue: &Queue) -> String {
+    let root = queue.layout.root();
+    root.parent().unwrap_or(root).display().to_string()
 }
 
 fn not_read(id: &str) -> Error {
@@ -148,7 +177,7 @@ fn summary(order: &Order, outcome: &Outcome, show: &Show) -> String {
                 "{id}: stopped by --halt: {over}{of} jobs are over{failed}; the same command goes on"
             )
         }
-        Stopped::Interrupted => {
+        Stopped::Interrupted | Stopped::Unread => {
             format!("{id}: stopped: {over}{of} jobs are over{failed}; the same command goes on")
         }
     }

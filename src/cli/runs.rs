@@ -28,7 +28,7 @@ use crate::queue::submit::submit;
 use crate::queue::tasks::{self, Phase, Task};
 use crate::queue::{Queue, control};
 use crate::run::site::{Site, read_config};
-use crate::sys::fs::{Fs, Kind, RealFs, mkdir_all, remove_tree};
+use crate::sys::fs::{Fs, Kind, RealFs, make_private, mkdir_all, remove_tree};
 use crate::sys::host::Platform;
 
 use super::args::{Cli, Run};
@@ -135,7 +135,10 @@ fn place_of_runs(cli: &Cli) -> Result<PathBuf> {
                 Error::new(Exit::Environment, "there is no place to keep the run: HOME is not set")
                     .hint("coord run --queue DIR …, or coord init in the project")
             })?;
-            Ok(state.join("coord/runs"))
+            // Nobody else has a part in it, as in a project.
+            let runs = state.join("coord/runs");
+            make_private(&runs).cannot("keep the runs to their user", &runs)?;
+            Ok(runs)
         }
     }
 }
@@ -293,7 +296,14 @@ fn is_finished(home: &Path, id: &str) -> bool {
     let is_done =
         |task: &Task| matches!(task.phase, Phase::Done(_)) && queue.fs.exists(&told(task));
     let done = tasks::look(&queue, id).is_ok_and(|task| task.as_ref().is_some_and(is_done));
-    nobody && alone && done && !RealFs.exists(&root.join("runs"))
+    nobody && alone && done && are_finished(&root.join("runs"))
+}
+
+/// Whether this holds for each run that a job of the run has begun: they go with it.
+fn are_finished(runs: &Path) -> bool {
+    let below = RealFs.list(runs).unwrap_or_default();
+    let ours = |name: &str| name.starts_with(".gone-");
+    below.iter().all(|entry| ours(&entry.name) || is_finished(&runs.join(&entry.name), &entry.name))
 }
 
 /// By one rename: a run is there as it was, or not at all.

@@ -10,7 +10,8 @@
 //! without values has `\0noarg`, as there. Further, so that no job writes outside the directory or
 //! over another: an empty value is `\0`, `.` and `..` get a backslash in front, and a value of more
 //! than 255 bytes is cut and ends with `\` and a checksum. In a name with placeholders a value may
-//! have slashes, and `.` and `..` in it are written in the same way.
+//! have slashes, and `.` and `..` in it are written in the same way; what is too long is cut there as
+//! well. Of a path that is too long as a whole the last parts are one name, `\` and a checksum.
 //!
 //! The command and the numbers decide a path, nothing else: it is the same in each run.
 
@@ -23,6 +24,11 @@ use crate::sys::escaped::unescape_path;
 
 /// The longest name in a directory, in bytes.
 const NAME_MAX: usize = 255;
+/// The longest path of a directory of results, in bytes: the kernel takes 4095, and the names of the files
+/// come behind it.
+const PATH_MAX: usize = 4000;
+/// The longest ending that a name with placeholders gets: `.err`, `.seq`.
+const ENDING: usize = 4;
 
 /// The files of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +95,7 @@ impl Results {
                 path
             }
             Layout::Name(pieces) => {
-                let name = name(pieces, job);
+                let name = cut_parts(&name(pieces, job));
                 if !name.ends_with('/') {
                     return Paths {
                         stderr: unescape_path(&format!("{name}.err")),
@@ -100,6 +106,7 @@ impl Results {
                 unescape_path(&name)
             }
         };
+        let directory = cut_path(&directory.to_string_lossy()).map_or(directory, PathBuf::from);
         Paths {
             stdout: directory.join("stdout"),
             stderr: directory.join("stderr"),
@@ -142,16 +149,41 @@ fn as_name(value: &str) -> String {
     if name.is_empty() {
         name.push_str("\\0");
     }
-    if name.len() > NAME_MAX {
-        let end = format!("\\{:016x}", checksum(value));
-        let mut cut = NAME_MAX - end.len();
-        while !name.is_char_boundary(cut) {
-            cut -= 1;
-        }
-        name.truncate(cut);
-        name.push_str(&end);
+    if name.len() > NAME_MAX { cut(&name, NAME_MAX, value) } else { name }
+}
+
+/// A name that is not longer than `most`, and another one for each text that it stands for.
+fn cut(name: &str, most: usize, text: &str) -> String {
+    let end = format!("\\{:016x}", checksum(text));
+    let mut length = most - end.len();
+    while !name.is_char_boundary(length) {
+        length -= 1;
     }
-    name
+    format!("{}{end}", &name[..length])
+}
+
+/// A name with placeholders of which each part can be a name, also with an ending behind it.
+fn cut_parts(name: &str) -> String {
+    let most = NAME_MAX - ENDING;
+    let part = |part: &str| match part.len() > most {
+        true => cut(part, most, part),
+        false => part.to_owned(),
+    };
+    let parts = name.split('/').map(part).collect::<Vec<_>>().join("/");
+    // A slash at its end says what it is.
+    let directory = if parts.ends_with('/') { "/" } else { "" };
+    cut_path(&parts).map_or(parts, |path| path + directory)
+}
+
+/// A path that the kernel takes, of one that it does not take.
+fn cut_path(path: &str) -> Option<String> {
+    if path.len() <= PATH_MAX {
+        return None;
+    }
+    let end = format!("\\{:016x}", checksum(path));
+    let room = PATH_MAX - end.len();
+    let length = path.as_bytes()[..room].iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
+    Some(format!("{}{end}", &path[..length]))
 }
 
 /// FNV-1a. It has to be the same in each version of this program.
@@ -270,6 +302,24 @@ mod tests {
         }
         let (one, other) = ("é".repeat(200), "é".repeat(201));
         assert_ne!(stdout("r", &[], &[&one], 1), stdout("r", &[], &[&other], 1));
+        for given in ["o/{}", "o/{}.txt", "o/{}/x"] {
+            let paths = |value: &str| {
+                let job = Job { seq: 1, slot: 1, args: strings(&[value]) };
+                Results::new(given, &[]).unwrap().paths(&job, 1)
+            };
+            for value in ["é".repeat(300), "a/".repeat(3000), "x".repeat(254)] {
+                let paths = paths(&value);
+                for path in [&paths.stdout, &paths.stderr, &paths.seq] {
+                    let longest = path.iter().map(|part| part.len()).max();
+                    assert!(longest <= Some(NAME_MAX) && path.as_os_str().len() < 4096);
+                }
+            }
+            assert_ne!(paths(&"x".repeat(300)).stdout, paths(&"x".repeat(301)).stdout);
+        }
+        let many = vec!["y".repeat(200); 40];
+        let words: Vec<&str> = many.iter().map(String::as_str).collect();
+        let path = stdout("r", &[], &words, words.len());
+        assert!(path.len() < 4096 && path.starts_with("r/1/yyy") && path.ends_with("/stdout"));
         for given in ["", "x.csv", "-.tsv", "x.json"] {
             assert!(Results::new(given, &[]).unwrap_err().hint.is_some(), "{given}");
         }

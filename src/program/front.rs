@@ -6,7 +6,10 @@
 //! workers to finish what was submitted.
 
 pub mod feed;
+mod lists;
+pub mod live;
 mod numbers;
+pub mod pour;
 pub mod show;
 mod tails;
 
@@ -45,6 +48,8 @@ const LAST_LOOK: Duration = Duration::from_millis(2);
 const LAST_LOOK_PART: u32 = 32;
 /// Without being woken, it looks this often.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// The same where what jobs print is shown as it comes: nobody rings for that.
+const LIVE_LOOK: Duration = Duration::from_millis(50);
 /// Between two looks at who works here: somebody may have joined.
 const ROLL: Duration = Duration::from_millis(100);
 /// Time for the workers to leave when all is over.
@@ -97,6 +102,8 @@ pub enum Stopped {
     Interrupted,
     /// Somebody cancelled the array.
     Cancelled,
+    /// Nobody reads what is shown any more.
+    Unread,
 }
 
 /// How a run went.
@@ -250,7 +257,9 @@ impl Front<'_> {
             };
             wakes = waiter.wait_deaf(now + look);
             if wakes.is_empty() && !waiter.is_lazy() {
-                wakes = waiter.wait(scan_at.min(keep_at.max(Instant::now() + look)));
+                let quiet = if self.show.is_followed() { LIVE_LOOK } else { IDLE_LOOK };
+                let until = scan_at.min(keep_at.max(Instant::now() + look));
+                wakes = waiter.wait(until.min(Instant::now() + quiet));
             }
         }
     }
@@ -444,7 +453,14 @@ impl Front<'_> {
     /// Takes what the workers told since the last time. True: there was something.
     fn catch_up(&mut self) -> Result<bool> {
         let show = &mut *self.show;
-        self.tails.catch_up(&self.site.queue, &self.home, |of, line| show.take(of, line))
+        let told =
+            self.tails.catch_up(&self.site.queue, &self.home, |of, line| show.take(of, line))?;
+        let seen = show.look()?;
+        if show.to.unread && self.stopping.is_none() {
+            // As at a first ^C: what runs may finish, and what was not shown is shown the next time.
+            self.stop(Stopped::Unread, false);
+        }
+        Ok(told || seen)
     }
 
     fn hear_of_feed(&mut self) {
@@ -467,7 +483,7 @@ impl Front<'_> {
         }
         let now = Instant::now();
         // What was wiped for some output comes back at once.
-        if now < self.next_bar && !std::mem::take(&mut self.show.wiped) {
+        if now < self.next_bar && !std::mem::take(&mut self.show.to.wiped) {
             return;
         }
         self.next_bar = now + Duration::from_millis(bar.every_ms);

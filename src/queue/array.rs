@@ -9,6 +9,7 @@
 //! tasks/T/jobs/START.nN.rR.fF.over  hint: in round R all N jobs of the chunk were over, F had failed
 //! tasks/T/jobs/closed               register: the list is complete
 //! tasks/T/jobs/W.log W.out W.err    what W's jobs did and printed
+//! tasks/T/jobs/live/W.JOB.n.out     what a job that runs has printed so far (also .err)
 //! tasks/T/jobs/bell progress        bells: there is something to claim; a job is over
 //! ```
 //! An array is pending, with its hint in `ready/`, as long as jobs are left: who finds it there takes
@@ -24,6 +25,7 @@ pub mod close;
 mod deal;
 pub mod job;
 pub mod list;
+pub mod live;
 pub mod retake;
 pub mod take;
 pub mod tally;

@@ -45,7 +45,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::sys::fs::{Dir, Entry, is_absent};
+use crate::sys::fs::{Dir, Entry, is_absent, keep_private};
 use crate::sys::host::Platform;
 
 use durable::Durability;
@@ -76,6 +76,7 @@ impl Queue {
     /// Opens the queue at `root` after looking at its version.
     pub fn open(root: &Path, platform: Platform) -> Result<Queue> {
         let layout = Layout::new(root.to_owned());
+        keep_private(root);
         let path = layout.layout_record();
         let bytes = match platform.fs.read(&path, 0, record::RECORD_MAX) {
             Ok(bytes) => bytes,

@@ -8,6 +8,7 @@ pub mod gc;
 pub mod merge;
 pub mod outcome;
 pub mod pool;
+pub mod printed;
 pub mod rescue;
 pub mod scope;
 pub mod shift;

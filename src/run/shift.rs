@@ -1,17 +1,13 @@
-//! A worker's stay at one array: what its jobs have in common, made once; starting a job, and what it
-//! printed.
-//!
-//! The jobs of a worker all print into two files of the worker's, `jobs/W.out` and `jobs/W.err`, one
-//! after the other: a job that prints nothing costs no file, and one that does no more than its bytes.
-//! Where the output of a job begins and ends stands in its line of `jobs/W.log`.
+//! A worker's stay at one array: what its jobs have in common, made once; starting a job, and what is to
+//! be told of it when it is over.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::jobs::template::{Command as Pattern, Job, Template};
-use crate::queue::array::{self, list::Given};
+use crate::queue::array::{self, list::Given, live::Which};
 use crate::queue::claim::Lease;
 use crate::queue::ids::short;
 use crate::queue::procs::Proc;
@@ -20,10 +16,10 @@ use crate::step;
 use crate::sys::child;
 use crate::sys::escaped::unescape_os;
 use crate::sys::fs::{Dir, Log};
-use crate::sys::host::Output;
 use crate::sys::spawn::{Apart, Command, Environment, Wiring, find_program};
 
 use super::environment;
+use super::printed::Printed;
 use super::site::Site;
 
 /// What the jobs of an array have in common.
@@ -49,33 +45,8 @@ pub struct Shift {
     wiring: Option<Wiring>,
 }
 
-/// A file that one job after the other prints into.
-struct Printed {
-    path: PathBuf,
-    file: Output,
-    /// Its length at the start of the job that runs.
-    from: u64,
-}
-
-impl Printed {
-    fn open(site: &Site, path: PathBuf) -> Result<Printed> {
-        let file =
-            site.queue.host.open_output(&path).cannot("open the output of the jobs", &path)?;
-        let from = site.queue.fs.stat(&path).map_or(0, |stat| stat.len);
-        Ok(Printed { path, file, from })
-    }
-
-    /// Offset and length of what was printed since the last call.
-    fn take(&mut self, site: &Site) -> (u64, u64) {
-        let from = self.from;
-        self.from = self
-            .file
-            .len()
-            .unwrap_or_else(|| site.queue.fs.stat(&self.path).map_or(from, |stat| stat.len));
-        let length = self.from.saturating_sub(from);
-        if length == 0 { (0, 0) } else { (from, length) }
-    }
-}
+/// After this time what a job prints can be seen while it runs, milliseconds: by then most are over.
+const SHOW_MS: u64 = 50;
 
 /// A job that runs.
 #[derive(Debug)]
@@ -96,6 +67,10 @@ pub struct Running {
     pub fault: Option<Fault>,
     /// Why it was asked to end, and when it is killed, by the monotonic clock.
     pub stopped: Option<(super::outcome::Stopped, u64)>,
+    /// When what it prints is to be seen, by the monotonic clock; `None` once it can be.
+    pub show_at_ms: Option<u64>,
+    /// Every process of its tree has ended, so nobody can hold its files.
+    pub alone: bool,
 }
 
 /// Why a job could not be started.
@@ -130,11 +105,11 @@ impl Shift {
         array::ensure_home(&site.queue, &home)?;
         let opened =
             site.queue.fs.open_dir(&home).cannot("open the directory of an array", &home)?;
-        let file = |suffix: &str| home.join(format!("{}.{suffix}", me.wid));
-        let path = file("log");
+        let path = home.join(format!("{}.log", me.wid));
         let log = site.queue.fs.open_log(&path).cannot("open the log of the jobs", &path)?;
-        let (out, err) = (Printed::open(site, file("out"))?, Printed::open(site, file("err"))?);
-        let wiring = Wiring::new(&out.file, &err.file, Apart::from_terminal()).ok();
+        let printed = |which| Printed::new(&site.queue, &home, &me.wid, which);
+        let (out, err) = (printed(Which::Out)?, printed(Which::Err)?);
+        let wiring = wiring(&out, &err);
         let env = environment::of_array(site, me, &lease);
         let env = Environment::new(&env).cannot("make the environment of the jobs", &home)?;
         let digits: String = short(&me.wid).chars().filter(char::is_ascii_digit).collect();
@@ -186,6 +161,8 @@ impl Shift {
             exit: None,
             fault,
             stopped: None,
+            show_at_ms: Some(queue.clock.mono_ms() + SHOW_MS),
+            alone: false,
         }
     }
 
@@ -220,8 +197,8 @@ impl Shift {
             program: self.programs.get(&name).map(PathBuf::as_path),
             env: &self.env,
             cwd: &self.cwd,
-            output: &self.out.file,
-            errors: &self.err.file,
+            output: self.out.own().output(),
+            errors: self.err.own().output(),
             wiring: self.wiring.as_ref(),
         };
         step!("jobs.spawn");
@@ -236,9 +213,27 @@ impl Shift {
         })
     }
 
-    /// The line of a job that has ended, with the place of what it printed since it started.
-    pub fn line(&mut self, site: &Site, running: &Running) -> Line {
-        let (out, err) = (self.out.take(site), self.err.take(site));
+    /// Sees to it that there are files for the output of the next job.
+    pub fn renew(&mut self, site: &Site) -> Result<()> {
+        let (out, err) = (self.out.renew(&site.queue)?, self.err.renew(&site.queue)?);
+        if out || err {
+            self.wiring = wiring(&self.out, &self.err);
+        }
+        Ok(())
+    }
+
+    /// Lets others see what a job prints while it runs.
+    pub fn show(&mut self, site: &Site, running: &mut Running) {
+        running.show_at_ms = None;
+        let (job, n) = (running.job, running.n);
+        let out = self.out.show(&site.queue, job, n);
+        if let Err(e) = out.and_then(|()| self.err.show(&site.queue, job, n)) {
+            tracing::warn!(error = %e.one_line(), "who follows the job sees it later");
+        }
+    }
+
+    /// The line of a job that has ended, without its output.
+    pub fn line(&self, site: &Site, running: &Running) -> Line {
         let (code, signal) = match running.exit {
             Some(child::Exit::Code(code)) => (Some(code), None),
             Some(child::Exit::Signal(signal)) => (None, Some(signal)),
@@ -251,25 +246,34 @@ impl Shift {
             signal,
             at: running.at_ms,
             ms: site.queue.clock.mono_ms().saturating_sub(running.since_ms),
-            out,
-            err,
             ..Line::default()
         }
+    }
+
+    /// Keeps what a job that has ended has printed, and says in its line where. Called again after an
+    /// error, it does the rest.
+    ///
+    /// # Errors
+    /// The disk is full, for instance.
+    pub fn keep(&mut self, running: &Running, line: &mut Line) -> Result<()> {
+        let (out, err) = (self.out.left()?, self.err.left()?);
+        // What the worker has to say of a job stands where the job's own errors do.
+        let fault = running.fault.as_ref().map(|fault| format!("coord: {}\n", fault.why));
+        if out.len > 0 || err.len > 0 || fault.is_some() {
+            step!("jobs.keep");
+        }
+        line.out = self.out.take(out, running.alone, "")?;
+        line.err = self.err.take(err, running.alone, &fault.unwrap_or_default())?;
+        Ok(())
     }
 
     /// Where the lines go.
     pub fn log(&self) -> &Log {
         &self.log
     }
-
-    /// Writes what the worker has to say of a job to where the job's own errors stand.
-    pub fn complain(&self, site: &Site, text: &str) {
-        drop(site.queue.fs.append(&self.err.path, format!("coord: {text}\n").as_bytes()));
-    }
 }
 
-/// What a job printed: the bytes of one of its files.
-pub fn printed(site: &Site, home: &Path, file: &str, (from, length): (u64, u64)) -> Vec<u8> {
-    let limit = usize::try_from(length).unwrap_or(usize::MAX);
-    site.queue.fs.read(&home.join(file), from, limit).unwrap_or_default()
+/// How the files of the jobs are connected to them. A simulated host connects nothing.
+fn wiring(out: &Printed, err: &Printed) -> Option<Wiring> {
+    Wiring::new(out.own().output(), err.own().output(), Apart::from_terminal()).ok()
 }

@@ -35,7 +35,10 @@ fn io_error(errno: Errno) -> io::Error {
 /// Opens a file for a command's output: made where there is none, appended to otherwise.
 #[expect(clippy::disallowed_methods, reason = "sys/ may open files")]
 pub fn open_output(path: &Path) -> io::Result<OwnedFd> {
-    Ok(std::fs::OpenOptions::new().append(true).create(true).open(path)?.into())
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    options.append(true).create(true).mode(super::fs::private(0o666));
+    Ok(options.open(path)?.into())
 }
 
 /// Makes this process the one that orphans below it come back to.

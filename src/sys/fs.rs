@@ -13,8 +13,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+mod private;
 mod real;
 
+pub use private::{keep_private, make_private, private};
 pub use real::RealFs;
 
 /// What a name in a directory stands for.

@@ -12,6 +12,7 @@ use super::child::{self, Exit};
 use super::clock::{Clock, RealClock};
 use super::fs::{Fs, RealFs};
 use super::machine::{self, Place};
+use super::own::Own;
 use super::spawn::{self, Command};
 
 /// A process: a pid alone says nothing, since it is used again.
@@ -26,19 +27,6 @@ pub struct ProcessId {
 /// Where the output of a command goes. Only a real host has a file behind it.
 #[derive(Debug)]
 pub struct Output(pub Option<OwnedFd>);
-
-impl Output {
-    /// How much was written so far, bytes; `None` if that cannot be told through it.
-    pub fn len(&self) -> Option<u64> {
-        let stat = rustix::fs::fstat(self.0.as_ref()?).ok()?;
-        u64::try_from(stat.st_size).ok()
-    }
-
-    /// Whether nothing was written.
-    pub fn is_empty(&self) -> bool {
-        self.len() == Some(0)
-    }
-}
 
 /// What the programs ask of their machine.
 pub trait Host: Send + Sync {
@@ -65,6 +53,10 @@ pub trait Host: Send + Sync {
     fn kill_marked(&self, mark: &EnvMark, spare: &[i32], patience: Duration) -> Vec<i32>;
     /// Opens the file that a command's output is appended to.
     fn open_output(&self, path: &Path) -> io::Result<Output>;
+    /// Makes the file that one command prints into: in `dir`, or where it must have a name as `spare`.
+    fn open_own(&self, dir: &Path, spare: &Path) -> io::Result<Own> {
+        Own::make(dir, spare)
+    }
     /// Starts a command in a session of its own.
     fn spawn(&self, command: &Command<'_>) -> io::Result<i32>;
     /// Asks the session of a command to end.

@@ -36,6 +36,8 @@ pub enum Wake {
     Signal(i32),
     /// The process registered under this key has died.
     Died(u64),
+    /// Nobody reads our standard output any more.
+    Unread,
 }
 
 /// What the parts of a program want to hear of.
@@ -86,9 +88,10 @@ const LOOK_MS: (u64, u64) = (50, 2000);
 const LAZY: Duration = Duration::from_millis(20);
 /// So long a program may be lazy.
 const LAZY_MOST: Duration = Duration::from_secs(2);
-/// What an epoll event is of: bells, a signal (by its place), or else the key of a death.
+/// What an epoll event is of: bells, a signal (by its place), the reader, or else the key of a death.
 const BELLS: u64 = u64::MAX;
 const FIRST_SIGNAL: u64 = u64::MAX - 64;
+const READER: u64 = FIRST_SIGNAL - 1;
 
 /// The least time that a thread can sleep. Only `sys/` sleeps.
 #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
@@ -137,6 +140,13 @@ impl Waiter {
     #[must_use]
     pub fn lazy(self) -> Waiter {
         Waiter { lazy_until: Some(Instant::now() + LAZY_MOST), ..self }
+    }
+
+    /// Reports `Wake::Unread` when nobody reads standard output any more. Of a file that cannot be said.
+    pub fn watch_reader(&mut self) {
+        // What went wrong is reported without being asked for.
+        let event = EpollEvent::new(EpollFlags::empty(), READER);
+        let _ = self.epoll.add(std::io::stdout(), event);
     }
 
     /// Whether it does not watch yet, and need not.
@@ -252,6 +262,7 @@ impl Waiter {
         for event in &events[..count] {
             match event.data() {
                 BELLS => self.bells.read(wakes),
+                READER => wakes.push(Wake::Unread),
                 at if at >= FIRST_SIGNAL => {
                     let at = usize::try_from(at - FIRST_SIGNAL).unwrap_or(0);
                     let Some(heard) = self.signals.get_mut(at) else { continue };

@@ -14,6 +14,7 @@ use coord::sys::clock::Clock;
 use coord::sys::fs::{Dir, Entry, Fs, Stat};
 use coord::sys::host::{Host, Output, Platform, ProcessId};
 use coord::sys::machine::Place;
+use coord::sys::own::Own;
 use coord::sys::spawn::Command;
 use coord::sys::wake::Watch;
 
@@ -357,6 +358,9 @@ impl Host for Process {
     fn open_output(&self, path: &Path) -> io::Result<Output> {
         self.append(path, b"")?;
         Ok(Output(None))
+    }
+    fn open_own(&self, _: &Path, _: &Path) -> io::Result<Own> {
+        Ok(Own::simulated())
     }
     /// The command ends at once. Its first word says how: `ok`, `fail`, `fail-first` or `later`.
     fn spawn(&self, command: &Command<'_>) -> io::Result<i32> {

@@ -106,6 +106,7 @@ fn a_worker_is_killed_at_each_step_of_an_array() {
         ("jobs.intent", 0),
         ("jobs.claim", 0),
         ("jobs.spawn", 1),
+        ("jobs.keep", 1),
         ("jobs.end", 1),
         ("jobs.tell", 0),
         ("jobs.stage", 1),

@@ -274,6 +274,7 @@ const APART: &[&str] = &[
     "jobs.end_as",
     "jobs.expire",
     "jobs.intent",
+    "jobs.keep",
     "jobs.leave",
     "jobs.over",
     "jobs.spawn",

@@ -24,6 +24,7 @@ mod inside;
 mod life;
 mod merges;
 mod nothing_lost;
+mod outputs;
 mod peers;
 mod repositories;
 mod rules;

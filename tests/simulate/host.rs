@@ -9,6 +9,7 @@ use coord::sys::child::Exit;
 use coord::sys::clock::Clock;
 use coord::sys::host::{Host, Output, ProcessId};
 use coord::sys::machine::Place;
+use coord::sys::own::Own;
 use coord::sys::spawn::Command;
 use nix::libc;
 
@@ -94,6 +95,9 @@ impl Host for Seat {
     }
     fn open_output(&self, _: &Path) -> io::Result<Output> {
         Ok(Output(None))
+    }
+    fn open_own(&self, _: &Path, _: &Path) -> io::Result<Own> {
+        Ok(Own::simulated())
     }
     fn spawn(&self, command: &Command<'_>) -> io::Result<i32> {
         self.step(op(Call::Host, Path::new("spawn")), |_| {

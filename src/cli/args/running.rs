@@ -74,7 +74,7 @@ not run again. From another terminal, or by hand: coord -C DIR work|status|logs|
 what --queue says, or .coord/runs/NAME-K.
 
 Exit status: 0 if every job succeeded, 1-100: so many failed, 101: more, 130: interrupted,
-255: it could not be carried out.";
+141: nobody reads what it shows, 255: it could not be carried out.";
 
 /// What stands below the options of `coord map --help`.
 const MAP_HELP: &str = "\
@@ -146,6 +146,12 @@ pub struct Run {
     /// Begin each line of output with the job's arguments and a tab
     #[arg(long)]
     pub tag: bool,
+    /// Show what jobs print while they run, a line at a time
+    #[arg(long, visible_alias = "lb", alias = "linebuffer", conflicts_with = "ungroup")]
+    pub line_buffer: bool,
+    /// Show what jobs print while they run, as it comes: lines of several jobs may mix
+    #[arg(short, long)]
+    pub ungroup: bool,
     /// A line for each job in a file, in the format of GNU parallel
     #[arg(long, value_name = "FILE")]
     pub joblog: Option<PathBuf>,

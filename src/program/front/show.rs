@@ -5,27 +5,28 @@
 //! after a crash shows what is missing, and nothing twice but what was being shown at that moment.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, VecDeque};
-use std::io::Write;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use crate::error::{Cannot, Error, Exit, Result};
+use crate::error::{Cannot, Result};
 use crate::jobs::exit::Ended;
 use crate::jobs::halt::Counts;
 use crate::jobs::joblog;
-use crate::jobs::progress::Progress;
 use crate::jobs::results::{Paths, Results};
 use crate::jobs::template::{Job, Template};
-use crate::queue::array::chunk::read_list;
-use crate::queue::array::list::{self, Given};
+use crate::queue::array::list::Given;
+use crate::queue::array::live::{self, Live, Which};
 use crate::queue::ids::short;
 use crate::queue::record::Line;
-use crate::run::shift::printed;
 use crate::run::site::Site;
 use crate::sys::escaped::unescape;
 use crate::sys::fs::Log;
+use crate::sys::through::Through;
 
+use super::lists::Lists;
+use super::live::{AsItComes, Followed, Part};
 use super::numbers::Numbers;
+use super::pour::{Pour, each_piece};
 
 /// How jobs are shown.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +35,8 @@ pub struct Style {
     pub keep_order: bool,
     /// With the arguments before each line.
     pub tag: bool,
+    /// While they run, not when they are over.
+    pub as_it_comes: Option<AsItComes>,
     /// The log in the format of GNU parallel.
     pub joblog: Option<PathBuf>,
     /// Where the output of each job is written to as well.
@@ -50,7 +53,7 @@ pub struct Show {
     home: PathBuf,
     style: Style,
     template: Template,
-    joblog: Option<Log>,
+    joblog: Option<Through>,
     log: Log,
     /// Jobs that were shown in this round, and in earlier ones.
     shown: Numbers,
@@ -63,15 +66,24 @@ pub struct Show {
     pub counts: Counts,
     /// The first that failed.
     pub first: Option<Ended>,
-    /// Wipes the line of progress, where there is one.
-    pub wipe: Option<fn(Option<&Progress>)>,
-    /// It was wiped.
-    pub wiped: bool,
+    /// Where the output goes.
+    pub to: Pour,
+    followed: Option<Followed>,
+    /// Says something to the person at the terminal.
+    tell: fn(&str),
+    /// How many jobs have results that could not be written.
+    pub without_results: u64,
 }
 
 impl Show {
     /// Shows the jobs in `home`. What was shown by an earlier run is not shown again.
-    pub fn new(site: &Site, home: PathBuf, template: Template, style: Style) -> Result<Show> {
+    pub fn new(
+        site: &Site,
+        home: PathBuf,
+        template: Template,
+        style: Style,
+        tell: fn(&str),
+    ) -> Result<Show> {
         let path = home.join("shown");
         let log = site.queue.fs.open_log(&path).cannot("note what was shown", &path)?;
         let (mut shown, mut shown_before) = (Numbers::default(), Numbers::default());
@@ -81,12 +93,14 @@ impl Show {
             Ordering::Greater => false,
         })?;
         let joblog = match &style.joblog {
-            Some(path) => Some(open_joblog(site, path, !any)?),
+            // As GNU parallel: a new run begins a new log.
+            Some(path) => Some(open_joblog(path, !any)?),
             None => None,
         };
         Ok(Show {
             site: site.clone(),
-            lists: Lists { starts: vec![1], ends: 1, recent: VecDeque::new() },
+            lists: Lists::new(),
+            followed: style.as_it_comes.map(Followed::new),
             home,
             style,
             template,
@@ -99,8 +113,9 @@ impl Show {
             next: 1,
             counts: Counts::default(),
             first: None,
-            wipe: None,
-            wiped: false,
+            to: Pour::default(),
+            tell,
+            without_results: 0,
         })
     }
 
@@ -113,7 +128,10 @@ impl Show {
     pub fn take(&mut self, of: &str, line: Line) -> Result<()> {
         let is_final = !line.retry && line.end != "late" && line.end != "release";
         let is_past = line.end != "done" && line.round < self.style.round;
-        if !is_final || is_past || !self.over.insert(line.job) {
+        if !is_final || is_past {
+            return self.end_of_try(of, &line, !is_past);
+        }
+        if !self.over.insert(line.job) {
             return Ok(());
         }
         if line.end == "done" {
@@ -133,6 +151,71 @@ impl Show {
         Ok(())
     }
 
+    /// Whether what jobs print is shown as it comes.
+    pub fn is_followed(&self) -> bool {
+        self.followed.is_some()
+    }
+
+    /// Shows what jobs have printed that run, if it is shown as it comes. True: there was something.
+    pub fn look(&mut self) -> Result<bool> {
+        let Some(mut followed) = self.followed.take() else { return Ok(false) };
+        let seen = self.look_at(&mut followed);
+        self.followed = Some(followed);
+        seen
+    }
+
+    fn look_at(&mut self, followed: &mut Followed) -> Result<bool> {
+        let mut any = false;
+        for live in live::all(&self.site.queue, &self.home)? {
+            let known = self.over.contains(live.job) || self.shown.contains(live.job);
+            let turn = !self.style.keep_order || live.job == self.next;
+            if known || !turn || !followed.runs(&live) || self.to.unread {
+                continue;
+            }
+            let tag = self.tag(live.job)?;
+            let (queue, home) = (&self.site.queue, &self.home);
+            any |= followed.show(queue, home, &live, tag.as_deref(), &mut self.to)?;
+        }
+        Ok(any)
+    }
+
+    /// A try is over and the job is not: of what was shown in part, the rest is shown.
+    fn end_of_try(&mut self, of: &str, line: &Line, again: bool) -> Result<()> {
+        let followed = self.followed.as_mut();
+        match followed.and_then(|followed| followed.end(line.job, line.n, again)) {
+            Some(parts) => self.print(of, line, parts),
+            None => Ok(()),
+        }
+    }
+
+    /// Shows what a job printed, but for the parts that were shown before.
+    fn print(&mut self, of: &str, line: &Line, parts: [Part; 2]) -> Result<()> {
+        let tag = self.tag(line.job)?;
+        for (which, mut part) in Which::BOTH.into_iter().zip(parts) {
+            let (path, (from, length)) = self.kept(of, line, which);
+            let rest = (from + part.shown, length.saturating_sub(part.shown));
+            let to = &mut self.to;
+            each_piece(&self.site.queue, &path, rest, |bytes| {
+                to.write(which, bytes, tag.as_deref(), &mut part.within)?;
+                Ok(!to.unread)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Where an output of a job is kept: the file, and its place there.
+    fn kept(&self, of: &str, line: &Line, which: Which) -> (PathBuf, (u64, u64)) {
+        let place = if which == Which::Out { line.out } else { line.err };
+        (self.home.join(format!("{of}.{}", which.suffix())), place)
+    }
+
+    fn tag(&mut self, job: u64) -> Result<Option<Vec<u8>>> {
+        if !self.style.tag {
+            return Ok(None);
+        }
+        Ok(Some(tag(&self.lists.given(&self.site, &self.home, job)?)))
+    }
+
     /// Shows what waits for jobs that do not end in this run.
     pub fn finish(&mut self) -> Result<()> {
         for (_, (of, line)) in std::mem::take(&mut self.waiting) {
@@ -142,54 +225,22 @@ impl Show {
     }
 
     fn emit(&mut self, of: &str, line: &Line) -> Result<()> {
+        let followed = self.followed.as_mut();
+        let parts = followed.and_then(|followed| followed.end(line.job, line.n, false));
         let silent = line.out.1 == 0 && line.err.1 == 0;
         let plain = self.joblog.is_none() && self.style.results.is_none();
         let earlier = line.round < self.style.round;
         let known = if earlier { &self.shown_before } else { &self.shown };
-        if known.contains(line.job) || (silent && plain) {
+        if known.contains(line.job) || (silent && plain) || self.to.unread {
             return Ok(());
         }
-        let out = printed(&self.site, &self.home, &format!("{of}.out"), line.out);
-        let err = printed(&self.site, &self.home, &format!("{of}.err"), line.err);
-        let wants_arguments = self.style.tag || !plain;
-        let given = match wants_arguments {
-            true => self.lists.given(&self.site, &self.home, line.job)?,
-            false => Ok(Vec::new()),
-        };
-        if let (Some(wipe), false) = (self.wipe, silent || self.wiped) {
-            wipe(None);
-            self.wiped = true;
+        self.print(of, line, parts.unwrap_or_default())?;
+        if self.to.unread {
+            // It is shown to who gives the same command again.
+            return Ok(());
         }
-        let tag = self.style.tag.then(|| tag(&given));
-        write_all(&mut std::io::stdout().lock(), &out, tag.as_deref())?;
-        write_all(&mut std::io::stderr().lock(), &err, tag.as_deref())?;
-        let slot = short(of).chars().filter(char::is_ascii_digit).collect::<String>();
-        let command = given.clone();
-        let args = given.unwrap_or_default();
-        let job = Job { seq: line.job, slot: slot.parse().unwrap_or(1), args };
-        if let Some(results) = &self.style.results {
-            self.write_results(results.paths(&job, self.style.columns), line.job, &out, &err)?;
-        }
-        if let Some(log) = &self.joblog {
-            // One without arguments has no command; the reason stands in its place.
-            let command = match command {
-                Ok(_) => joblog::shown(&self.template.expand(&job).unwrap_or_default()),
-                Err(why) => format!("({why})"),
-            };
-            let Ended { exit, signal } = ended(line);
-            let mut text = String::new();
-            let finished = joblog::Finished {
-                seq: line.job,
-                host: ":".to_owned(),
-                started_s: line.at as f64 / 1000.0,
-                runtime_s: line.ms as f64 / 1000.0,
-                receive: line.out.1,
-                exit,
-                signal,
-                command,
-            };
-            joblog::push_line(&mut text, &finished);
-            self.site.queue.fs.append_to(log, text.as_bytes()).cannot("append to", &log.path)?;
+        if !plain {
+            self.write_down(of, line)?;
         }
         let number = match line.round {
             0 => format!("{}\n", line.job),
@@ -202,28 +253,80 @@ impl Show {
             .cannot("append to", &self.log.path)
     }
 
-    fn write_results(&self, paths: Paths, job: u64, out: &[u8], err: &[u8]) -> Result<()> {
-        let fs = &self.site.queue.fs;
-        let seq = job.to_string();
-        let files = [(paths.stdout, out), (paths.stderr, err), (paths.seq, seq.as_bytes())];
-        for (path, bytes) in files {
-            if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-                crate::sys::fs::mkdir_all(&**fs, dir)
-                    .cannot("make a directory for results", dir)?;
+    /// Writes the files of a job that the user wants.
+    fn write_down(&mut self, of: &str, line: &Line) -> Result<()> {
+        let given = self.lists.given(&self.site, &self.home, line.job)?;
+        let worker = Live::worker(of);
+        let slot: String = short(&worker).chars().filter(char::is_ascii_digit).collect();
+        let command = given.clone();
+        let args = given.unwrap_or_default();
+        let job = Job { seq: line.job, slot: slot.parse().unwrap_or(1), args };
+        if let Some(results) = &self.style.results {
+            let paths = results.paths(&job, self.style.columns);
+            let written = self.write_results(&paths, of, line);
+            if let Err(e) = written {
+                self.without_results += 1;
+                if self.without_results == 1 {
+                    let text =
+                        format!("warning: the results of job {}: {}", line.job, e.one_line());
+                    (self.tell)(&text);
+                }
             }
-            fs.create(&path, bytes, 0o644).cannot("write a result", &path)?;
         }
-        Ok(())
+        let Some(log) = &self.joblog else { return Ok(()) };
+        // One without arguments has no command; the reason stands in its place.
+        let command = match command {
+            Ok(_) => joblog::shown(&self.template.expand(&job).unwrap_or_default()),
+            Err(why) => format!("({why})"),
+        };
+        let Ended { exit, signal } = ended(line);
+        let mut text = String::new();
+        let finished = joblog::Finished {
+            seq: line.job,
+            host: ":".to_owned(),
+            started_s: line.at as f64 / 1000.0,
+            runtime_s: line.ms as f64 / 1000.0,
+            receive: line.out.1,
+            exit,
+            signal,
+            command,
+        };
+        joblog::push_line(&mut text, &finished);
+        match log.write_all(text.as_bytes()) {
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {
+                (self.tell)(&format!("warning: nobody reads {} any more", log.path.display()));
+                self.joblog = None;
+                Ok(())
+            }
+            other => other.cannot("append to", &log.path),
+        }
+    }
+
+    fn write_results(&self, paths: &Paths, of: &str, line: &Line) -> Result<()> {
+        let write = |path: &Path, write: &mut dyn FnMut(&Through) -> Result<()>| -> Result<()> {
+            Through::make_room(path).cannot("make a directory for results", path)?;
+            write(&Through::once(path).cannot("write a result", path)?)
+        };
+        for (which, path) in [(Which::Out, &paths.stdout), (Which::Err, &paths.stderr)] {
+            let (from, place) = self.kept(of, line, which);
+            write(path, &mut |to| {
+                each_piece(&self.site.queue, &from, place, |bytes| {
+                    to.write_all(bytes).cannot("write a result", path).map(|()| true)
+                })
+            })?;
+        }
+        write(&paths.seq, &mut |to| {
+            to.write_all(line.job.to_string().as_bytes()).cannot("write a result", &paths.seq)
+        })
     }
 }
 
-fn open_joblog(site: &Site, path: &std::path::Path, fresh: bool) -> Result<Log> {
-    let fs = &site.queue.fs;
+fn open_joblog(path: &Path, fresh: bool) -> Result<Through> {
+    let log = Through::log(path, fresh).cannot("open the log of jobs", path)?;
     if fresh {
-        // As GNU parallel: a new run begins a new log.
-        fs.create(path, joblog::HEADER.as_bytes(), 0o644).cannot("write the log of jobs", path)?;
+        log.write_all(joblog::HEADER.as_bytes()).cannot("write the log of jobs", path)?;
     }
-    fs.open_log(path).cannot("open the log of jobs", path)
+    Ok(log)
 }
 
 /// Hands out what `jobs/shown` says, a piece of it at a time. False: nothing.
@@ -258,6 +361,7 @@ fn parse_shown(line: &str) -> Option<(u64, u32)> {
 /// How a job ended, in the numbers of its log line.
 fn ended(line: &Line) -> Ended {
     match (line.code, line.signal) {
+        (_, signal) if line.timed_out => Ended { exit: -1, signal: signal.unwrap_or(0) },
         (_, Some(signal)) => Ended { exit: 0, signal },
         (Some(exit), None) => Ended { exit, signal: 0 },
         (None, None) => Ended { exit: -1, signal: 0 },
@@ -268,69 +372,4 @@ fn ended(line: &Line) -> Ended {
 fn tag(given: &Given) -> Vec<u8> {
     let text = given.as_ref().map_or_else(Clone::clone, |args| args.join(" "));
     unescape(&text).into_owned()
-}
-
-fn write_all(to: &mut impl Write, bytes: &[u8], tag: Option<&[u8]>) -> Result<()> {
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    let written = match tag {
-        None => to.write_all(bytes),
-        Some(tag) => {
-            let lines = bytes.split_inclusive(|b| *b == b'\n');
-            lines.map(|line| [tag, b"\t", line].concat()).try_for_each(|l| to.write_all(&l))
-        }
-    };
-    written.and_then(|()| to.flush()).map_err(|cause| Error {
-        cause: Some(cause),
-        ..Error::new(Exit::Environment, "cannot write the output of a job")
-            .hint("the jobs' output is kept: give the same command again")
-    })
-}
-
-/// The lists of an array, for the arguments of single jobs.
-struct Lists {
-    /// The first jobs of the chunks that are known; those of a list follow each other.
-    starts: Vec<u64>,
-    /// The first job behind them.
-    ends: u64,
-    recent: VecDeque<(u64, Vec<String>)>,
-}
-
-/// Lists that are kept in memory.
-const RECENT: usize = 8;
-
-impl Lists {
-    fn given(&mut self, site: &Site, home: &std::path::Path, job: u64) -> Result<Given> {
-        while self.ends <= job {
-            let list = read_list(&site.queue, home, self.ends)?.unwrap_or_default();
-            if list.is_empty() {
-                return Ok(Ok(Vec::new()));
-            }
-            self.keep(self.ends, list);
-        }
-        let at = self.starts.partition_point(|start| *start <= job);
-        let start = self.starts[at.saturating_sub(1)];
-        if !self.recent.iter().any(|(of, _)| *of == start) {
-            let list = read_list(&site.queue, home, start)?.unwrap_or_default();
-            self.remember(start, list);
-        }
-        let lines = self.recent.iter().find(|(of, _)| *of == start).map(|(_, list)| list);
-        let at = usize::try_from(job - start).unwrap_or(usize::MAX);
-        let line = lines.and_then(|lines| lines.get(at)).map(String::as_str).unwrap_or_default();
-        Ok(list::parse(line))
-    }
-
-    fn keep(&mut self, start: u64, list: Vec<String>) {
-        self.ends = start + list.len() as u64;
-        self.starts.push(self.ends);
-        self.remember(start, list);
-    }
-
-    fn remember(&mut self, start: u64, list: Vec<String>) {
-        if self.recent.len() >= RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((start, list));
-    }
 }

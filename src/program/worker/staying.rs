@@ -120,6 +120,11 @@ impl Worker {
     /// Claims and starts the next job. False: the stay is over.
     fn next_job(&mut self, waiter: &mut dyn Watch) -> Result<bool> {
         let Job::Array(stay) = &mut self.job else { return Ok(false) };
+        if let Err(e) = stay.shift.renew(&self.site) {
+            let text = format!("cannot run the jobs of {}: {}", stay.shift.id(), e.one_line());
+            self.say_once(&text);
+            return self.leave_array().map(|()| false);
+        }
         let next = stay.taker.next(&self.site.queue, &mut self.me, stay.long);
         if next.is_err() && rule!("R5.undecided") {
             // A claim may be ours that we do not know of. The intent stays: before the next claim this
@@ -197,6 +202,9 @@ impl Worker {
             self.site.queue.host.ask_to_end(running.pid);
             running.stopped = Some((why, now_ms + grace_ms));
         }
+        if running.show_at_ms.is_some_and(|at_ms| now_ms >= at_ms) {
+            stay.shift.show(&self.site, running);
+        }
         if running.stopped.is_some_and(|(_, kill_at_ms)| now_ms >= kill_at_ms) {
             let pid = running.pid;
             let (ended, _) = self.site.queue.host.end_children(&self.options.spare, TREE_PATIENCE);
@@ -217,15 +225,14 @@ impl Worker {
     fn job_is_over(&mut self) {
         let now_ms = self.now_ms();
         let Job::Array(stay) = &mut self.job else { return };
-        let Some(running) = stay.running.take() else { return };
+        let Some(mut running) = stay.running.take() else { return };
         let (_, clean) = self.site.queue.host.end_children(&self.options.spare, TREE_PATIENCE);
         if !clean {
             tracing::error!(job = running.job, "some of its processes cannot be ended");
         }
+        // One that was cut short may have handed its files to somebody who was to go on.
+        running.alone = clean && running.stopped.is_none();
         stay.long = now_ms.saturating_sub(running.since_ms) >= LONG_MS;
-        if let Some(fault) = &running.fault {
-            stay.shift.complain(&self.site, &fault.why);
-        }
         let before = match running.n {
             1 => None,
             n => stay
@@ -238,6 +245,7 @@ impl Worker {
         end.verdict.word().clone_into(&mut line.end);
         line.retry = end.retry;
         line.round = stay.shift.round;
+        line.timed_out = end.timed_out();
         stay.ended = Some((running, line, end, now_ms));
     }
 
@@ -252,10 +260,11 @@ impl Worker {
         let Some(chunk) = stay.taker.chunk() else { return };
         let queue = &self.site.queue;
         let (number, n, plain) = (running.job, running.n, end.verdict == Verdict::Done);
-        let published = if plain {
-            job::succeed(queue, &mut self.me, chunk, number, n)
-        } else {
-            job::end_as(queue, &self.me, chunk, number, n, end.clone())
+        // What it printed is there before it is over: who sees the end finds it.
+        let published = match stay.shift.keep(running, line) {
+            Err(e) => Err(e),
+            Ok(()) if plain => job::succeed(queue, &mut self.me, chunk, number, n),
+            Ok(()) => job::end_as(queue, &self.me, chunk, number, n, end.clone()),
         };
         let home = &stay.shift.home;
         match published {
@@ -312,7 +321,8 @@ impl Worker {
             None => duration(stay.shift.lease.spec.time_limit_s)
                 .map(|limit| running.since_ms.saturating_add(as_ms(limit))),
         };
-        limit.map_or(self.next_beat_ms, |at_ms| at_ms.min(self.next_beat_ms))
+        let look_ms = limit.into_iter().chain(running.show_at_ms).min();
+        look_ms.map_or(self.next_beat_ms, |at_ms| at_ms.min(self.next_beat_ms))
     }
 }
 
@@ -330,7 +340,7 @@ fn judge(running: &Running, before: Option<&End>, tries: u32, round: u32) -> End
         (_, why, Some(Exit::Code(0))) if why != Some(Stopped::TimeLimit) => {
             End::new(Verdict::Done, false)
         }
-        (_, Some(Stopped::TimeLimit), _) => failed("time limit"),
+        (_, Some(Stopped::TimeLimit), _) => End::of_time_limit(failed("time limit")),
         (_, Some(Stopped::Cancel), _) => kept(because("cancelled while running")),
         (_, Some(Stopped::HandBack), _) => kept(because("worker was stopped")),
         (_, Some(Stopped::Fenced), _) => kept(because("taken away while running")),

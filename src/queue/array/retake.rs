@@ -4,6 +4,7 @@
 //! The order is R5's: the death was observed, then the registers are read, then the intent goes.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::error::{Cannot, Result};
 use crate::step;
@@ -17,6 +18,8 @@ use super::super::tasks::{self, Phase};
 use super::chunk::{Chunk, claim_name};
 use super::close;
 use super::job;
+use super::live::{self, Live, Which};
+use super::told::Told;
 use super::{Overview, home, round};
 
 /// How a claim ends that its holder cannot end any more.
@@ -61,6 +64,7 @@ pub fn chunk_of(
         }
     }
     tell_untold(queue, me, wid, id, &chunk)?;
+    clear_live(queue, me, wid, &jobs, &chunk)?;
     follow_up(queue, me, id, &mut chunk, round)?;
     Ok(back)
 }
@@ -115,8 +119,6 @@ const TAIL: u64 = 1 << 20;
 fn tell_untold(queue: &Queue, me: &Proc, wid: &str, id: &str, chunk: &Chunk) -> Result<()> {
     let jobs = home(queue, id);
     let told = told(queue, &jobs.join(format!("{wid}.log")))?;
-    let after =
-        |end: fn(&Line) -> (u64, u64)| told.last().map_or(0, |line| end(line).0 + end(line).1);
     let numbers: BTreeSet<(u64, u32)> = told.iter().map(|line| (line.job, line.n)).collect();
     let entries = queue.fs.list_in(&chunk.dir).cannot("list a chunk of jobs", &chunk.dir.path)?;
     let mut lines = Vec::new();
@@ -130,10 +132,22 @@ fn tell_untold(queue: &Queue, me: &Proc, wid: &str, id: &str, chunk: &Chunk) -> 
         if holder != wid {
             continue;
         }
+        let after = behind_told(queue, &jobs, wid, &told)?;
         let rest = |suffix: &str, from: u64| {
             let stat = queue.fs.stat(&jobs.join(format!("{wid}.{suffix}")));
-            (from, stat.map_or(0, |stat| stat.len).saturating_sub(from))
+            match stat.map_or(0, |stat| stat.len).saturating_sub(from) {
+                0 => (0, 0),
+                length => (from, length),
+            }
         };
+        let (mut out, mut err) = (rest("out", after.0), rest("err", after.1));
+        let mut of = wid.to_owned();
+        // It ran for so long that its own files have names: those have all of it.
+        let live = |which| Live { wid: wid.to_owned(), job: number, n, which };
+        let saved = |which| live(which).save(queue, &jobs);
+        if let (Some(of_out), Some(of_err)) = (saved(Which::Out)?, saved(Which::Err)?) {
+            (out, err, of) = ((0, of_out), (0, of_err), live(Which::Out).stem());
+        }
         lines.push(Line {
             job: number,
             n,
@@ -143,9 +157,10 @@ fn tell_untold(queue: &Queue, me: &Proc, wid: &str, id: &str, chunk: &Chunk) -> 
             code: end.exit.code,
             signal: end.exit.signal,
             at: queue.clock.wall_ms(),
-            out: rest("out", after(|line| line.out)),
-            err: rest("err", after(|line| line.err)),
-            of: wid.to_owned(),
+            timed_out: end.timed_out(),
+            out,
+            err,
+            of,
             ..Line::default()
         });
     }
@@ -157,8 +172,48 @@ fn tell_untold(queue: &Queue, me: &Proc, wid: &str, id: &str, chunk: &Chunk) -> 
     lines.iter().try_for_each(|line| job::tell(queue, &log, line))
 }
 
+/// Where the output ends of all that a process has told: in `jobs/W.out`, and in `jobs/W.err`.
+fn behind_told(queue: &Queue, jobs: &Path, wid: &str, last: &[Line]) -> Result<(u64, u64)> {
+    let mut ends = (0, 0);
+    let mut see = |line: &Line| {
+        // What it has told for others stands in other files.
+        if line.of.is_empty() {
+            ends.0 = ends.0.max(line.out.0 + line.out.1);
+            ends.1 = ends.1.max(line.err.0 + line.err.1);
+        }
+    };
+    last.iter().for_each(&mut see);
+    // Most jobs print nothing, and their lines have no place: the last one that has may be far back.
+    if ends.0 == 0 || ends.1 == 0 {
+        let mut all = Told::new(jobs);
+        all.follow(&[wid.to_owned()]);
+        while let Some((of, line)) = all.next(queue)? {
+            if of == wid {
+                ends.0 = ends.0.max(line.out.0 + line.out.1);
+                ends.1 = ends.1.max(line.err.0 + line.err.1);
+            }
+        }
+    }
+    Ok(ends)
+}
+
+/// Removes the names of what jobs have printed so far, of a process that is dead: they are told.
+fn clear_live(queue: &Queue, me: &Proc, wid: &str, jobs: &Path, chunk: &Chunk) -> Result<()> {
+    if wid == me.wid {
+        return Ok(());
+    }
+    let here = chunk.start..chunk.start + chunk.len();
+    for live in live::all(queue, jobs)? {
+        if live.wid == wid && here.contains(&live.job) {
+            queue.discard(&live.path(jobs))?;
+        }
+    }
+    // Where a file must have a name.
+    Which::BOTH.iter().try_for_each(|which| queue.discard(&live::spare(jobs, wid, *which)))
+}
+
 /// The last lines of a log.
-fn told(queue: &Queue, path: &std::path::Path) -> Result<Vec<Line>> {
+fn told(queue: &Queue, path: &Path) -> Result<Vec<Line>> {
     let from = match queue.fs.stat(path) {
         Ok(stat) => stat.len.saturating_sub(TAIL),
         Err(e) if is_absent(&e) => return Ok(Vec::new()),

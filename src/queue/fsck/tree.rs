@@ -209,6 +209,8 @@ fn jobs(rest: &[&str]) -> Class {
     match rest {
         ["closed" | "bell" | "progress" | "shown"] => Class::File,
         [name] if name.starts_with("told.") => Class::File,
+        [array::live::LIVE] => Class::Dir,
+        [array::live::LIVE, name] if array::live::Live::parse(name).is_some() => Class::File,
         [name] if array::start_of(name).is_some() => Class::Dir,
         [name] => {
             let list = name.strip_suffix(".in").and_then(array::start_of).is_some();

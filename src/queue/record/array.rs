@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::is_default;
+use super::{End, is_default};
 
 /// What the jobs of an array have in common; `array` in `spec.json`. Their arguments stand in
 /// `tasks/T/jobs/START.in`, a line each.
@@ -58,6 +58,9 @@ pub struct Line {
     /// The signal that ended it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
+    /// It was ended since its time was over.
+    #[serde(skip_serializing_if = "is_default")]
+    pub timed_out: bool,
     /// When it started, milliseconds since 1970.
     pub at: u64,
     /// How long it ran, milliseconds.
@@ -68,10 +71,28 @@ pub struct Line {
     /// Where in `jobs/W.err` its standard error stands.
     #[serde(skip_serializing_if = "is_default")]
     pub err: (u64, u64),
-    /// Whose output files those are, where it is not the one who wrote the line.
+    /// Whose output files those are, where it is not the one who wrote the line: a process, or the try
+    /// itself, `W.JOB.n`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub of: String,
     /// Fields of newer programs.
     #[serde(flatten)]
     pub more: Map<String, Value>,
+}
+
+/// The field of an end of a job that says so.
+const TIMED_OUT: &str = "timed_out";
+
+impl End {
+    /// The same of a job that was ended since its time was over.
+    #[must_use]
+    pub fn of_time_limit(mut self) -> End {
+        self.more.insert(TIMED_OUT.to_owned(), true.into());
+        self
+    }
+
+    /// Whether a job was ended since its time was over.
+    pub fn timed_out(&self) -> bool {
+        self.more.get(TIMED_OUT).is_some_and(|said| *said == true)
+    }
 }

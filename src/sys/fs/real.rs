@@ -2,12 +2,12 @@
 
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::{Dir, Entry, Fs, Handle, Kind, Log, Stat, remove_tree};
+use super::{Dir, Entry, Fs, Handle, Kind, Log, Stat, private, remove_tree};
 use crate::sys::step::fault;
 
 /// The real thing.
@@ -138,7 +138,7 @@ impl Fs for RealFs {
 
     fn mkdir(&self, path: &Path) -> io::Result<()> {
         fault()?;
-        std::fs::create_dir(path)
+        std::fs::DirBuilder::new().mode(private(0o777)).create(path)
     }
 
     fn rmdir(&self, path: &Path) -> io::Result<()> {
@@ -149,7 +149,7 @@ impl Fs for RealFs {
     fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         fault()?;
         let open = |path: &Path| {
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(private(mode)).open(path)
         };
         let mut file = match open(path) {
             // A former incarnation of this very process died while writing it.
@@ -182,7 +182,7 @@ impl Fs for RealFs {
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<u64> {
         fault()?;
         let mut options = std::fs::OpenOptions::new();
-        options.append(true).create(true).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW);
+        options.append(true).create(true).mode(private(0o644)).custom_flags(nix::libc::O_NOFOLLOW);
         let file = options.open(path)?;
         write_whole(&file, bytes)?;
         Ok(file.metadata()?.len())
@@ -191,7 +191,7 @@ impl Fs for RealFs {
     fn open_log(&self, path: &Path) -> io::Result<Log> {
         fault()?;
         let mut options = std::fs::OpenOptions::new();
-        options.append(true).create(true).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW);
+        options.append(true).create(true).mode(private(0o644)).custom_flags(nix::libc::O_NOFOLLOW);
         Ok(Log { path: path.to_owned(), file: Some(options.open(path)?) })
     }
 
@@ -268,7 +268,7 @@ impl Fs for RealFs {
         match utimensat(nix::fcntl::AT_FDCWD, path, &now, &now, flags) {
             Err(Errno::ENOENT) => {
                 let mut options = std::fs::OpenOptions::new();
-                options.append(true).create(true).mode(0o666);
+                options.append(true).create(true).mode(private(0o666));
                 options.open(path).map(drop)
             }
             other => other.map_err(io_error),
@@ -282,7 +282,7 @@ impl Fs for RealFs {
         let now = TimeSpec::UTIME_NOW;
         match utimensat(dir.fd()?, name, &now, &now, UtimensatFlags::NoFollowSymlink) {
             Err(Errno::ENOENT) => {
-                let mode = Mode::from_bits_truncate(0o666);
+                let mode = Mode::from_bits_truncate(private(0o666));
                 nix::fcntl::openat(dir.fd()?, name, MAKE_FLAGS, mode).map(drop).map_err(io_error)
             }
             other => other.map_err(io_error),
