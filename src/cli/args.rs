@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 mod cleaning;
+mod deciding;
 mod merging;
 mod running;
 mod worktrees;
 
 pub use cleaning::{Gc, WorktreeGc};
+pub use deciding::Dismiss;
 pub use merging::{Merge, Mergeq};
 pub use running::{Jobs, Map, Run};
 pub use worktrees::{Attempt, Diff, WorktreeVerb};
@@ -52,6 +54,8 @@ pub enum Verb {
     Map(Box<Map>),
     /// The summary: what needs you, what runs, what is next
     Status(Status),
+    /// Take rows off NEEDS YOU, or notes; nothing of a task changes
+    Dismiss(Dismiss),
     /// List tasks
     #[command(visible_alias = "queue")]
     Ls(Ls),

@@ -199,7 +199,11 @@ fn print_event(cli: &Cli, event: &Event) {
         (id, n) => format!("{id}@{n}"),
     };
     let pct = event.pct.map(|p| format!("{p:.0} % ")).unwrap_or_default();
-    let words = [event.verdict.as_str(), &format!("{pct}{}", event.why)].join(" ");
+    let passed = match event.more.get("about").and_then(|about| about.as_str()) {
+        Some(about) if event.why.is_empty() => format!("{about}: it has passed"),
+        _ => String::new(),
+    };
+    let words = [event.verdict.as_str(), &format!("{pct}{}{passed}", event.why)].join(" ");
     let text = format!("{at} {:<9} {key:<14} {:<10} {}", event.k, short(&event.by), words.trim());
     output::line(&output::cut(text.trim_end(), 200));
 }

@@ -12,6 +12,7 @@ use crate::queue::Queue;
 use crate::queue::procs::Proc;
 use crate::queue::record::Spec;
 use crate::queue::submit::{Begun, acknowledge, batch, begin, check, numbered};
+use crate::run::attempt::agent_of;
 use crate::run::site::{agree, read_config};
 use crate::sys::host::Platform;
 
@@ -74,10 +75,7 @@ pub fn import(cli: &Cli, args: &Import) -> Answer {
 /// A task that nobody could ever run is refused now, and not when somebody looks for it.
 fn can_run(config: &Config, wanted: &Wanted) -> std::result::Result<(), String> {
     let spec = &wanted.spec;
-    let done = wanted.item.as_ref().is_some_and(|item| item.done);
-    let command = !spec.argv.is_empty() || !spec.sh.is_empty() || spec.array.is_some();
-    if done || command || spec.manual || !spec.agent.is_empty() || !config.workers.agent.is_empty()
-    {
+    if is_done(wanted) || agent_of(config, spec) != Some("") {
         return Ok(());
     }
     Err("nobody can run it: it has no command, and coord.toml names no agent ([workers] agent); a person's \

@@ -16,21 +16,22 @@ use crate::queue::record::{CardKind, StageVerdict};
 use crate::queue::state::{self, Listed};
 use crate::queue::status::{Status as Summary, current};
 use crate::queue::tasks::{self, Task};
-use crate::queue::{Queue, archive, control, lane};
+use crate::queue::{Queue, archive, control, dismissed, lane};
 use crate::run::context::leftovers;
-use crate::run::site::Site;
+use crate::run::site::{Site, read_config};
 use crate::sys::clock::{local_hms, parse_rfc3339};
 
 use super::Answer;
 use super::args::{Cli, Ls, One, Status};
 use super::arrays;
+use super::needs::{self, NOTE};
 use super::output::{self, cut, line};
 use super::place;
 
 /// `coord status`: what needs a person comes first.
 pub fn status(cli: &Cli, args: &Status) -> Answer {
     let queue = place::open(cli)?;
-    let status = current(&queue)?;
+    let mut status = current(&queue)?;
     if let Some(word) = &args.count {
         let Some(state) = State::of(word) else {
             return Err(unknown_state(word));
@@ -38,9 +39,13 @@ pub fn status(cli: &Cli, args: &Status) -> Answer {
         line(&status.counts.get(state.word()).copied().unwrap_or(0).to_string());
         return Ok(None);
     }
+    let members = fleet::members(&queue);
+    let config = read_config(queue.layout.root().parent().unwrap_or(queue.layout.root())).ok();
+    status.needs_you = needs::all(&queue, config.as_ref(), &status, &members)?;
+    let hidden = dismissed::all(&queue);
+    status.notices.retain(|n| !hidden.hides(NOTE, &needs::name_of_note(&n.text), n.at_ms));
     if cli.json {
         let mut document = serde_json::to_value(&status).unwrap_or_default();
-        let members = fleet::members(&queue);
         let open = arrays::open(&queue, &members, &status.next)?;
         document["arrays"] = arrays::open_json(&queue, &open)?;
         document["workers"] = serde_json::to_value(members).unwrap_or_default();
@@ -50,7 +55,7 @@ pub fn status(cli: &Cli, args: &Status) -> Answer {
         document["draining"] = (asked.drain || asked.stop).into();
         output::document(&document);
     } else {
-        print_status(&queue, &status)?;
+        print_status(&queue, &status, &members)?;
     }
     Ok(None)
 }
@@ -66,12 +71,11 @@ fn unknown_state(word: &str) -> Error {
     }
 }
 
-fn print_status(queue: &Queue, status: &Summary) -> Result<()> {
+fn print_status(queue: &Queue, status: &Summary, members: &[fleet::Member]) -> Result<()> {
     let count = |state: State| status.counts.get(state.word()).copied().unwrap_or(0);
     let total: usize = status.counts.values().sum();
     let now_ms = queue.clock.wall_ms();
     let age = |since_ms: u64| human_duration(now_ms.saturating_sub(since_ms));
-    let members = fleet::members(queue);
     let live = |kind| members.iter().filter(|m| m.kind == kind && m.state != "dead").count();
     let asked = control::asked(queue, "");
     let project = queue.layout.root().parent().map(crate::sys::fs::name_of).unwrap_or_default();
@@ -128,7 +132,7 @@ fn print_status(queue: &Queue, status: &Summary) -> Result<()> {
         });
         output::columns(&rows.collect::<Vec<_>>());
     }
-    arrays::print_open(queue, &arrays::open(queue, &members, &status.next)?)?;
+    arrays::print_open(queue, &arrays::open(queue, members, &status.next)?)?;
     let mut tail = Vec::new();
     if !status.next.is_empty() {
         let ids: Vec<&str> = status.next.iter().take(8).map(String::as_str).collect();
@@ -146,7 +150,8 @@ fn print_status(queue: &Queue, status: &Summary) -> Result<()> {
     }
     let fresh = |at_ms: u64| now_ms.saturating_sub(at_ms) < 600_000;
     for notice in status.notices.iter().filter(|n| fresh(n.at_ms)) {
-        line(&format!("note {}: {}", local_hms(notice.at_ms), cut(&notice.text, 160)));
+        let name = needs::name_of_note(&notice.text);
+        line(&format!("note {name} {}: {}", local_hms(notice.at_ms), cut(&notice.text, 160)));
     }
     let open = count(State::Ready) + count(State::Delayed);
     if open > 0 && live(CardKind::Worker) == 0 {

@@ -18,6 +18,7 @@ pub mod lastlines;
 pub mod look;
 pub mod map;
 pub mod merge;
+pub mod needs;
 pub mod options;
 pub mod output;
 pub mod place;
@@ -159,6 +160,7 @@ fn dispatch(cli: &Cli) -> Answer {
     match verb {
         Verb::Init(a) => put::init(cli, a),
         Verb::Add(a) => put::add(cli, a),
+        Verb::Dismiss(a) => needs::dismiss(cli, a),
         Verb::Import(a) => import::import(cli, a),
         Verb::Status(a) => look::status(cli, a),
         Verb::Ls(a) => look::ls(cli, a),

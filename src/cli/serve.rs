@@ -7,9 +7,10 @@ use serde_json::json;
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::plan::units::duration_ms;
 use crate::program::start::{ensure_marked, work as run_worker};
-use crate::program::worker::{Left, Options, exit_of};
+use crate::program::worker::{Left, Options, claiming, exit_of};
 use crate::program::{coordinator, fleet};
 use crate::queue::control::{self, Wanted};
+use crate::queue::events::{self, Event};
 use crate::queue::ids::is_role;
 use crate::queue::record::CardKind;
 use crate::queue::{Queue, procs, sweep};
@@ -232,7 +233,13 @@ pub fn resume(cli: &Cli) -> Answer {
         any |= control::withdraw(&queue, file)?;
     }
     queue.ring(&queue.layout.ready_bell());
-    if !any {
+    if any {
+        // What was said of it goes now, also where no worker is left to see that it has passed.
+        place::with_proc(&queue, |me| {
+            events::append(&queue, me, Event::notice(claiming::PAUSED, ""));
+            Ok(())
+        })?;
+    } else {
         output::note("nothing was paused");
     }
     Ok(None)

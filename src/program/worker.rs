@@ -29,7 +29,7 @@ use crate::run::worktree;
 use crate::sys::child;
 use crate::sys::wake::{Wake, Watch};
 
-mod claiming;
+pub mod claiming;
 mod following;
 mod idle;
 mod staying;
@@ -152,6 +152,8 @@ pub struct Worker {
     said: String,
     /// Why it leaves though there is work: no attempt can be prepared any more.
     broken: Option<Error>,
+    /// What the last notice is about, as long as that has not passed.
+    said_about: &'static str,
     /// Its worktree, from its first attempt on.
     slot: Option<Slot>,
 }
@@ -198,6 +200,7 @@ impl Worker {
             next_scan_ms: now_ms,
             said: String::new(),
             broken: None,
+            said_about: "",
             slot: None,
         };
         worker.watch(waiter);
@@ -387,6 +390,7 @@ impl Worker {
     }
 
     fn leave(&mut self) {
+        self.unsay();
         worktree::give_back(&self.site, self.slot.take());
         self.me.leave(&self.site.queue);
     }
@@ -415,12 +419,29 @@ impl Worker {
     }
 
     fn say_once(&mut self, text: &str) {
+        self.say_about("", text);
+    }
+
+    /// Says once what keeps this worker from its work. `about` names what will pass, so that the notice can
+    /// go with it.
+    fn say_about(&mut self, about: &'static str, text: &str) {
         if self.said != text {
             text.clone_into(&mut self.said);
+            self.said_about = about;
             tracing::warn!("{text}");
             self.tell(text);
-            let event = events::Event { k: "notice".to_owned(), ..events::Event::default() };
-            events::append(&self.site.queue, &mut self.me, event.why(text));
+            let event = events::Event::notice(about, text);
+            events::append(&self.site.queue, &mut self.me, event);
+        }
+    }
+
+    /// What was said has passed.
+    fn unsay(&mut self) {
+        let about = std::mem::take(&mut self.said_about);
+        if !about.is_empty() {
+            self.said.clear();
+            let event = events::Event::notice(about, "");
+            events::append(&self.site.queue, &mut self.me, event);
         }
     }
 }

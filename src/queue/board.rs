@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Cannot, Result};
 use crate::plan::base::Base;
-use crate::plan::fold::{Board, Report};
+use crate::plan::fold::{Board, Notice, Report};
 
 use crate::sys::fs::Kind;
 
@@ -37,7 +37,7 @@ struct Header {
     v: u32,
     files: BTreeMap<String, u64>,
     states: BTreeMap<String, (usize, Vec<String>)>,
-    notices: Vec<(u64, String)>,
+    notices: Vec<Notice>,
     progress: BTreeMap<String, Report>,
     first_claim_ms: u64,
     last_end_ms: u64,

@@ -71,6 +71,16 @@ impl Event {
         Event { k: k.to_owned(), id: key.task.clone(), n: key.n, ..Event::default() }
     }
 
+    /// Something that a program wants to say. A later one about the same (`about`, a word) takes its place,
+    /// and takes it away if it has no words.
+    pub fn notice(about: &str, words: &str) -> Event {
+        let mut event = Event { k: "notice".to_owned(), ..Event::default() }.why(words);
+        if !about.is_empty() {
+            event.more.insert("about".to_owned(), about.into());
+        }
+        event
+    }
+
     /// With words for people, cut to what a line can hold.
     #[must_use]
     pub fn why(mut self, why: &str) -> Event {

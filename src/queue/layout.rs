@@ -220,6 +220,10 @@ impl Layout {
     pub fn control(&self) -> PathBuf {
         self.at("control")
     }
+    /// `control/dismissed/`.
+    pub fn dismissed(&self) -> PathBuf {
+        self.at("control/dismissed")
+    }
     /// `events/`.
     pub fn events(&self) -> PathBuf {
         self.at("events")

@@ -14,6 +14,7 @@ pub mod board;
 pub mod claim;
 pub mod control;
 pub mod decide;
+pub mod dismissed;
 pub mod durable;
 pub mod end;
 pub mod evaluate;

@@ -55,6 +55,29 @@ fn bucket(created_s: u64, lane: u64) -> String {
     format!("{:08x}-{lane:02x}", created_s >> 6)
 }
 
+/// Some of the entries, at most `most` of each role, those of small priorities first.
+pub fn some(queue: &Queue, most: usize) -> Result<Vec<Key>> {
+    let mut all = Vec::new();
+    for role in queue.list(&queue.layout.ready())?.into_iter().filter(|e| is_role(&e.name)) {
+        let dir = queue.layout.ready_role(&role.name);
+        let mut keys = Vec::new();
+        let mut levels = queue.list(&dir)?;
+        levels.sort_by(|a, b| a.name.cmp(&b.name));
+        for level in levels.into_iter().filter(|e| priority_of(&e.name).is_some()) {
+            for bucket in queue.list(&dir.join(&level.name))? {
+                if keys.len() >= most {
+                    break;
+                }
+                let entries = queue.list(&dir.join(&level.name).join(&bucket.name))?;
+                keys.extend(entries.iter().filter_map(|entry| Key::parse(&entry.name)));
+            }
+        }
+        keys.truncate(most);
+        all.extend(keys);
+    }
+    Ok(all)
+}
+
 /// Removes an entry, and its bucket if that was the last one. Level directories stay: they are few.
 pub fn remove(queue: &Queue, entry: &std::path::Path) -> Result<()> {
     step!("ready.unlink");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::plan::fold::State;
+use crate::plan::fold::{Notice, State};
 use crate::sys::clock::rfc3339;
 
 use super::Queue;
@@ -52,7 +52,7 @@ pub struct Status {
 pub struct Need {
     /// The task, or the name of a rejected file.
     pub id: String,
-    /// manual, failed, rejected, corrupt.
+    /// manual, failed, held, rejected; and what `coord status` finds when it looks (`cli::needs`).
     pub kind: String,
     /// Words.
     pub what: String,
@@ -81,16 +81,6 @@ pub struct Row {
     pub pct: Option<f64>,
     /// The last report.
     pub note: String,
-}
-
-/// What a program wanted to say.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Notice {
-    /// When (milliseconds since 1970).
-    pub at_ms: u64,
-    /// What.
-    pub text: String,
 }
 
 fn spec_of(queue: &Queue, id: &str) -> Spec {
@@ -128,6 +118,15 @@ pub fn summarise(queue: &Queue, reader: &mut Reader) -> Status {
             hint: format!("coord show {id}"),
         });
     }
+    for id in board.some(State::Held, ROWS) {
+        needs_you.push(Need {
+            id: id.clone(),
+            kind: "held".to_owned(),
+            what: spec_of(queue, &id).title,
+            since_ms: board.get(&id).map_or(0, |i| i.since_ms),
+            hint: format!("coord release {id}"),
+        });
+    }
     needs_you.extend(rejected(queue));
     let mut running = Vec::new();
     for id in board.some(State::Running, ROWS) {
@@ -153,11 +152,7 @@ pub fn summarise(queue: &Queue, reader: &mut Reader) -> Status {
         needs_you,
         running,
         next: board.some(State::Ready, ROWS),
-        notices: board
-            .notices
-            .iter()
-            .map(|(at_ms, text)| Notice { at_ms: *at_ms, text: text.clone() })
-            .collect(),
+        notices: board.notices.clone(),
         first_claim_ms: board.first_claim_ms,
         last_end_ms: board.last_end_ms,
     }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::queue::Queue;
 use crate::queue::claim::Lease;
@@ -40,6 +41,16 @@ pub struct Attempt {
     pub exit: Option<child::Exit>,
 }
 
+/// The agent whose command a task without a command of its own runs, perhaps the empty name; `None`: it
+/// has a command, or a person does it.
+pub fn agent_of<'a>(config: &'a Config, spec: &'a Spec) -> Option<&'a str> {
+    let own = !spec.argv.is_empty() || !spec.sh.is_empty() || spec.array.is_some();
+    if own || spec.manual || turn::is_lane(spec) {
+        return None;
+    }
+    Some(if spec.agent.is_empty() { &config.workers.agent } else { &spec.agent })
+}
+
 /// The command of a task; `None` if it has none and no agent is configured.
 pub fn command(site: &Site, spec: &Spec) -> Option<Vec<String>> {
     if turn::is_lane(spec) {
@@ -51,10 +62,7 @@ pub fn command(site: &Site, spec: &Spec) -> Option<Vec<String>> {
     if !spec.sh.is_empty() {
         return Some(vec!["sh".to_owned(), "-c".to_owned(), spec.sh.clone()]);
     }
-    let agent = if spec.agent.is_empty() { &site.config.workers.agent } else { &spec.agent };
-    if agent.is_empty() {
-        return None;
-    }
+    let agent = agent_of(&site.config, spec)?;
     site.config.agents.get(agent).map(|agent| agent.command.clone())
 }
 

@@ -32,6 +32,7 @@ mod run;
 mod run_goes_on;
 mod scopes;
 mod single;
+mod standing_still;
 mod verdicts;
 mod worktree_verbs;
 mod worktrees;

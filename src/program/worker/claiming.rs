@@ -13,17 +13,22 @@ use crate::sys::wake::Watch;
 
 use super::{Job, LOSSES_MAX, Worker};
 
+/// What keeps a worker from claiming anything, as notices name it.
+pub const PAUSED: &str = "pause";
+const DISK: &str = "disk";
+
 impl Worker {
     /// Claims and starts one task. False: there is nothing to claim now.
     pub(super) fn take_one(&mut self, waiter: &mut dyn Watch, paused: bool) -> Result<bool> {
         if paused {
-            self.say_once("paused: coord resume");
+            self.say_about(PAUSED, "paused: coord resume");
             return Ok(false);
         }
         if let Some(why) = self.no_room() {
-            self.say_once(&why);
+            self.say_about(DISK, &why);
             return Ok(false);
         }
+        self.unsay();
         if std::mem::take(&mut self.rung) {
             self.finder.rung(&self.site.queue)?;
         }

@@ -160,7 +160,7 @@ fn class(parts: &[&str]) -> Class {
         ["runs"] | ["runs", _] => Class::Dir,
         ["runs", ..] => Class::Any,
         ["control", name] => control(name),
-        ["control", "boot", _] => Class::File,
+        ["control", "boot" | "dismissed", _] => Class::File,
         ["incoming", "rejected"] => Class::Dir,
         ["incoming", "rejected", ..] => Class::Rejected,
         ["incoming" | "log", ..] => Class::Any,
@@ -232,7 +232,7 @@ fn jobs(rest: &[&str]) -> Class {
 
 fn control(name: &str) -> Class {
     match name {
-        "boot" => Class::Dir,
+        "boot" | "dismissed" => Class::Dir,
         "pause" | "merge.pause" | "drain" | "stop" | "workers.json" | "coordinator.lock" => {
             Class::File
         }
