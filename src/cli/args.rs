@@ -390,6 +390,9 @@ pub struct Start {
     /// Workers for one role only, ROLE=N (repeatable)
     #[arg(long, value_name = "ROLE=N")]
     pub role: Vec<String>,
+    /// A label that these workers offer to tasks that need it (repeatable)
+    #[arg(long, value_name = "LABEL")]
+    pub label: Vec<String>,
     /// Stay in this terminal
     #[arg(short, long)]
     pub foreground: bool,

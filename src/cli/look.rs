@@ -41,7 +41,7 @@ pub fn status(cli: &Cli, args: &Status) -> Answer {
     }
     let members = fleet::members(&queue);
     let config = read_config(queue.layout.root().parent().unwrap_or(queue.layout.root())).ok();
-    status.needs_you = needs::all(&queue, config.as_ref(), &status, &members)?;
+    status.needs_you = needs::shown(&queue, config.as_ref(), &status, &members)?;
     let hidden = dismissed::all(&queue);
     status.notices.retain(|n| !hidden.hides(NOTE, &needs::name_of_note(&n.text), n.at_ms));
     if cli.json {

@@ -10,12 +10,12 @@ use serde_json::json;
 
 use crate::config::Config;
 use crate::error::{Error, Exit, Result};
-use crate::plan::fold::Notice;
+use crate::plan::notices::Notice;
 use crate::program::fleet::{self, Member};
+use crate::queue::dismissed::Dismissal;
 use crate::queue::evaluate::{Because, Blocker, Readiness, readiness};
 use crate::queue::ids::Key;
 use crate::queue::record::{CardKind, Spec};
-use crate::queue::dismissed::Dismissal;
 use crate::queue::status::{Need, Status, current};
 use crate::queue::tasks::{self, Phase, Task};
 use crate::queue::{Queue, archive, dismissed, lane, ready};
@@ -32,7 +32,19 @@ use super::{output, place};
 const LOOKED_AT: usize = 200;
 
 /// The rows, without those that somebody has dismissed.
-pub fn all(
+pub fn shown(
+    queue: &Queue,
+    config: Option<&Config>,
+    status: &Status,
+    members: &[Member],
+) -> Result<Vec<Need>> {
+    let mut needs = all(queue, config, status, members)?;
+    let hidden = dismissed::all(queue);
+    needs.retain(|need| !hidden.hides(&need.kind, &need.id, need.since_ms));
+    Ok(needs)
+}
+
+fn all(
     queue: &Queue,
     config: Option<&Config>,
     status: &Status,
@@ -43,8 +55,6 @@ pub fn all(
     needs.extend(status.needs_you.iter().cloned());
     needs.extend(blocked(queue)?);
     needs.extend(unserved(queue, config, members)?);
-    let hidden = dismissed::all(queue);
-    needs.retain(|need| !hidden.hides(&need.kind, &need.id, need.since_ms));
     Ok(needs)
 }
 
@@ -179,32 +189,39 @@ fn unserved(queue: &Queue, config: Option<&Config>, members: &[Member]) -> Resul
         let (first, since_ms) = waiting.first().cloned().unwrap_or_default();
         let others = waiting.len().saturating_sub(1);
         let who = if others == 0 { first } else { format!("{first} and {others} more") };
-        let (what, hint) = match kind {
-            "role" => (
-                format!("no worker serves this role, which {who} want{}", plural(others)),
-                format!("coord scale 1 --role {name}"),
-            ),
-            "label" => (
-                format!("no worker has this label, which {who} need{}", plural(others)),
-                format!("coord work --label {name}"),
-            ),
-            _ => (
-                format!("coord.toml has no such agent, which {who} want{}", plural(others)),
-                format!("a table [agents.{name}] in coord.toml, with a command"),
-            ),
+        let what = match kind {
+            "role" => format!("no worker serves this role, which {who} want{}", plural(others)),
+            "label" => format!("no worker has this label, which {who} need{}", plural(others)),
+            _ => format!("coord.toml has no such agent, which {who} want{}", plural(others)),
         };
-        need(kind, &name, what, since_ms, hint)
+        // A row is called by what stands in front, so that must be something.
+        let id = if name.is_empty() { "agent" } else { &name };
+        need(kind, id, what, since_ms, what_helps(kind, &name))
     };
     Ok(lacks.into_iter().map(row).collect())
 }
 
+/// What to type where a role, a label or an agent is missing.
+pub fn what_helps(kind: &str, name: &str) -> String {
+    match kind {
+        "role" => format!("coord scale 1 --role {name}, or coord work --role {name}"),
+        "label" => format!("coord work --label {name}, or coord start --label {name}"),
+        _ if name.is_empty() => "set [workers] agent in coord.toml".to_owned(),
+        _ => format!("a table [agents.{name}] in coord.toml, with a command"),
+    }
+}
+
 /// What is missing for anybody to take a task: a role, a label, or an agent.
-fn lack(config: Option<&Config>, workers: &[&Member], spec: &Spec) -> Option<(&'static str, String)> {
+pub fn lack(
+    config: Option<&Config>,
+    workers: &[&Member],
+    spec: &Spec,
+) -> Option<(&'static str, String)> {
     if let Some(config) = config
         && let Some(agent) = agent_of(config, spec)
         && !config.agents.contains_key(agent)
     {
-        return Some(("agent", if agent.is_empty() { "?" } else { agent }.to_owned()));
+        return Some(("agent", agent.to_owned()));
     }
     // Where nobody works, all wait alike.
     if workers.is_empty() {

@@ -63,7 +63,8 @@ pub fn start(cli: &Cli, args: &Start) -> Answer {
 }
 
 fn wanted(site: &Site, args: &Start) -> Result<Wanted> {
-    let mut wanted = Wanted { until_empty: args.until_empty, ..Wanted::default() };
+    let labels = args.label.clone();
+    let mut wanted = Wanted { until_empty: args.until_empty, labels, ..Wanted::default() };
     for pair in &args.role {
         let (role, count) = pair.split_once('=').unwrap_or((pair, "1"));
         let count: u32 = count

@@ -1,5 +1,7 @@
 //! `coord why`: the exact thing that a task waits for, and what has to happen next.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use crate::error::Result;
@@ -18,7 +20,7 @@ use crate::run::site::Site;
 
 use super::Answer;
 use super::args::{Cli, One};
-use super::{arrays, output, place};
+use super::{arrays, needs, output, place};
 
 /// Reasons, and what comes next.
 struct Answered {
@@ -119,6 +121,40 @@ fn claimed(queue: &Queue, task: &Task, n: u32) -> Result<Answered> {
     Ok(Answered { reasons, next: format!("coord logs -f {}", task.id) })
 }
 
+/// The dependencies of a task in the chain above it that explain why `id` is not done, down to one that
+/// does not wait for another; and what to type there, if a person has to.
+fn root(queue: &Queue, id: &str) -> Result<(Vec<(String, String)>, Option<String>)> {
+    let (mut rows, mut seen) = (Vec::new(), BTreeSet::from([id.to_owned()]));
+    let mut id = id.to_owned();
+    loop {
+        let Some(task) = tasks::look(queue, &id)? else { return Ok((rows, None)) };
+        let Phase::Pending(n) = task.phase else { return Ok((rows, None)) };
+        let blockers = match readiness(queue, &task, n)? {
+            Readiness::Blocked(blockers) => blockers,
+            Readiness::Held => return Ok((rows, Some(format!("coord release {id}")))),
+            Readiness::Manual => return Ok((rows, Some(format!("coord done {id}")))),
+            _ => return Ok((rows, None)),
+        };
+        // One that a person has to look after explains more than one that goes on by itself.
+        let dead = |b: &&Blocker| !matches!(b.because, Because::Unfinished(_));
+        let Some(next) = blockers.iter().find(dead).or(blockers.first()) else {
+            return Ok((rows, None));
+        };
+        let (kind, text) = blocker(queue, next);
+        rows.push((kind, format!("{id} waits: {text}")));
+        match &next.because {
+            Because::Unknown => return Ok((rows, Some(format!("coord add --id {} …", next.on)))),
+            Because::Dead(_) => return Ok((rows, Some(format!("coord retry {}", next.on)))),
+            Because::Unfinished(_) if !seen.insert(next.on.clone()) => {
+                let text = format!("{} is waited for by what it waits for itself", next.on);
+                rows.push(("cycle".to_owned(), text));
+                return Ok((rows, Some(format!("coord cancel {}", next.on))));
+            }
+            Because::Unfinished(_) => id.clone_from(&next.on),
+        }
+    }
+}
+
 fn blocker(queue: &Queue, b: &Blocker) -> (String, String) {
     let over_for_ever = archive::holds(queue, &b.on);
     let text = match &b.because {
@@ -126,7 +162,10 @@ fn blocker(queue: &Queue, b: &Blocker) -> (String, String) {
         Because::Dead(_) if over_for_ever => {
             format!("{} is dead and was archived: it will never be done", b.on)
         }
-        Because::Dead(Phase::Failed(_)) => format!("{} failed: coord retry {}", b.on, b.on),
+        Because::Dead(Phase::Failed(n)) => {
+            let log = format!("tasks/{}/{n}.out/log", b.on);
+            format!("{} failed, its log is {log}: coord retry {}", b.on, b.on)
+        }
         Because::Dead(_) => format!("{} was cancelled: coord retry {}", b.on, b.on),
         Because::Unfinished(Phase::Claimed(n)) => format!("{} runs (attempt {n})", b.on),
         Because::Unfinished(_) => format!("{} is not done yet", b.on),
@@ -140,12 +179,20 @@ fn pending(site: &Site, task: &Task, n: u32) -> Result<Answered> {
         Readiness::Blocked(blockers) => {
             let dead = blockers.iter().any(|b| matches!(b.because, Because::Dead(_)));
             let on: Vec<&str> = blockers.iter().map(|b| b.on.as_str()).collect();
-            let next = if dead {
+            let mut reasons: Vec<_> = blockers.iter().map(|b| blocker(queue, b)).collect();
+            let mut next = if dead {
                 format!("a person decides about {}; or coord cancel {}", on.join(", "), task.id)
             } else {
                 format!("becomes ready when {} reached done", on.join(", "))
             };
-            Answered { reasons: blockers.iter().map(|b| blocker(queue, b)).collect(), next }
+            for b in blockers.iter().filter(|b| matches!(b.because, Because::Unfinished(_))) {
+                let (chain, helps) = root(queue, &b.on)?;
+                reasons.extend(chain);
+                if let Some(helps) = helps {
+                    next = format!("{helps}; or coord cancel {}", task.id);
+                }
+            }
+            Answered { reasons, next }
         }
         Readiness::Delayed(due_ms) => {
             let left = human_duration(due_ms.saturating_sub(queue.clock.wall_ms()));
@@ -184,12 +231,16 @@ fn ready(site: &Site, task: &Task, n: u32) -> Result<Answered> {
     if spec.array.is_some() {
         (reasons, next, needs_worker) = arrays::reasons(queue, task)?;
     } else if attempt::command(site, &spec).is_none() {
-        let text = "it has no command, and coord.toml names no agent".to_owned();
+        let text = match attempt::agent_of(&site.config, &spec).unwrap_or_default() {
+            "" => "it has no command, and coord.toml names no agent".to_owned(),
+            agent => format!("coord.toml has no agent {agent}"),
+        };
         reasons.push(("command".to_owned(), text));
-        "set [workers] agent in coord.toml".clone_into(&mut next);
+        next = needs::what_helps("agent", &spec.agent);
     }
     if asked.pause {
-        reasons.push(("control".to_owned(), "the queue is paused".to_owned()));
+        let text = "nothing new is claimed: control/pause is there".to_owned();
+        reasons.push(("control".to_owned(), text));
         "coord resume".clone_into(&mut next);
     }
     if workers.is_empty() {
@@ -205,10 +256,11 @@ fn ready(site: &Site, task: &Task, n: u32) -> Result<Answered> {
         let suited: Vec<_> =
             suited.filter(|m| spec.needs.iter().all(|need| m.card.labels.contains(need))).collect();
         let idle = suited.iter().filter(|m| m.state == "idle").count();
-        if suited.is_empty() {
-            let text = format!("no worker serves role {} with {:?}", spec.role(), spec.needs);
-            reasons.push(("role".to_owned(), text));
-            next = format!("coord scale 1 --role {}", spec.role());
+        let all: Vec<&fleet::Member> = workers.iter().collect();
+        if let Some((kind, name)) = needs::lack(None, &all, &spec) {
+            let text = format!("none of {} workers has {kind} {name}", workers.len());
+            reasons.push((kind.to_owned(), text));
+            next = needs::what_helps(kind, &name);
         } else {
             let text =
                 format!("{} of {} workers could take it, {idle} idle", suited.len(), workers.len());

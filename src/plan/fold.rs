@@ -13,6 +13,7 @@ use crate::queue::ids::{is_task_id, natural_cmp};
 use crate::sys::clock::parse_rfc3339;
 
 use super::base::Base;
+use super::notices::Notices;
 
 /// The states that people see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,19 +111,6 @@ pub struct Report {
     pub words: String,
 }
 
-/// What a program wanted to say.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Notice {
-    /// When, in milliseconds since 1970.
-    pub at_ms: u64,
-    /// What.
-    pub text: String,
-    /// What it is about, in a word; empty where it is about nothing that passes.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub about: String,
-}
-
 /// All tasks: those of a checkpoint as sorted text, and over it what was folded since.
 #[derive(Debug, Clone, Default)]
 pub struct Board {
@@ -130,8 +118,8 @@ pub struct Board {
     items: HashMap<String, Item>,
     counts: [usize; 12],
     some: BTreeMap<State, BTreeSet<String>>,
-    /// The latest notices, newest last.
-    pub notices: Vec<Notice>,
+    /// What programs wanted to say.
+    pub notices: Notices,
     /// The last progress report of each running task. Kept apart: it may be read before its claim.
     pub progress: BTreeMap<String, Report>,
     /// Time of the first claim.
@@ -150,9 +138,6 @@ pub struct Board {
 /// Ids that are remembered for each state. More are counted only; when the remembered ones are used
 /// up, the others are looked for.
 const SOME: usize = 100;
-
-/// Notices that are remembered.
-const NOTICES: usize = 5;
 
 impl Board {
     /// The board of a checkpoint.
@@ -251,7 +236,7 @@ impl Board {
     pub fn fold(&mut self, event: &Event) {
         let at_ms = parse_rfc3339(&event.t).unwrap_or(0);
         if event.k == "notice" {
-            self.notice(at_ms, event);
+            self.notices.fold(at_ms, event);
             return;
         }
         // Whatever stands in such a line, it is not about a task.
@@ -311,29 +296,6 @@ impl Board {
             ids.insert(id.to_owned());
         }
         self.items.insert(id.to_owned(), item);
-    }
-
-    /// A notice takes the place of the one before it that says the same or is about the same. One without
-    /// words says that what it is about has passed.
-    fn notice(&mut self, at_ms: u64, event: &Event) {
-        let about = event.more.get("about").and_then(|about| about.as_str()).unwrap_or_default();
-        let same = |n: &Notice| match about {
-            "" => n.text == event.why,
-            about => n.about == about,
-        };
-        if self.notices.iter().any(|n| same(n) && n.at_ms > at_ms) {
-            return;
-        }
-        self.notices.retain(|n| !same(n));
-        if event.why.is_empty() {
-            return;
-        }
-        let (text, about) = (event.why.clone(), about.to_owned());
-        self.notices.push(Notice { at_ms, text, about });
-        self.notices.sort();
-        if self.notices.len() > NOTICES {
-            self.notices.remove(0);
-        }
     }
 }
 
@@ -426,30 +388,6 @@ mod tests {
         );
         assert_eq!(board.count(Done), 1);
         assert_eq!(board.count(Running), 0);
-    }
-
-    #[test]
-    fn a_notice_goes_when_what_it_is_about_has_passed() {
-        let said = |t: &str, about: &str, why: &str| {
-            let mut notice = Event { t: t.to_owned(), ..event("notice", 0, "", None) }.why(why);
-            if !about.is_empty() {
-                notice.more.insert("about".to_owned(), about.into());
-            }
-            notice
-        };
-        let mut board = Board::default();
-        board.fold(&said("2026-01-01T00:00:01Z", "disk", "9 KiB free"));
-        board.fold(&said("2026-01-01T00:00:02Z", "disk", "8 KiB free"));
-        board.fold(&said("2026-01-01T00:00:02Z", "", "disk"));
-        let texts = |board: &Board| -> Vec<String> {
-            board.notices.iter().map(|n| n.text.clone()).collect()
-        };
-        assert_eq!(texts(&board), ["8 KiB free", "disk"]);
-        // Read late, from the file of another process.
-        board.fold(&said("2026-01-01T00:00:00Z", "disk", ""));
-        assert_eq!(texts(&board), ["8 KiB free", "disk"]);
-        board.fold(&said("2026-01-01T00:00:03Z", "disk", ""));
-        assert_eq!(texts(&board), ["disk"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod graph;
 pub mod jsonl;
 pub mod markdown;
 pub mod merging;
+pub mod notices;
 pub mod retry;
 pub mod scope;
 pub mod selector;

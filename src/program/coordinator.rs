@@ -319,6 +319,9 @@ impl Coordinator<'_> {
             if let Some(role) = &slot.role {
                 args.extend(["--role", role].map(OsString::from));
             }
+            for label in &wanted.labels {
+                args.extend(["--label", label].map(OsString::from));
+            }
             if wanted.until_empty {
                 args.push("--until-empty".into());
             }
@@ -354,8 +357,9 @@ impl Coordinator<'_> {
         {
             let text = "no worker can be started: the coordinator works by itself";
             self.notice("alone", text);
+            let labels = control::wanted(&self.site.queue).unwrap_or_default().labels;
             let options =
-                worker::Options { name: "alone".to_owned(), ..worker::Options::default() };
+                worker::Options { name: "alone".to_owned(), labels, ..worker::Options::default() };
             super::start::become_subreaper();
             self.own = Some(Worker::new(self.site, options, waiter)?);
         }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Cannot, Result};
 use crate::plan::base::Base;
-use crate::plan::fold::{Board, Notice, Report};
+use crate::plan::fold::{Board, Report};
+use crate::plan::notices::Notices;
 
 use crate::sys::fs::Kind;
 
@@ -37,7 +38,7 @@ struct Header {
     v: u32,
     files: BTreeMap<String, u64>,
     states: BTreeMap<String, (usize, Vec<String>)>,
-    notices: Vec<Notice>,
+    notices: Notices,
     progress: BTreeMap<String, Report>,
     first_claim_ms: u64,
     last_end_ms: u64,

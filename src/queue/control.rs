@@ -62,6 +62,9 @@ pub struct Wanted {
     pub general: u32,
     /// Workers that serve one role.
     pub roles: BTreeMap<String, u32>,
+    /// Labels that all of them offer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// Leave when nothing can become ready without a person.
     pub until_empty: bool,
 }
@@ -96,7 +99,7 @@ mod tests {
     fn a_slip_of_the_pen_does_not_start_four_billion_workers() {
         let roles = BTreeMap::from([("tester".to_owned(), u32::MAX)]);
         for general in [1, u32::MAX] {
-            let wanted = Wanted { general, roles: roles.clone(), until_empty: false };
+            let wanted = Wanted { general, roles: roles.clone(), ..Wanted::default() };
             assert_eq!(wanted.slots().len(), WORKERS_MAX);
         }
         assert!(Wanted::default().slots().is_empty());

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::plan::fold::{Notice, State};
+use crate::plan::fold::State;
+use crate::plan::notices::Notice;
 use crate::sys::clock::rfc3339;
 
 use super::Queue;
@@ -152,7 +153,7 @@ pub fn summarise(queue: &Queue, reader: &mut Reader) -> Status {
         needs_you,
         running,
         next: board.some(State::Ready, ROWS),
-        notices: board.notices.clone(),
+        notices: board.notices.latest.clone(),
         first_claim_ms: board.first_claim_ms,
         last_end_ms: board.last_end_ms,
     }

@@ -52,7 +52,7 @@ fn tasks_that_wait_for_each_other_are_told() {
     let spec = s.text(".coord/tasks/A/spec.json").replace("\"B\"", "\"A\"");
     std::fs::create_dir(s.queue("tasks/B")).unwrap();
     std::fs::write(s.queue("tasks/B/spec.json"), spec).unwrap();
-    s.coord(&["fsck", "--repair"]).exits(0);
+    s.coord(&["fsck", "--repair"]).exits(1).says("cycle");
     says(&s, "A", &["cycle", "wait for each other", "coord cancel"]);
 }
 
@@ -69,7 +69,7 @@ fn a_role_or_label_that_nobody_serves_is_told_once_somebody_works() {
     tester.wait().unwrap();
     let mut any = s.background(&["work"]);
     until("it is told", || row(&s, "gpu").contains("coord work --label gpu"));
-    s.coord(&["why", "L"]).ok().says("label gpu").says("coord work --label gpu");
+    s.coord(&["why", "L"]).ok().says("has label gpu").says("coord work --label gpu");
     until("what it can do is done", || s.state("R") == "done");
     let mut with_label = s.background(&["work", "--label", "gpu"]);
     until("the hint helps", || s.state("L") == "done");
@@ -118,4 +118,31 @@ fn a_dismissed_row_is_gone_until_it_happens_anew() {
     s.coord(&["retry", "F"]).ok();
     s.coord(&["work", "--until-empty"]).exits(1);
     says(&s, "F", &["failed"]);
+}
+
+#[test]
+fn workers_of_a_start_offer_its_labels() {
+    let s = Sandbox::new();
+    s.add(&["--id", "L", "--needs", "gpu", "--needs", "big"], "true");
+    s.coord(&["start", "-n", "1", "--label", "gpu", "--label", "big"]).ok();
+    s.until_state("L", "done");
+    s.coord(&["stop", "--timeout", "20s"]).ok();
+}
+
+#[test]
+fn why_goes_to_the_root_of_a_chain() {
+    let s = Sandbox::new();
+    s.add(&["--id", "root", "--retries", "0"], "false");
+    s.add(&["--id", "middle", "--after", "root"], "true");
+    s.add(&["--id", "leaf", "--after", "middle"], "true");
+    s.coord(&["work", "--until-empty"]).exits(1);
+    let why = s.coord(&["why", "leaf"]);
+    why.ok().says("middle is not done yet").says("middle waits: root failed");
+    why.says("tasks/root/1.out/log").says("next: coord retry root");
+    s.add(&["--id", "held", "--hold"], "true");
+    s.add(&["--id", "after-held", "--after", "held"], "true");
+    s.coord(&["why", "after-held"]).ok().says("next: coord release held");
+    s.coord(&["pause"]).ok();
+    s.add(&["--id", "ready"], "true");
+    s.coord(&["why", "ready"]).ok().says("control/pause");
 }

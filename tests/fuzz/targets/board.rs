@@ -38,7 +38,7 @@ fn consistent(board: &mut Board) {
         assert_eq!(some.len(), board.count(state).min(20));
         assert!(some.iter().all(|id| board.get(id).is_some_and(|item| item.state == state)));
     }
-    assert!(board.notices.len() <= 5);
+    assert!(board.notices.latest.len() <= 5);
 }
 
 fn places(board: &Board) -> Vec<(String, (u32, u8))> {
