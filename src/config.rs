@@ -167,6 +167,15 @@ pub enum MergeBy {
     Squash,
 }
 
+/// What the attempt after one that came back from its merge finds in its worktree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnBounce {
+    /// The change of the attempt that came back, applied to the branch as it is now.
+    Resolve,
+    /// The branch as it is now.
+    Again,
+}
+
 /// `[merge]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Merge {
@@ -184,6 +193,8 @@ pub struct Merge {
     pub batch: u32,
     /// How often a task comes back before a person is asked.
     pub max_bounces: u32,
+    /// What the next attempt finds; absent = `resolve` for prompts, `again` for commands.
+    pub on_bounce: Option<OnBounce>,
     /// The remote that is kept up to date; empty = none.
     pub push: String,
 }
@@ -288,6 +299,7 @@ impl Default for Config {
                 check_timeout_ms: None,
                 batch: 4,
                 max_bounces: 5,
+                on_bounce: None,
                 push: String::new(),
             },
             scopes: Scopes::default(),

@@ -16,7 +16,7 @@ use crate::queue::record::{CardKind, StageVerdict};
 use crate::queue::state::{self, Listed};
 use crate::queue::status::{Status as Summary, current};
 use crate::queue::tasks::{self, Task};
-use crate::queue::{Queue, archive, control, dismissed, lane};
+use crate::queue::{Queue, archive, control, dismissed, lane, learned};
 use crate::run::context::leftovers;
 use crate::run::site::{Site, read_config};
 use crate::sys::clock::{local_hms, parse_rfc3339};
@@ -289,6 +289,7 @@ pub fn show(cli: &Cli, args: &One) -> Answer {
     field("prompt", cut(&spec.prompt, 200));
     field("after", spec.after.join(", "));
     field("scope", spec.scope.join(", "));
+    field("learned scope", learned::of(&queue, &task)?.scope.join(", "));
     if spec.merge {
         let into = if spec.into.is_empty() { "the target branch" } else { &spec.into };
         let rest = match (spec.merge_after.is_empty(), spec.adds_deps) {

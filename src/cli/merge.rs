@@ -88,7 +88,7 @@ fn waits_any(queue: &Queue, ids: &[String]) -> Result<bool> {
     for id in ids {
         let task = tasks::existing(queue, id)?;
         if let Phase::Stage(n, StageKind::Merge) = task.phase
-            && lane::entry(queue, &Key::new(id, n))?.is_some_and(|entry| entry.blockers.is_empty())
+            && lane::entry(queue, &Key::new(id, n))?.is_some_and(|entry| entry.is_free())
         {
             return Ok(true);
         }

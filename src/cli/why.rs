@@ -10,7 +10,8 @@ use crate::plan::units::human_duration;
 use crate::program::fleet;
 use crate::queue::evaluate::{Because, Blocker, Readiness, readiness};
 use crate::queue::ids::{Key, short};
-use crate::queue::record::{CardKind, Spec};
+use crate::queue::learned::Way;
+use crate::queue::record::CardKind;
 use crate::queue::scopes::{self, Entry};
 use crate::queue::tasks::{self, Phase, StageKind, Task};
 use crate::queue::{Queue, archive, control, lane, state};
@@ -21,6 +22,9 @@ use crate::run::site::Site;
 use super::Answer;
 use super::args::{Cli, One};
 use super::{arrays, needs, output, place};
+
+/// Paths that a reason names.
+const PATHS_MAX: usize = 8;
 
 /// Reasons, and what comes next.
 struct Answered {
@@ -268,10 +272,12 @@ fn ready(site: &Site, task: &Task, n: u32) -> Result<Answered> {
         }
     }
     let key = Key::new(&task.id, n);
-    let others = scopes::in_the_way(queue, &key, &spec)?;
+    let mine = scopes::entry(queue, &key, task, "")?;
+    let others = scopes::in_the_way(queue, &key, task)?;
     for other in &others {
-        reasons.push(("scope".to_owned(), held_by(queue, other, &spec)?));
+        reasons.push(("scope".to_owned(), held_by(queue, other, &mine)?));
     }
+    reasons.extend(learned(&mine.learned));
     if let Some(other) = others.first() {
         next = format!("the next free worker takes it when {} is through", other.task);
     }
@@ -290,9 +296,23 @@ fn merging(site: &Site, task: &Task, n: u32) -> Result<Answered> {
     let text =
         format!("attempt {n} is done, and number {} of {} to be merged", place + 1, entries.len());
     reasons.push(("merge".to_owned(), text));
-    for on in entries.get(place).map(|e| e.blockers.clone()).unwrap_or_default() {
-        reasons.push(("merge after".to_owned(), format!("{on} is not merged yet")));
-        next = format!("it is merged when {on} is");
+    if let Some(entry) = entries.get(place) {
+        for on in &entry.blockers {
+            reasons.push(("merge after".to_owned(), format!("{on} is not merged yet")));
+            next = format!("it is merged when {on} is");
+        }
+        for Way { key, paths } in &entry.makes_way {
+            let on = &key.task;
+            let text = format!(
+                "makes way for {on}, which came back from its merge and changes {} as well \
+                 (attempt {} is on its way)",
+                some(paths),
+                key.n
+            );
+            reasons.push(("scope".to_owned(), text));
+            next = format!("it is merged when attempt {} of {on} is over", key.n);
+        }
+        reasons.extend(learned(&entry.learned.scope));
     }
     let turn = tasks::look(queue, &lane)?;
     match turn.as_ref().map(|turn| &turn.phase) {
@@ -332,9 +352,9 @@ fn merging(site: &Site, task: &Task, n: u32) -> Result<Answered> {
 }
 
 /// In whose hands a part of a scope is.
-fn held_by(queue: &Queue, other: &Entry, spec: &Spec) -> Result<String> {
-    let common = |theirs: &&String| spec.scope.iter().any(|ours| overlap(ours, theirs));
-    let paths: Vec<&str> = other.scope.iter().filter(common).map(String::as_str).collect();
+fn held_by(queue: &Queue, other: &Entry, mine: &Entry) -> Result<String> {
+    let common = |theirs: &&String| mine.scope.iter().any(|ours| overlap(ours, theirs));
+    let paths: Vec<String> = other.scope.iter().filter(common).cloned().collect();
     let merging =
         tasks::look(queue, &other.task)?.is_some_and(|task| matches!(task.phase, Phase::Stage(..)));
     let how = match (other.wanting, merging) {
@@ -342,5 +362,23 @@ fn held_by(queue: &Queue, other: &Entry, spec: &Spec) -> Result<String> {
         (_, true) => format!("is held by {} until it is merged", other.task),
         _ => format!("is held by {}, which runs on {}", other.task, short(&other.wid)),
     };
-    Ok(format!("{} {how}", paths.join(", ")))
+    Ok(format!("{} {how}", some(&paths)))
+}
+
+/// What a task has learned from its bounces, if anything.
+fn learned(paths: &[String]) -> Option<(String, String)> {
+    if paths.is_empty() {
+        return None;
+    }
+    let text = format!("{}: changed by attempts that came back from their merge", some(paths));
+    Some(("learned scope".to_owned(), text))
+}
+
+/// The first of some paths.
+fn some(paths: &[String]) -> String {
+    let named = paths.iter().take(PATHS_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match paths.len().checked_sub(PATHS_MAX) {
+        Some(more @ 1..) => format!("{named} and {more} more"),
+        _ => named,
+    }
 }

@@ -273,6 +273,7 @@ impl Merge {
             "check_timeout",
             "batch",
             "max_bounces",
+            "on_bounce",
             "push",
         ];
         let meant = [
@@ -283,6 +284,7 @@ impl Merge {
             ("test", "check"),
             ("timeout", "check_timeout"),
             ("bounces", "max_bounces"),
+            ("on_conflict", "on_bounce"),
             ("remote", "push"),
         ];
         table.only(&known, &meant);
@@ -305,6 +307,8 @@ impl Merge {
         self.check_timeout_ms = table.duration("check_timeout", 1);
         set(&mut self.batch, table.number("batch", 1..=1000));
         set(&mut self.max_bounces, table.number("max_bounces", 0..=1000));
+        let choices = [("resolve", OnBounce::Resolve), ("again", OnBounce::Again)];
+        self.on_bounce = table.choice("on_bounce", &choices);
     }
 }
 

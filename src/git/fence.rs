@@ -11,6 +11,10 @@
 //! | land | the turn; that no `refs/coord/returned/KEY` exists | the target, from its expected value |
 //! | return | the turn | `refs/coord/returned/KEY`, from nothing |
 //!
+//! A third kind of ref, `refs/coord/started/LANE`, is moved by every attempt for which others make way,
+//! before it reads its base ([`mark_start`]). A turn that has looked who makes way ([`watch_starts`])
+//! lands attempts only if none has started since: its transaction verifies that ref, too.
+//!
 //! **Why that is enough.** git locks every ref of a transaction, also those that are only verified,
 //! then compares all of them, then moves. (A repository with reftables has one lock for all.) So a
 //! turn cannot begin between the comparison and the move; it waits for the lock, and what was
@@ -39,6 +43,9 @@ pub struct Turn {
     pub lane: String,
     /// The blob that the turn's ref points to.
     pub oid: String,
+    /// Where the ref of starts was when the turn last looked; nothing: it was not there, or the turn
+    /// does not care.
+    pub started: Option<String>,
 }
 
 /// What became of landing.
@@ -52,6 +59,8 @@ pub enum Landed {
     Returned(Vec<String>),
     /// A later turn has begun.
     Fenced,
+    /// An attempt has started for which some of these may have to make way: look again.
+    Started,
 }
 
 /// Begins a turn on a lane and so ends every earlier one. `words` must be unlike those of any other
@@ -61,11 +70,7 @@ pub enum Landed {
 /// A lane that cannot be a part of a ref's name; locks that do not go away.
 pub fn begin_turn(git: &Git, lane: &str, words: &str) -> Result<Turn> {
     let turn = turn_ref(lane)?;
-    let output = git.feed(&["hash-object", "-w", "--stdin"], words.as_bytes().to_vec())?;
-    if !output.ok() {
-        return Err(git.failed("write the name of a turn", &output));
-    }
-    let oid = output.text().trim().to_owned();
+    let oid = blob(git, words)?;
     let what = format!("begin a turn on {lane}");
     let mut patience = Patience::default();
     loop {
@@ -73,14 +78,54 @@ pub fn begin_turn(git: &Git, lane: &str, words: &str) -> Result<Turn> {
         // It may also have been ours already, and another one begun since. Whether it still is
         // shows when it decides something.
         if output.ok() || value(git, &turn)?.as_deref() == Some(&oid) {
-            return Ok(Turn { lane: lane.to_owned(), oid });
+            return Ok(Turn { lane: lane.to_owned(), oid, started: None });
         }
         patience.again(git, &what, &output)?;
     }
 }
 
+/// A blob with these words.
+fn blob(git: &Git, words: &str) -> Result<String> {
+    let output = git.feed(&["hash-object", "-w", "--stdin"], words.as_bytes().to_vec())?;
+    if !output.ok() {
+        return Err(git.failed("write words into the repository", &output));
+    }
+    Ok(output.text().trim().to_owned())
+}
+
+/// Says that an attempt for which others make way is about to read its base. Whoever has looked before
+/// that who makes way cannot land any more. `words` must be unlike those of any other start.
+///
+/// # Errors
+/// As of [`begin_turn`].
+pub fn mark_start(git: &Git, lane: &str, words: &str) -> Result<()> {
+    let started = started_ref(lane)?;
+    let oid = blob(git, words)?;
+    let what = format!("mark a start on {lane}");
+    let mut patience = Patience::default();
+    loop {
+        let output = Transaction::default().update(&started, &oid, "").run(git, &what)?;
+        // Another start that came after this one serves as well.
+        if output.ok() || value(git, &started)?.as_deref() == Some(&oid) {
+            return Ok(());
+        }
+        patience.again(git, &what, &output)?;
+    }
+}
+
+/// From here on the turn lands attempts only if none has started since; before it looks who makes way.
+///
+/// # Errors
+/// Those of git.
+pub fn watch_starts(git: &Git, turn: &mut Turn) -> Result<()> {
+    let now = value(git, &started_ref(&turn.lane)?)?;
+    turn.started = Some(now.unwrap_or_else(|| nothing_like(&turn.oid)));
+    Ok(())
+}
+
 /// Moves the ref `target` from `old` to `new`, full names of commits, if it is still this turn and
-/// none of `keys` was returned.
+/// none of `keys` was returned; where there are `keys`, also if no attempt has started since the turn
+/// last watched for starts.
 ///
 /// # Errors
 /// The target is gone; locks that do not go away; a hook of the repository that refuses.
@@ -97,6 +142,11 @@ pub fn land(
     let mut transaction = Transaction::default().verify(&turn_ref, &turn.oid);
     for key in keys {
         transaction = transaction.verify(&returned_ref(key)?, &nothing_like(old));
+    }
+    let started_ref = started_ref(&turn.lane)?;
+    let started = turn.started.as_deref().filter(|_| !keys.is_empty());
+    if let Some(oid) = started {
+        transaction = transaction.verify(&started_ref, oid);
     }
     let transaction = transaction.update(checked(target)?, new, old);
     let mut patience = Patience::default();
@@ -128,6 +178,11 @@ pub fn land(
         }
         if now != old {
             return Ok(Landed::Elsewhere(now));
+        }
+        if let Some(oid) = started
+            && value(git, &started_ref)?.unwrap_or_else(|| nothing_like(oid)) != oid
+        {
+            return Ok(Landed::Started);
         }
         patience.again(git, &what, &output)?;
     }
@@ -184,6 +239,10 @@ pub fn forget_returned(git: &Git, key: &str) -> Result<()> {
 
 fn turn_ref(lane: &str) -> Result<String> {
     checked(&format!("refs/coord/turn/{lane}")).map(str::to_owned)
+}
+
+fn started_ref(lane: &str) -> Result<String> {
+    checked(&format!("refs/coord/started/{lane}")).map(str::to_owned)
 }
 
 fn returned_ref(key: &str) -> Result<String> {

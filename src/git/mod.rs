@@ -17,6 +17,7 @@ pub mod fence;
 mod ground;
 pub mod index;
 pub mod misled;
+pub mod reapply;
 pub mod remote;
 pub mod repository;
 pub mod status;

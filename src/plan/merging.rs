@@ -14,16 +14,20 @@ pub struct Waiting {
     pub priority: u8,
     /// Since when (milliseconds since 1970).
     pub since_ms: u64,
+    /// When an attempt of it first came back, if one has.
+    pub bounced_ms: Option<u64>,
     /// Tasks that go before it, if they wait too.
     pub after: Vec<String>,
 }
 
-/// The order: what others wait for first, then by priority, of which waiting makes up for one step
-/// every ten minutes, then the older first. Ids decide between equals, so all agree.
+/// The order: what others wait for first, then what has come back, the longest ago first, since each
+/// further attempt of it would be wasted; then by priority, of which waiting makes up for one step every
+/// ten minutes, then the older first. Ids decide between equals, so all agree.
 pub fn order(mut waiting: Vec<Waiting>, now_ms: u64) -> Vec<String> {
     let urgency = |w: &Waiting| {
         let steps = now_ms.saturating_sub(w.since_ms) / AGEING_MS;
-        (u64::from(w.priority).saturating_sub(steps), w.since_ms, w.id.clone())
+        let urgency = u64::from(w.priority).saturating_sub(steps);
+        (w.bounced_ms.unwrap_or(u64::MAX), urgency, w.since_ms, w.id.clone())
     };
     waiting.sort_by_key(urgency);
     let all: BTreeSet<String> = waiting.iter().map(|w| w.id.clone()).collect();
@@ -43,7 +47,20 @@ mod tests {
 
     fn waiting(id: &str, priority: u8, since_ms: u64, after: &[&str]) -> Waiting {
         let after = after.iter().map(|on| (*on).to_owned()).collect();
-        Waiting { id: id.to_owned(), priority, since_ms, after }
+        Waiting { id: id.to_owned(), priority, since_ms, bounced_ms: None, after }
+    }
+
+    #[test]
+    fn what_has_come_back_goes_first() {
+        let back =
+            |id, since, after| Waiting { bounced_ms: Some(since), ..waiting(id, 90, 9, after) };
+        let all = vec![
+            waiting("urgent", 1, 1, &[]),
+            back("later", 7, &[]),
+            back("first", 5, &["base"]),
+            waiting("base", 50, 2, &[]),
+        ];
+        assert_eq!(order(all, 9), ["later", "urgent", "base", "first"]);
     }
 
     #[test]

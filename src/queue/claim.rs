@@ -2,7 +2,7 @@
 //!
 //! Steps (the states that a crash leaves are in queue-layout.md, "Claim"):
 //! 1. look at the task: attempt n must be pending and ready; the hint that led here proves nothing;
-//!    if it has a scope, take that first (scopes.rs);
+//!    if it has a scope, declared or learned, take that first (scopes.rs);
 //! 2. link the card to `procs/W/run/T.n`: the intent;
 //! 3. link the card to `tasks/T/n.claim`: **the claim is decided**;
 //! 4. look whether this process was declared dead meanwhile: then the attempt is handed back;
@@ -125,8 +125,8 @@ pub fn claim(
     if spec.array.is_some() {
         return Ok(Claimed::Array(Box::new(Lease::new(queue, key.clone(), task, spec)?)));
     }
-    if scopes::needs(me.card.kind, &spec)
-        && matches!(scopes::take(queue, me, key, &spec)?, Taken::Busy(_))
+    if let Some(wanted) = scopes::needed(queue, me, key, &task)?
+        && matches!(scopes::take(queue, me, key, wanted)?, Taken::Busy(_))
     {
         return Ok(Claimed::Busy);
     }

@@ -13,7 +13,8 @@
 //! Steps of entering a lane, by `settle` of a task in that phase:
 //! 1. make the lane where it is missing: stage its spec as `procs/W/run/_lane.LANE`, mkdir, link it;
 //! 2. link `merging/LANE/T.n`;
-//! 3. link `waiters/D/T` for each D whose merge has to come first, and look again (R6);
+//! 3. link `waiters/D/T` for each D whose merge has to come first, or which it makes way for
+//!    (`learned`), and look again (R6);
 //! 4. settle the lane: its next turn becomes ready, if something may be merged now.
 //!
 //! Steps of a decision:
@@ -34,6 +35,7 @@ use super::durable;
 use super::evaluate::{Readiness, dependency, phase_for};
 use super::events::{self, Event};
 use super::ids::{Key, lane_id, lane_name};
+use super::learned::{self, Ahead, Learned, Way};
 use super::procs::Proc;
 use super::record::{self, End, Spec, Stage, StageVerdict};
 use super::register::publish;
@@ -109,15 +111,18 @@ pub fn enter(queue: &Queue, me: &mut Proc, task: &Task, n: u32) -> Result<String
     if link_hint(queue, task, &queue.layout.merging_in(&lane).join(key.to_string()))? {
         events::append(queue, me, Event::of("merging", &key));
     }
-    wait_for_others(queue, task, spec)?;
+    wait_for_others(queue, task, n)?;
     Ok(lane)
 }
 
-/// Registers with everything that has to be merged before, then looks again.
-fn wait_for_others(queue: &Queue, task: &Task, spec: &Spec) -> Result<()> {
+/// Registers with everything that has to be merged before, and that it makes way for, then looks again.
+fn wait_for_others(queue: &Queue, task: &Task, n: u32) -> Result<()> {
+    let Ok(spec) = &task.spec else { return Ok(()) };
     let mut registered = BTreeSet::new();
     loop {
-        let missing = blockers(queue, &task.id, spec)?;
+        let mut missing = blockers(queue, &task.id, spec)?;
+        let (_, ways) = makes_way(queue, task, n, &learned::ahead(queue)?)?;
+        missing.extend(ways.into_iter().map(|way| way.key.task));
         let new: Vec<String> = missing.into_iter().filter(|on| !registered.contains(on)).collect();
         if new.is_empty() {
             return Ok(());
@@ -130,10 +135,25 @@ fn wait_for_others(queue: &Queue, task: &Task, spec: &Spec) -> Result<()> {
     }
 }
 
+/// What a task has learned, and whom attempt n makes way for.
+fn makes_way(queue: &Queue, task: &Task, n: u32, ahead: &[Ahead]) -> Result<(Learned, Vec<Way>)> {
+    let learned = learned::of(queue, task)?;
+    if ahead.is_empty() {
+        return Ok((learned, Vec::new()));
+    }
+    let changed = tasks::end_of(queue, task, n)?.result.changed;
+    let ways = learned::makes_way(task, &learned, &changed, ahead);
+    Ok((learned, ways))
+}
+
 /// Whether a task that waits for its merge wants to hear of `on`.
 pub fn waits_for(queue: &Queue, task: &Task, on: &str) -> Result<bool> {
     let Ok(spec) = &task.spec else { return Ok(false) };
-    Ok(matches!(task.phase, Phase::Stage(_, StageKind::Merge)) && may_wait_for(queue, spec, on)?)
+    let Phase::Stage(n, StageKind::Merge) = task.phase else { return Ok(false) };
+    if may_wait_for(queue, spec, on)? {
+        return Ok(true);
+    }
+    learned::meets(queue, &tasks::end_of(queue, task, n)?.result.changed, on)
 }
 
 fn may_wait_for(queue: &Queue, spec: &Spec, on: &str) -> Result<bool> {
@@ -201,18 +221,30 @@ pub struct Entry {
     pub end: End,
     /// What has to be merged before it.
     pub blockers: Vec<String>,
-    /// How often the task came back already.
+    /// Attempts that it makes way for.
+    pub makes_way: Vec<Way>,
+    /// What the task has learned.
+    pub learned: Learned,
+    /// How often the task came back since a person last permitted an attempt.
     pub bounces: u32,
+}
+
+impl Entry {
+    /// Whether nothing has to come first.
+    pub fn is_free(&self) -> bool {
+        self.blockers.is_empty() && self.makes_way.is_empty()
+    }
 }
 
 /// Everything that waits in a lane, in the order in which it is to be merged. Hints that mean nothing
 /// any more go.
 pub fn entries(queue: &Queue, lane: &str) -> Result<Vec<Entry>> {
     let dir = queue.layout.merging_in(lane);
+    let ahead = learned::ahead(queue)?;
     let mut found = Vec::new();
     for hint in queue.list(&dir)? {
         let Some(key) = Key::parse(&hint.name) else { continue };
-        match entry(queue, &key)? {
+        match entry_with(queue, &key, &ahead)? {
             Some(entry) if of(&entry.spec) == lane => found.push(entry),
             _ => {
                 drop_hint(queue, lane, &key)?;
@@ -223,6 +255,7 @@ pub fn entries(queue: &Queue, lane: &str) -> Result<Vec<Entry>> {
         id: e.key.task.clone(),
         priority: e.spec.priority,
         since_ms: parse_rfc3339(&e.end.ended).unwrap_or(0),
+        bounced_ms: parse_rfc3339(&e.learned.since),
         after: e.spec.waits_for().iter().map(|on| dependency(on).0.to_owned()).collect(),
     });
     let ordered = order(waiting.collect(), queue.clock.wall_ms());
@@ -237,6 +270,10 @@ fn drop_hint(queue: &Queue, lane: &str, key: &Key) -> Result<()> {
 
 /// The attempt, if it waits for its merge.
 pub fn entry(queue: &Queue, key: &Key) -> Result<Option<Entry>> {
+    entry_with(queue, key, &learned::ahead(queue)?)
+}
+
+fn entry_with(queue: &Queue, key: &Key, ahead: &[Ahead]) -> Result<Option<Entry>> {
     let Some(task) = tasks::look(queue, &key.task)? else { return Ok(None) };
     let (Phase::Stage(n, StageKind::Merge), Ok(spec)) = (&task.phase, &task.spec) else {
         return Ok(None);
@@ -247,15 +284,18 @@ pub fn entry(queue: &Queue, key: &Key) -> Result<Option<Entry>> {
     let spec = spec.clone();
     let end = tasks::end_of(queue, &task, key.n)?;
     let blockers = blockers(queue, &key.task, &spec)?;
+    let (learned, makes_way) = makes_way(queue, &task, key.n, ahead)?;
     let bounces = bounces(queue, &task)?;
-    Ok(Some(Entry { key: key.clone(), spec, end, blockers, bounces }))
+    Ok(Some(Entry { key: key.clone(), spec, end, blockers, makes_way, learned, bounces }))
 }
 
-/// How often a stage has sent the task back.
+/// How often a stage has sent the task back since it was last reopened: who gives it another chance
+/// means more than one more try.
 fn bounces(queue: &Queue, task: &Task) -> Result<u32> {
     let mut count = 0;
+    let reopened = task.names.reopens.last().copied().unwrap_or(0);
     for (kind, numbers) in [("review", &task.names.reviews), ("merge", &task.names.merges)] {
-        for n in numbers {
+        for n in numbers.iter().filter(|n| **n > reopened) {
             let stage = tasks::read::<Stage>(queue, &task.dir, &format!("{n}.{kind}"))?;
             count += u32::from(!stage.is_ok_and(|s| s.verdict == StageVerdict::Pass));
         }
@@ -274,9 +314,10 @@ pub fn readiness(queue: &Queue, lane: &Task) -> Result<Option<Readiness>> {
         return Ok(None);
     }
     let dir = queue.layout.merging_in(&lane.id);
+    let ahead = learned::ahead(queue)?;
     for hint in queue.list(&dir)? {
         let Some(key) = Key::parse(&hint.name) else { continue };
-        if entry(queue, &key)?.is_some_and(|entry| entry.blockers.is_empty()) {
+        if entry_with(queue, &key, &ahead)?.is_some_and(|entry| entry.is_free()) {
             return Ok(None);
         }
     }
@@ -300,8 +341,8 @@ pub fn register_all(queue: &Queue, lane: &str) -> Result<()> {
     for hint in queue.list(&queue.layout.merging_in(lane))? {
         let Some(key) = Key::parse(&hint.name) else { continue };
         let Some(task) = tasks::look(queue, &key.task)? else { continue };
-        if let (Phase::Stage(..), Ok(spec)) = (&task.phase, &task.spec) {
-            wait_for_others(queue, &task, spec)?;
+        if let Phase::Stage(n, _) = task.phase {
+            wait_for_others(queue, &task, n)?;
         }
     }
     Ok(())

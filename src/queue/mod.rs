@@ -26,6 +26,7 @@ pub mod incoming;
 pub mod init;
 pub mod lane;
 pub mod layout;
+pub mod learned;
 pub mod procs;
 pub mod ready;
 pub mod record;

@@ -340,6 +340,9 @@ pub struct Outcome {
     /// How many paths were not committed.
     #[serde(skip_serializing_if = "is_default")]
     pub uncommitted: u32,
+    /// Where it is to be merged: the paths that it changed, as scopes have them and without shared ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
     /// `result.json` of the attempt.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub value: Value,

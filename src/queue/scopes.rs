@@ -1,5 +1,8 @@
 //! `scopes/`: who may change which paths, so that two running tasks never change the same ones.
 //!
+//! A scope is what a task declares, and what it has learned from attempts that came back from their
+//! merge (`learned`); both are taken together.
+//!
 //! The table of all scopes that are held is a chain of immutable versions, `vNNNNNNNN.json`. To take
 //! its scopes, a process builds the next version from the newest and links it: of all who tried from
 //! the same one, the kernel picks one. All scopes of a task are taken in one link, and nobody waits
@@ -35,9 +38,10 @@ use crate::sys::fs::is_absent;
 
 use super::Queue;
 use super::ids::Key;
+use super::learned;
 use super::procs::Proc;
-use super::record::{self, CardKind, RECORD_MAX, Spec, Verdict};
-use super::tasks::{self, Phase};
+use super::record::{self, CardKind, RECORD_MAX, Verdict};
+use super::tasks::{self, Phase, Task};
 
 /// Versions that stay, for people to look at. Correctness needs only the newest.
 const KEPT: u64 = 4;
@@ -57,8 +61,14 @@ pub struct Entry {
     pub n: u32,
     /// The process that entered it.
     pub wid: String,
-    /// Its paths.
+    /// Its paths, declared and learned.
     pub scope: Vec<String>,
+    /// Those that it has learned.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub learned: Vec<String>,
+    /// When an attempt of it first came back from its merge (RFC 3339).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub since: String,
     /// It does not hold them, and younger tasks shall not take them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub wanting: bool,
@@ -170,29 +180,35 @@ fn of_running(queue: &Queue) -> Result<Vec<Entry>> {
     let mut held = Vec::new();
     for id in tasks::ids(queue)? {
         let Some(task) = tasks::look(queue, &id)? else { continue };
-        let (Phase::Claimed(n), Ok(spec)) = (&task.phase, &task.spec) else { continue };
-        if spec.scope.is_empty() {
+        let Phase::Claimed(n) = task.phase else { continue };
+        let mine = entry(queue, &Key::new(&id, n), &task, "")?;
+        if mine.scope.is_empty() {
             continue;
         }
         // Who only holds the task back changes nothing.
-        if let Some(card) = tasks::claimer(queue, &task, *n)?
+        if let Some(card) = tasks::claimer(queue, &task, n)?
             && card.kind == CardKind::Worker
         {
-            held.push(entry(&Key::new(&id, *n), spec, &card.wid));
+            held.push(Entry { wid: card.wid, ..mine });
         }
     }
     Ok(held)
 }
 
-fn entry(key: &Key, spec: &Spec, wid: &str) -> Entry {
-    Entry {
+/// What an attempt of the task would hold if this process had it; without paths if it needs none.
+pub fn entry(queue: &Queue, key: &Key, task: &Task, wid: &str) -> Result<Entry> {
+    let Ok(spec) = &task.spec else { return Ok(Entry::default()) };
+    let learned = learned::of(queue, task)?;
+    Ok(Entry {
         task: key.task.clone(),
         n: key.n,
         wid: wid.to_owned(),
-        scope: spec.scope.clone(),
+        scope: learned::whole(spec, &learned),
+        learned: learned.scope,
+        since: learned.since,
         wanting: false,
         at: spec.at.clone(),
-    }
+    })
 }
 
 /// Whether an entry counts no more. Every answer "dead" stays true for ever, so anyone may give it.
@@ -226,7 +242,7 @@ pub fn is_dead(queue: &Queue, entry: &Entry) -> Result<bool> {
 
 /// An attempt that succeeded and waits to be merged keeps its scope: who starts meanwhile would not
 /// see its changes. Not if its merge itself waits for other tasks, which may want the scope.
-fn waits_for_merge(queue: &Queue, task: &tasks::Task, n: u32) -> Result<bool> {
+fn waits_for_merge(queue: &Queue, task: &Task, n: u32) -> Result<bool> {
     let Ok(spec) = &task.spec else { return Ok(false) };
     let alone = spec.merge_after.is_empty()
         && !spec.adds_deps
@@ -260,19 +276,28 @@ fn is_in_the_way(other: &Entry, mine: &Entry) -> bool {
 }
 
 /// Who keeps a task from its scope now; for `coord why`.
-pub fn in_the_way(queue: &Queue, key: &Key, spec: &Spec) -> Result<Vec<Entry>> {
-    if spec.scope.is_empty() {
+pub fn in_the_way(queue: &Queue, key: &Key, task: &Task) -> Result<Vec<Entry>> {
+    let mine = entry(queue, key, task, "")?;
+    if mine.scope.is_empty() {
         return Ok(Vec::new());
     }
-    let mine = entry(key, spec, "");
     let live = live(queue, &newest(queue)?.1)?;
     Ok(live.into_iter().filter(|other| is_in_the_way(other, &mine)).collect())
 }
 
+/// Everybody in the newest version, dead or not. Nobody where there is none: that is no reason to read
+/// all tasks for those who only want to know whom to make way for.
+pub fn entered(queue: &Queue) -> Result<Vec<Entry>> {
+    let names = queue.list(&queue.layout.scopes())?;
+    if !names.iter().any(|entry| version_of(&entry.name).is_some()) {
+        return Ok(Vec::new());
+    }
+    Ok(newest(queue)?.1.held)
+}
+
 /// Takes the scopes of an attempt that is about to be claimed.
-pub fn take(queue: &Queue, me: &mut Proc, key: &Key, spec: &Spec) -> Result<Taken> {
+pub fn take(queue: &Queue, me: &mut Proc, key: &Key, mine: Entry) -> Result<Taken> {
     give_back(queue, me)?;
-    let mine = entry(key, spec, &me.wid);
     for _ in 0..TRIES {
         let (n, table) = newest(queue)?;
         let mut held = live(queue, &table)?;
@@ -384,7 +409,10 @@ pub fn ring(queue: &Queue) {
     queue.ring(&queue.layout.scopes_bell());
 }
 
-/// Whether a claim of this kind needs its scopes: who runs the task does, a decision about it does not.
-pub fn needs(kind: CardKind, spec: &Spec) -> bool {
-    kind == CardKind::Worker && !spec.scope.is_empty()
+/// What a claim of this kind needs: who runs the task needs its scope, a decision about it does not.
+pub fn needed(queue: &Queue, me: &Proc, key: &Key, task: &Task) -> Result<Option<Entry>> {
+    if me.card.kind != CardKind::Worker {
+        return Ok(None);
+    }
+    Ok(Some(entry(queue, key, task, &me.wid)?).filter(|entry| !entry.scope.is_empty()))
 }

@@ -38,10 +38,9 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
             continue;
         }
         let Some(task) = tasks::look(queue, &id)? else { continue };
-        if !matches!(task.phase, Phase::Claimed(_))
-            && task.spec.as_ref().is_ok_and(|spec| !spec.scope.is_empty())
-            && !task.names.claims.is_empty()
-        {
+        let has_scope = task.spec.as_ref().is_ok_and(|spec| !spec.scope.is_empty())
+            || !task.names.merges.is_empty();
+        if !matches!(task.phase, Phase::Claimed(_)) && has_scope && !task.names.claims.is_empty() {
             // Its last attempt has ended, and with it the claim to its scope.
             step!("settle.scopes_bell");
             scopes::ring(queue);
@@ -58,6 +57,14 @@ pub fn settle(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
                 if reopened && revived.insert(id.clone()) {
                     durable::registers(queue, me, &task)?;
                     for waiter in revive(queue, me, &id)? {
+                        seen.remove(&waiter);
+                        todo.push(waiter);
+                    }
+                }
+                // Its last attempt is over, so nobody makes way for it any more.
+                let over = matches!(task.phase, Phase::Pending(_)) && !task.names.merges.is_empty();
+                if over && rule!("R4.way") {
+                    for waiter in waiters(queue, &id)? {
                         seen.remove(&waiter);
                         todo.push(waiter);
                     }

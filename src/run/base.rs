@@ -4,20 +4,37 @@
 //! target branch before their registers say so, and the branch is read after the claim. So its tip has
 //! all of them. `D@pass` does not wait for D's merge: the attempt starts from D's own commit, and with
 //! several such dependencies from a merge of them, made without touching any branch.
+//!
+//! Of a task that came back from its merge others make way for the next attempt (`queue::learned`). It
+//! says that it starts before it reads the branch: so nothing that has to make way gets onto the branch
+//! after that.
 
 use crate::error::{Error, Exit, Result};
 use crate::git::Git;
 use crate::git::candidate::{Change, Person, Put, Strategy, put};
+use crate::git::fence;
+use crate::queue::claim::Lease;
 use crate::queue::evaluate::dependency;
+use crate::queue::ids::lane_name;
 use crate::queue::record::{Spec, Verdict};
 use crate::queue::tasks::{self, Phase};
+use crate::queue::{lane, learned};
+use crate::step;
 
 use super::environment::identity;
 use super::merge::Target;
 use super::site::Site;
 
-/// The commit that an attempt of this task starts from.
-pub fn of(site: &Site, git: &Git<'_>, spec: &Spec) -> Result<String> {
+/// The commit that an attempt of this task starts from. It is claimed.
+pub fn of(site: &Site, git: &Git<'_>, lease: &Lease) -> Result<String> {
+    let spec = &lease.spec;
+    if spec.merge && !learned::of(&site.queue, &lease.task)?.scope.is_empty() {
+        let lane = lane::of(spec);
+        let words =
+            format!("{} at {} of {}", lease.key, lease.at, site.queue.layout.root().display());
+        step!("start.mark");
+        fence::mark_start(git, lane_name(&lane).unwrap_or_default(), &words)?;
+    }
     let usual = usual(site, git, spec)?;
     let mut base: Option<String> = None;
     for (on, pass) in spec.after.iter().map(|entry| dependency(entry)) {

@@ -15,6 +15,7 @@ use crate::queue::{Queue, archive};
 
 use super::pool::Pool;
 use super::pool::chain::Record;
+use super::reapply::Reapplied;
 use super::site::Site;
 use super::worktree::{Workplace, repository};
 
@@ -90,6 +91,9 @@ pub struct Context {
     pub after: Vec<Dependency>,
     /// Earlier attempts, in order.
     pub previous: Vec<Previous>,
+    /// What came back from its merge and is in the worktree of this attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reapplied: Option<Reapplied>,
 }
 
 /// The word for a phase where only a word is wanted.
@@ -174,6 +178,7 @@ pub fn build(site: &Site, task: &Task, n: u32) -> Result<Context> {
         notes,
         after,
         previous,
+        reapplied: workplace(queue, &Key::new(&task.id, n)).reapplied,
     })
 }
 
@@ -253,6 +258,9 @@ pub fn to_text(context: &Context) -> String {
     }
     for note in &context.notes {
         line(format!("\nnote: {note}"));
+    }
+    if let Some(reapplied) = &context.reapplied {
+        line(format!("\n{}", reapplied.words()));
     }
     for d in &context.after {
         line(format!("\nafter {}: {}", d.id, d.state));

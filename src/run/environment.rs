@@ -111,6 +111,10 @@ pub fn build(
         set("GIT_AUTHOR_EMAIL", &email);
         set("GIT_COMMITTER_EMAIL", &email);
     }
+    if let Some(of) = place.reapplied.as_ref().filter(|of| of.refused.is_empty()) {
+        set("COORD_REAPPLIED", &of.attempt.to_string());
+        set("COORD_CONFLICTS", &of.conflicts.join("\n"));
+    }
     set("GIT_TERMINAL_PROMPT", &"0");
     set("GIT_EDITOR", &"true");
     for (name, file) in [

@@ -6,10 +6,11 @@
 //! 1. `fence::begin_turn`: from here on an earlier turn, also one that was only stopped, can neither
 //!    move the branch nor return anything;
 //! 2. what earlier turns had moved or returned, and not told, is told (`journal`);
-//! 3. the branch's tip is read; a candidate is built on it, without a worktree, and checked in one;
+//! 3. the branch's tip is read, and then what may be merged: not what makes way for a running attempt
+//!    (`queue::learned`); a candidate is built on the tip, without a worktree, and checked in one;
 //! 4. the landing is noted in the turn's `n.out/landing.json`;
 //! 5. `fence::land`, one transaction of git: **if the branch is still where it was, it moves**; if not,
-//!    back to 3;
+//!    or an attempt has started meanwhile for which some of this makes way, back to 3;
 //! 6. a worktree that has the branch checked out is brought along (`follow`);
 //! 7. `n.merge` of each task says so. It comes last: until then the lane has something to do, so the
 //!    next turn comes soon, and does what this one may have left out.
@@ -177,8 +178,10 @@ impl Merger<'_> {
                 return Ok(());
             }
             let tip = self.target.tip(&self.git)?;
+            // Before the look who makes way for whom.
+            fence::watch_starts(&self.git, &mut self.turn)?;
             let mut waiting = lane::entries(&self.site.queue, &self.key.task)?;
-            waiting.retain(|e| e.blockers.is_empty());
+            waiting.retain(Entry::is_free);
             waiting.retain(|e| self.only.is_empty() || self.only.contains(&e.key.task));
             if waiting.is_empty() {
                 return Ok(());
@@ -209,7 +212,11 @@ impl Merger<'_> {
         let mut any = false;
         for entry in waiting {
             if fence::is_returned(&self.git, &ref_key(&entry.key))? {
-                let stage = journal::returned(self, &entry.key)?;
+                let mut stage = journal::returned(self, &entry.key)?;
+                if stage.scope.is_empty() {
+                    // The note is lost.
+                    stage.scope = self.learned(entry)?;
+                }
                 self.tell_returned(&entry.key, stage)?;
                 any = true;
             }
@@ -273,12 +280,23 @@ impl Merger<'_> {
         journal::note_landing(self, old, new, parts)?;
         let keys: Vec<String> = parts.iter().map(|part| ref_key(&part.key)).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let landed = fence::land(&self.git, &self.turn, &self.target.name, new, old, &keys)?;
-        match landed {
-            Landed::Moved => {}
-            // Somebody else's push: look again, never over it. Or an earlier turn had returned one.
-            Landed::Elsewhere(_) | Landed::Returned(_) => return Ok(Went::Again),
-            Landed::Fenced => return Err(fenced(&self.key)),
+        loop {
+            let landed = fence::land(&self.git, &self.turn, &self.target.name, new, old, &keys)?;
+            match landed {
+                Landed::Moved => break,
+                // What was checked is as good as before, if none of it makes way for whoever has started.
+                Landed::Started => {
+                    fence::watch_starts(&self.git, &mut self.turn)?;
+                    for part in parts {
+                        if lane::entry(&self.site.queue, &part.key)?.is_none_or(|e| !e.is_free()) {
+                            return Ok(Went::Again);
+                        }
+                    }
+                }
+                // Somebody else's push: look again, never over it. Or an earlier turn had returned one.
+                Landed::Elsewhere(_) | Landed::Returned(_) => return Ok(Went::Again),
+                Landed::Fenced => return Err(fenced(&self.key)),
+            }
         }
         new.clone_into(&mut self.green);
         self.bring_along(old, new)?;
@@ -305,7 +323,8 @@ impl Merger<'_> {
     /// Sends an attempt back to its task.
     fn return_task(&mut self, entry: &Entry, why: &str, context: String) -> Result<()> {
         let retry = entry.bounces < self.site.config.merge.max_bounces;
-        let stage = Stage { retry, context, ..Stage::new(StageVerdict::Bounce, why) };
+        let scope = self.learned(entry)?;
+        let stage = Stage { retry, context, scope, ..Stage::new(StageVerdict::Bounce, why) };
         journal::note_return(self, &entry.key, &stage)?;
         if !fence::settle_bounce(&self.git, &self.turn, &ref_key(&entry.key))? {
             return Err(fenced(&self.key));

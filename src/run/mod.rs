@@ -9,6 +9,7 @@ pub mod merge;
 pub mod outcome;
 pub mod pool;
 pub mod printed;
+pub mod reapply;
 pub mod rescue;
 pub mod scope;
 pub mod shift;

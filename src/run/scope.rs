@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::config::Outside;
 use crate::plan::scope::{covers, outside};
 use crate::queue::claim::Lease;
+use crate::queue::learned;
 
 use super::site::Site;
 use super::worktree::Work;
@@ -33,6 +34,14 @@ pub fn fault(site: &Site, lease: &Lease, work: &Work) -> Option<String> {
         scopes.join(", "),
         named.join(", ")
     ))
+}
+
+/// What others may learn from a change: its paths as scopes have them, without those that belong to
+/// everybody, and folded to directories where there are many.
+pub fn learnable(site: &Site, paths: &[String]) -> Vec<String> {
+    let shared = |path: &String| site.config.scopes.shared.iter().any(|s| covers(s, path));
+    let own: Vec<String> = paths.iter().filter(|path| !shared(path)).cloned().collect();
+    learned::with(&own, &[])
 }
 
 /// A path as scopes have it: they count from the project, git counts from the top of the repository.

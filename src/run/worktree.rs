@@ -25,6 +25,8 @@ use crate::sys::fs::{Fs, RealFs, mkdir_all};
 use crate::sys::{tool, tree};
 
 use super::pool::{Pool, Slot};
+use super::reapply::{self, Reapplied};
+use super::scope::{from_project, learnable};
 use super::site::Site;
 use super::slot::{Ready, Workshop, lost};
 
@@ -50,6 +52,9 @@ pub struct Workplace {
     /// The worker's number, from 0: for ports and the like.
     #[serde(skip)]
     pub index: u32,
+    /// What came back from its merge and was applied here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reapplied: Option<Reapplied>,
     /// `TMPDIR`, where the attempt has one of its own.
     #[serde(skip)]
     pub tmp: Option<PathBuf>,
@@ -96,7 +101,7 @@ pub fn prepare(
         return Ok(Workplace { dir: site.root.clone(), index, ..Workplace::default() });
     };
     let shop = Workshop { site, pool: &pool, me, beat };
-    let base = super::base::of(site, &Git::shared(pool.repo.home(), beat), &lease.spec)?;
+    let base = super::base::of(site, &Git::shared(pool.repo.home(), beat), lease)?;
     let (mut own, tree) = take_ready(&shop, slot, &base)?;
     // Joining an empty path would put a `/` behind it.
     let dir: PathBuf = own.top.join(&pool.repo.below).components().collect();
@@ -104,10 +109,12 @@ pub fn prepare(
         // Not tracked, or outside of a sparse checkout: the attempt runs there all the same.
         mkdir_all(&RealFs, &dir).cannot("make the project's directory in a worktree", &dir)?;
         let branch = shop.assign(&tree, &mut own, &lease.key, &base, &dir)?;
+        // Before anything is copied there: what came back may bring the same paths.
+        let reapplied = reapply::apply(&shop, &tree, &own, lease, &base)?;
         furnish(site, &dir)?;
         let tmp = shop.fresh_tmp(&own)?;
         let (slot, index) = (own.name.clone(), own.index());
-        Ok(Workplace { dir, branch, base, slot, index, tmp: Some(tmp) })
+        Ok(Workplace { dir, branch, base, slot, index, reapplied, tmp: Some(tmp) })
     })();
     *slot = Some(own);
     made
@@ -215,7 +222,7 @@ pub fn conclude(
     let ours = own.as_ref().is_some_and(|own| pool.is_ours(own).unwrap_or(false));
     // Whoever took it over has saved what was in it.
     if let Some(mut own) = own.filter(|_| ours) {
-        match leave(&shop, &mut own, lease, done) {
+        match leave(&shop, &mut own, lease, place, done) {
             Ok(Leaving::Misled(misled)) => {
                 // Nothing is wrong with the slot: what it holds is saved when that is mended.
                 outcome.worktree = own.top.to_string_lossy().into_owned();
@@ -258,6 +265,16 @@ pub fn conclude(
         Work::default()
     });
     outcome.commit.clone_from(&work.commit);
+    if done && fault.is_none() {
+        fault = reapply::fault(&shop.main(), place, &work.commit).unwrap_or_else(|e| {
+            Some(format!("whether its conflict is resolved cannot be read: {}", e.one_line()))
+        });
+    }
+    if lease.spec.merge {
+        let project = |path: &String| from_project(&pool.repo.below, path);
+        let changed: Vec<String> = work.changed.iter().map(project).collect();
+        outcome.changed = learnable(site, &changed);
+    }
     Concluded { outcome, work, fault }
 }
 
@@ -276,13 +293,20 @@ enum Leaving {
 }
 
 /// Saves what is in the slot and cleans it.
-fn leave(shop: &Workshop<'_>, slot: &mut Slot, lease: &Lease, done: bool) -> Result<Leaving> {
+fn leave(
+    shop: &Workshop<'_>,
+    slot: &mut Slot,
+    lease: &Lease,
+    place: &Workplace,
+    done: bool,
+) -> Result<Leaving> {
     let of = slot.record.assigned.clone().unwrap_or_default();
     let tree = match shop.ask(slot)? {
         Answer::Misled(misled) if misled.shared => return Ok(Leaving::Misled(misled)),
         answer => answer.must(&slot.top)?,
     };
     if done {
+        reapply::add_resolved(shop.site, &tree, place)?;
         shop.commit(&tree, &of, &lease.spec.title)?;
     }
     let saved = shop.save(&tree, slot, &of, wip_ref(&lease.key.task, lease.key.n), &of.base)?;

@@ -14,7 +14,7 @@
 //! | [`person`] | somebody with a clone of their own, who pushes to the same branch |
 //! | [`many`], [`chaos`], [`remote`] | the tests of the product |
 //! | [`desk`] | a small repository, for tests of one thing at a time |
-//! | [`order`], [`checking`], [`ways`], [`along`], [`words`] | those tests |
+//! | [`bounces`], [`resolve`], [`order`], [`checking`], [`ways`], [`along`], [`words`] | those tests |
 //!
 //! `COORD_STRESS=full` asks for the large sizes.
 #![expect(
@@ -28,6 +28,7 @@
 mod support;
 
 mod along;
+mod bounces;
 mod broken;
 mod byhand;
 mod chaos;
@@ -40,6 +41,7 @@ mod order;
 mod orphans;
 mod person;
 mod remote;
+mod resolve;
 mod scene;
 mod stage;
 mod tasks;

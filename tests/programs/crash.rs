@@ -294,6 +294,7 @@ const APART: &[&str] = &[
     "merging.link",
     "merging.unlink",
     "merging.wait",
+    "start.mark",
     "fsck.unhint",
     "recover.served",
     "sync.staged",

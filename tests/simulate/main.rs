@@ -9,6 +9,7 @@
 
 mod archived;
 mod arrays;
+mod bounced;
 mod checker;
 mod choices;
 #[expect(dead_code, reason = "its parts serve tests/powerloss")]

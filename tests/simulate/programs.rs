@@ -288,7 +288,7 @@ pub fn merger(returns: bool) -> Body {
 fn merge_all(queue: &Queue, me: &mut Proc, returns: bool) -> coord::error::Result<()> {
     for lane in lane::ids(queue)? {
         for entry in lane::entries(queue, &lane)? {
-            if !entry.blockers.is_empty() {
+            if !entry.is_free() {
                 continue;
             }
             let back = returns && queue.clock.random().is_multiple_of(3);
@@ -296,6 +296,7 @@ fn merge_all(queue: &Queue, me: &mut Proc, returns: bool) -> coord::error::Resul
                 false => Stage::new(StageVerdict::Pass, ""),
                 true => Stage {
                     retry: entry.bounces < 2,
+                    scope: vec!["a".to_owned()],
                     ..Stage::new(StageVerdict::Bounce, "a conflict")
                 },
             };
@@ -303,6 +304,33 @@ fn merge_all(queue: &Queue, me: &mut Proc, returns: bool) -> coord::error::Resul
         }
     }
     Ok(())
+}
+
+/// Sends everything back that waits for its merge, once: all of it had changed `a`.
+pub fn return_all() -> Body {
+    command(move |_, queue, me| {
+        for lane in lane::ids(queue).unwrap_or_default() {
+            for entry in lane::entries(queue, &lane).unwrap_or_default() {
+                let stage = Stage {
+                    retry: true,
+                    scope: vec!["a".to_owned()],
+                    ..Stage::new(StageVerdict::Bounce, "a conflict")
+                };
+                // What it says is read from the disk.
+                let _ = lane::decide(queue, me, &entry.key, stage);
+            }
+        }
+    })
+}
+
+/// Does what follows from the registers of a task, as whoever has just made one does.
+pub fn settle_one(id: &str) -> Body {
+    let id = id.to_owned();
+    command(move |_, queue, me| {
+        let intent = me.settle_intent(queue, &id).expect("a sound disk");
+        coord::queue::settle::settle(queue, me, &id).expect("a sound disk");
+        queue.discard(&intent).expect("a sound disk");
+    })
 }
 
 /// `coord fsck --strict`, when everybody has left.

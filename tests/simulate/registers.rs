@@ -86,10 +86,14 @@ impl Registers {
     pub fn is_array(&self) -> bool {
         self.names["spec.json"]["array"].is_object()
     }
-    /// The paths that it may change alone.
+    /// The paths that its next or running attempt may change alone: declared, and of those that came
+    /// back.
     pub fn scope(&self) -> Vec<String> {
-        let scope = self.names["spec.json"]["scope"].as_array().cloned().unwrap_or_default();
-        scope.iter().filter_map(|path| path.as_str()).map(str::to_owned).collect()
+        let learned =
+            self.attempts("merge").filter_map(|n| self.merge(n)).map(|stage| &stage["scope"]);
+        let all = std::iter::once(&self.names["spec.json"]["scope"]).chain(learned);
+        let paths = all.flat_map(|scope| scope.as_array().cloned().unwrap_or_default());
+        paths.filter_map(|path| path.as_str().map(str::to_owned)).collect()
     }
     /// The card behind a claim.
     pub fn claim(&self, n: u32) -> Option<&Value> {

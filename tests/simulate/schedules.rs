@@ -5,6 +5,7 @@ use coord::queue::record::OnDepDead;
 use coord::sys::rule::without;
 
 use crate::archived;
+use crate::bounced;
 use crate::faults;
 use crate::platform::Call;
 use crate::programs::{self, Decision};
@@ -30,6 +31,8 @@ const ALL: &[(&str, &str, Schedule)] = &[
     ("no scope is held for ever (fault 15)", "F15", faults::immortal_scope),
     ("a waiter goes only when its task is published (R6)", "R6.order", waiter_stays),
     ("a cancel that comes too late is not promised (fault 10, R6)", "R6.cancel", late_cancel),
+    ("what came back runs one after the other", "learned", bounced::one_after_the_other),
+    ("who makes way hears that it need not any more (R4)", "R4.way", bounced::way_is_free),
     ("an id is used again after archiving (fault 1)", "F1", archived::reused_id),
     ("what comes after an archived task (fault 3)", "F3", archived::dependency),
     ("a tombstone is there before the directory goes (fault 4)", "F4", archived::tombstone),

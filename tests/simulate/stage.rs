@@ -198,6 +198,12 @@ impl Stage {
         disk.append(&path, text.as_bytes(), 1).expect("a sound disk");
     }
 
+    /// Somebody removes a file by hand.
+    pub fn remove(&mut self, path: &str) {
+        let world = self.0.world();
+        world.fs.disk().unlink(&Path::new(ROOT).join(path), 1).expect("a file");
+    }
+
     /// Everybody goes on, and everything must come to its end. The rule that was broken, if one was.
     pub fn rest(mut self) -> Result<Stage, String> {
         if self.0.world().violation.is_none() {

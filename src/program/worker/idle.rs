@@ -102,7 +102,7 @@ impl Worker {
         open && !asked.pause
             && self.no_room().is_none()
             && lease.spec.needs.iter().all(|need| self.options.labels.contains(need))
-            && scopes::in_the_way(&self.site.queue, &candidate.key, &lease.spec)
+            && scopes::in_the_way(&self.site.queue, &candidate.key, &lease.task)
                 .is_ok_and(|others| others.is_empty())
             && match &lease.spec.array {
                 Some(_) => array::has_pending(&self.site.queue, &lease.task).unwrap_or(true),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::plan::scope::any_overlap;
+use crate::plan::scope::{any_overlap, outside};
 
-use super::super::record::{CardKind, Spec};
+use super::super::ids::Key;
+use super::super::record::CardKind;
 use super::super::scopes::{self, Entry};
 use super::super::tasks::{self, Phase};
 use super::{Severity, Survey};
@@ -32,11 +33,17 @@ pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
             survey.add(Severity::Error, "I11", &path, what, "coord cancel one of them");
         }
     }
-    let named: BTreeMap<&str, u32> = held.iter().map(|e| (e.task.as_str(), e.n)).collect();
-    for (id, n) in running(survey)? {
-        if named.get(id.as_str()) != Some(&n) {
-            let what = format!("{id}.{n} runs and does not hold its scope");
-            survey.add(Severity::Error, "I11", &dir, what, format!("coord cancel {id}"));
+    let named: BTreeMap<&str, &Entry> = held.iter().map(|e| (e.task.as_str(), *e)).collect();
+    for wanted in running(survey)? {
+        let Entry { task, n, scope, .. } = &wanted;
+        let holds = named.get(task.as_str()).filter(|entry| entry.n == *n);
+        let missing = holds.map_or(scope.len(), |entry| outside(&entry.scope, scope).len());
+        if missing > 0 {
+            let what = match holds {
+                None => format!("{task}.{n} runs and does not hold its scope"),
+                Some(_) => format!("{task}.{n} runs and does not hold all of its scope"),
+            };
+            survey.add(Severity::Error, "I11", &dir, what, format!("coord cancel {task}"));
         }
     }
     Ok(())
@@ -47,8 +54,8 @@ fn newest(survey: &Survey<'_>) -> Result<Option<u64>> {
     Ok(entries.iter().filter_map(|entry| scopes::version_of(&entry.name)).max())
 }
 
-/// Attempts that run and have a scope.
-fn running(survey: &Survey<'_>) -> Result<Vec<(String, u32)>> {
+/// Attempts that run and have a scope, declared or learned.
+fn running(survey: &Survey<'_>) -> Result<Vec<Entry>> {
     let mut all = Vec::new();
     for (id, facts) in &survey.tasks {
         let Phase::Claimed(n) = facts.phase else { continue };
@@ -56,8 +63,9 @@ fn running(survey: &Survey<'_>) -> Result<Vec<(String, u32)>> {
         // It may have ended since.
         let runs = task.phase == Phase::Claimed(n)
             && tasks::claimer(survey.queue, &task, n)?.is_some_and(|c| c.kind == CardKind::Worker);
-        if runs && task.spec.as_ref().is_ok_and(|spec: &Spec| !spec.scope.is_empty()) {
-            all.push((id.clone(), n));
+        let wanted = scopes::entry(survey.queue, &Key::new(id, n), &task, "")?;
+        if runs && !wanted.scope.is_empty() {
+            all.push(wanted);
         }
     }
     Ok(all)

@@ -24,6 +24,9 @@ pub struct Stage {
     /// Of a bounce: what the next attempt must know (the conflict, the last of the check's output).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub context: String,
+    /// Of a bounce: what the attempts changed that came back, this one and those before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scope: Vec<String>,
     /// Of a merge: the commit on the target branch that brought it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub commit: String,
@@ -40,7 +43,8 @@ impl Stage {
     pub fn new(verdict: StageVerdict, why: &str) -> Stage {
         let (why, none) = (why.to_owned(), String::new);
         let (by, context, commit, at) = (none(), none(), none(), none());
-        Stage { v: 1, verdict, retry: false, by, why, context, commit, at, more: Map::new() }
+        let (retry, scope, more) = (false, Vec::new(), Map::new());
+        Stage { v: 1, verdict, retry, by, why, context, scope, commit, at, more }
     }
 
     /// Cuts what would make the record too long to be read: it would mean a bounce.

@@ -9,10 +9,11 @@ use crate::plan::scope::covers;
 use crate::queue::evaluate::dependency;
 use crate::queue::ids::{Key, short};
 use crate::queue::lane::Entry;
+use crate::queue::learned;
 use crate::queue::record::Verdict;
 use crate::queue::tasks::{self, Phase};
 
-use super::super::scope::from_project;
+use super::super::scope::{from_project, learnable};
 use super::Merger;
 
 /// An attempt that is in a candidate, and the commit that brings it.
@@ -110,15 +111,32 @@ impl Merger<'_> {
         Ok(there(&change.commit)? && (change.base.is_empty() || there(&change.base)?))
     }
 
+    /// The paths that a change touches, from the project.
+    fn paths(&self, change: &Change) -> Result<Vec<String>> {
+        let paths = candidate::changed_paths(&self.git, &change.base, &change.commit)?;
+        let below = &self.pool.repo.below;
+        Ok(paths.iter().map(|path| from_project(below, path)).collect())
+    }
+
+    /// What the next attempt of a task that comes back holds as its scope: what this one has changed,
+    /// and those that came back before it.
+    pub(super) fn learned(&self, entry: &Entry) -> Result<Vec<String>> {
+        let change = change(entry);
+        let mut changed = entry.end.result.changed.clone();
+        // Its end was written by a program that does not say what it changed.
+        if changed.is_empty() && !change.base.is_empty() && self.is_there(&change)? {
+            changed = learnable(self.site, &self.paths(&change)?);
+        }
+        Ok(learned::with(&entry.learned.scope, &changed))
+    }
+
     /// The shared paths that a change touches.
     fn touched(&self, change: &Change) -> Result<BTreeSet<String>> {
         let shared = &self.site.config.scopes.shared;
         if shared.is_empty() || change.base.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let paths = candidate::changed_paths(&self.git, &change.base, &change.commit)?;
-        let below = &self.pool.repo.below;
-        let paths: Vec<String> = paths.iter().map(|path| from_project(below, path)).collect();
+        let paths = self.paths(change)?;
         let is_touched = |on: &&String| paths.iter().any(|path| covers(on, path));
         Ok(shared.iter().filter(is_touched).cloned().collect())
     }

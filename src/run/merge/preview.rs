@@ -35,8 +35,9 @@ pub fn preview(site: &Site, lane: &str) -> Result<(Target, Vec<(Entry, Outlook)>
     let nobody = Person { name: "coord".to_owned(), email: "coord@coord.local".to_owned() };
     let mut seen = Vec::new();
     for entry in lane::entries(&site.queue, lane)? {
-        let outlook = if !entry.blockers.is_empty() {
-            Outlook::Waits(entry.blockers.clone())
+        let outlook = if !entry.is_free() {
+            let ways = entry.makes_way.iter().map(|way| way.key.task.clone());
+            Outlook::Waits(entry.blockers.iter().cloned().chain(ways).collect())
         } else if entry.end.result.commit.is_empty() {
             Outlook::Nothing
         } else {
