@@ -177,7 +177,7 @@ pub struct Add {
     /// Do not merge it
     #[arg(long, overrides_with = "merge")]
     pub no_merge: bool,
-    /// The branch that it is merged into [default: into in coord.toml]
+    /// The branch that it is merged into [default: into in coord.toml, else what is checked out now]
     #[arg(long, value_name = "BRANCH")]
     pub into: Option<String>,
     /// Merge it only after these are merged (ID, repeatable)

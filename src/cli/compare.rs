@@ -8,9 +8,11 @@ use serde_json::json;
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::Git;
 use crate::git::confirmed::{Meant, ask};
+use crate::git::own;
 use crate::git::status::{Mark, status};
 use crate::queue::ids::Key;
 use crate::queue::tasks::{self, Task};
+use crate::run::base::beside;
 use crate::run::context::{leftovers, workplace};
 use crate::run::pool::chain::{Assigned, Record};
 use crate::run::pool::{Pool, Slot};
@@ -94,10 +96,11 @@ pub fn diff(cli: &Cli, args: &Diff) -> Answer {
         None => tip.clone().ok_or_else(|| gone(&asked))?,
     };
     let git = now.as_ref().map_or(git, |(worktree, _)| worktree.git().clone());
-    let from = match (&now, &tip) {
-        // From where the branch left its base.
-        (None, Some(tip)) => {
-            git.ask(&["merge-base", &asked.of.base, tip])?.unwrap_or(asked.of.base.clone())
+    let from = match &tip {
+        // Without what it took over from the branch that it works for.
+        Some(tip) if !asked.of.base.is_empty() => {
+            let spec = asked.task.spec.clone().unwrap_or_default();
+            own::start(&git, &asked.of.base, tip, &beside(&asked.site, &git, &spec)?)?
         }
         _ => asked.of.base.clone(),
     };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -9,12 +10,13 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::plan::{jsonl, markdown, suggest};
 use crate::queue::Queue;
+use crate::queue::acceptance::Acceptance;
 use crate::queue::procs::Proc;
 use crate::queue::record::Spec;
 use crate::queue::submit::{Begun, acknowledge, batch, begin, check, numbered};
+use crate::run::acceptance::Project;
 use crate::run::attempt::agent_of;
-use crate::run::site::{agree, read_config};
-use crate::sys::host::Platform;
+use crate::run::site::{agree, open_queue, read_config};
 
 use super::Answer;
 use super::args::{Cli, Import};
@@ -40,8 +42,11 @@ struct Row {
 /// `coord import`.
 pub fn import(cli: &Cli, args: &Import) -> Answer {
     let dir = place::find(cli)?;
-    let queue = Queue::open(&dir, Platform::real())?;
-    let config = read_config(dir.parent().unwrap_or(&dir))?;
+    let mut queue = open_queue(&dir)?;
+    let root = dir.parent().unwrap_or(&dir);
+    let project = Arc::new(Project::asked_once(root));
+    queue.acceptance = Some(project.clone());
+    let config = read_config(root)?;
     agree(&queue, &config)?;
     let mut all = Vec::new();
     for file in &args.files {
@@ -55,9 +60,19 @@ pub fn import(cli: &Cli, args: &Import) -> Answer {
         }
         all.push((name, wanted));
     }
-    let mut rows = Vec::new();
+    let mut lists = Vec::new();
     for (name, wanted) in all {
         let ids = known_ids(&queue, &wanted)?;
+        let there = |id: &Option<String>| id.as_ref().is_some_and(|id| is_known(&queue, id));
+        let new = wanted.iter().zip(&ids).filter(|(w, id)| !is_done(w) && !there(id));
+        for (w, _) in new {
+            let at = |e: Error| Error { message: format!("{name}:{}: {}", w.line, e.message), ..e };
+            project.complete(&mut w.spec.clone()).map_err(at)?;
+        }
+        lists.push((name, wanted, ids));
+    }
+    let mut rows = Vec::new();
+    for (name, wanted, ids) in lists {
         rows.extend(if args.dry_run {
             would_add(&queue, &wanted, &ids)
         } else {

@@ -105,9 +105,10 @@ fn print_status(queue: &Queue, status: &Summary, members: &[fleet::Member]) -> R
             vec![
                 format!("  {}", cut(&need.id, 24)),
                 need.kind.clone(),
-                cut(&need.what, 60),
+                cut(&need.what, 100),
                 age(need.since_ms),
-                format!("→ {}", cut(&need.hint, 60)),
+                // The last column, and a command that is cut is none.
+                format!("→ {}", need.hint),
             ]
         });
         output::columns(&rows.collect::<Vec<_>>());

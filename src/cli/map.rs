@@ -6,12 +6,10 @@ use serde_json::json;
 
 use crate::error::{Error, Exit};
 use crate::program::front::feed;
-use crate::queue::Queue;
 use crate::queue::submit::{Submitted, submit};
-use crate::run::site::{agree, read_config};
+use crate::run::site::{agree, open_queue, read_config};
 use crate::sys::escaped::escape_os;
 use crate::sys::fs::canonical;
-use crate::sys::host::Platform;
 
 use super::Answer;
 use super::args::{Cli, Map};
@@ -25,7 +23,7 @@ pub fn map(cli: &Cli, args: &Map) -> Answer {
         return joblist::print(listed).map(|()| None);
     }
     let dir = place::find(cli)?;
-    let queue = Queue::open(&dir, Platform::real())?;
+    let queue = open_queue(&dir)?;
     agree(&queue, &read_config(dir.parent().unwrap_or(&dir))?)?;
     let mut spec = listed.spec("the commands of a list")?;
     if let Some(array) = &mut spec.array {

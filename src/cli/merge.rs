@@ -161,16 +161,17 @@ fn list(cli: &Cli, site: &Site) -> Answer {
     let mut documents = Vec::new();
     let mut targets = Vec::new();
     for id in lane::ids(&site.queue)? {
-        let (target, seen) = preview(site, &id)?;
+        let (into, seen) = preview(site, &id)?;
         for (entry, outlook) in seen {
             let (word, what) = match &outlook {
                 Outlook::Clean => ("clean", String::new()),
                 Outlook::Nothing => ("empty", "changes nothing".to_owned()),
                 Outlook::Waits(on) => ("waits", format!("for {}", on.join(", "))),
                 Outlook::Conflict(paths) => ("conflict", paths.join(", ")),
+                Outlook::Stuck(why) => ("stuck", why.clone()),
             };
             documents.push(json!({
-                "id": entry.key.task, "attempt": entry.key.n, "into": target.branch,
+                "id": entry.key.task, "attempt": entry.key.n, "into": into,
                 "outlook": word, "what": what, "bounces": entry.bounces,
                 "branch": entry.end.result.branch, "commit": entry.end.result.commit,
             }));
@@ -188,7 +189,7 @@ fn list(cli: &Cli, site: &Site) -> Answer {
                 back,
             ]);
         }
-        targets.push(target.branch);
+        targets.extend((!into.is_empty()).then_some(into));
     }
     let paused = lane::is_paused(&site.queue);
     if cli.json {
@@ -203,7 +204,8 @@ fn list(cli: &Cli, site: &Site) -> Answer {
         return Ok(None);
     }
     output::columns(&rows);
-    let into = targets.join(", ");
+    let into =
+        if targets.is_empty() { "a branch that is missing".to_owned() } else { targets.join(", ") };
     let state = match (paused, holder(&site.queue)?) {
         (true, _) => "paused: coord mergeq resume".to_owned(),
         (_, Some((_, who))) => format!("{who} is merging"),

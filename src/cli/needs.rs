@@ -14,7 +14,7 @@ use crate::plan::notices::Notice;
 use crate::program::fleet::{self, Member};
 use crate::queue::dismissed::Dismissal;
 use crate::queue::evaluate::{Because, Blocker, Readiness, readiness};
-use crate::queue::ids::Key;
+use crate::queue::ids::{Key, is_task_id, lane_name};
 use crate::queue::record::{CardKind, Spec};
 use crate::queue::status::{Need, Status, current};
 use crate::queue::tasks::{self, Phase, Task};
@@ -51,7 +51,7 @@ fn all(
     members: &[Member],
 ) -> Result<Vec<Need>> {
     let mut needs = asked(queue, members);
-    needs.extend(lanes(queue)?);
+    needs.extend(put_off(queue)?);
     needs.extend(status.needs_you.iter().cloned());
     needs.extend(blocked(queue)?);
     needs.extend(unserved(queue, config, members)?);
@@ -80,16 +80,33 @@ fn asked(queue: &Queue, members: &[Member]) -> Vec<Need> {
     files.into_iter().filter_map(row).collect()
 }
 
-/// Lanes whose next merge waits for a person.
-fn lanes(queue: &Queue) -> Result<Vec<Need>> {
-    let mut rows = Vec::new();
+/// Lanes that merge nothing, and tasks that cannot start, until a person has done something.
+fn put_off(queue: &Queue) -> Result<Vec<Need>> {
+    let mut ids = Vec::new();
     for id in lane::ids(queue)? {
-        if !lane::waits_for_person(queue, &id)? || lane::entries(queue, &id)?.is_empty() {
-            continue;
+        if !lane::entries(queue, &id)?.is_empty() {
+            ids.push(("merge", id));
         }
-        let Some(end) = tasks::look(queue, &id)?.and_then(|task| task.last_end) else { continue };
-        let since_ms = parse_rfc3339(&end.ended).unwrap_or(0);
-        rows.push(need("merge", &id, end.why, since_ms, "mend that, then: coord merge".to_owned()));
+    }
+    let buckets = queue.list(&queue.layout.delayed())?;
+    for bucket in buckets.into_iter().take(LOOKED_AT) {
+        for entry in queue.list(&queue.layout.delayed().join(&bucket.name))? {
+            let task = Key::parse(&entry.name).map(|key| key.task);
+            ids.extend(task.filter(|id| is_task_id(id)).map(|id| ("waits", id)));
+        }
+    }
+    let mut rows = Vec::new();
+    for (kind, id) in ids.into_iter().take(LOOKED_AT) {
+        let Some(end) = lane::waits_for_person(queue, &id)? else { continue };
+        let said = |field: &str| end.more.get(field).and_then(|value| value.as_str());
+        let hint = match said(lane::REMEDY).filter(|remedy| !remedy.is_empty()) {
+            Some(remedy) => remedy.to_owned(),
+            None => "mend that, then: coord merge".to_owned(),
+        };
+        // The command stands beside it.
+        let what = end.why.strip_suffix(&format!(" ({hint})")).unwrap_or(&end.why).to_owned();
+        let since = said(lane::SINCE).unwrap_or(&end.ended);
+        rows.push(need(kind, &id, what, parse_rfc3339(since).unwrap_or(0), hint));
     }
     Ok(rows)
 }
@@ -100,7 +117,7 @@ fn blocked(queue: &Queue) -> Result<Vec<Need>> {
     for entry in queue.list(&queue.layout.blocked())?.into_iter().take(LOOKED_AT) {
         let Some(key) = Key::parse(&entry.name) else { continue };
         let Some(task) = tasks::look(queue, &key.task)? else { continue };
-        if task.phase != Phase::Pending(key.n) || crate::queue::ids::lane_name(&task.id).is_some() {
+        if task.phase != Phase::Pending(key.n) || lane_name(&task.id).is_some() {
             continue;
         }
         let since_ms = task.spec.as_ref().ok().and_then(|s| parse_rfc3339(&s.at)).unwrap_or(0);

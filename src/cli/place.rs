@@ -9,9 +9,8 @@ use crate::queue::Queue;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
 use crate::run::pool::chain::Chains;
-use crate::run::site::Site;
+use crate::run::site::{Site, open_queue};
 use crate::sys::fs::{Fs, RealFs, name_of};
-use crate::sys::host::Platform;
 
 use super::args::Cli;
 use super::output;
@@ -62,7 +61,7 @@ fn of_slot(top: &Path) -> Option<PathBuf> {
 
 /// Opens the queue for looking.
 pub fn open(cli: &Cli) -> Result<Queue> {
-    Queue::open(&find(cli)?, Platform::real())
+    open_queue(&find(cli)?)
 }
 
 /// Opens the queue with its configuration and repository.

@@ -14,7 +14,7 @@ use crate::queue::init as queue_init;
 use crate::queue::record::{Backoff, OnDepDead, Spec};
 use crate::queue::submit::{Submitted, submit};
 use crate::queue::{Queue, archive, evaluate};
-use crate::run::site::{agree, read_config, repository_of};
+use crate::run::site::{agree, open_queue, read_config, repository_of};
 use crate::sys::clock::{parse_rfc3339, rfc3339};
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::host::Platform;
@@ -110,7 +110,7 @@ fn configuration(args: &Init) -> String {
 /// `coord add`.
 pub fn add(cli: &Cli, args: &Add) -> Answer {
     let dir = place::find(cli)?;
-    let queue = Queue::open(&dir, Platform::real())?;
+    let queue = open_queue(&dir)?;
     let config = read_config(dir.parent().unwrap_or(&dir))?;
     agree(&queue, &config)?;
     if args.title.is_none() && args.argv.is_empty() && args.sh.is_none() && args.prompt.is_none() {

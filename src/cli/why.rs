@@ -339,12 +339,20 @@ fn merging(site: &Site, task: &Task, n: u32) -> Result<Answered> {
         reasons.push(("workers".to_owned(), "nobody works here".to_owned()));
         "coord merge, or coord start".clone_into(&mut next);
     }
-    if let Ok((target, seen)) = preview(site, &lane) {
+    if let Ok((into, seen)) = preview(site, &lane) {
         for (entry, outlook) in seen {
-            if let (true, Outlook::Conflict(paths)) = (entry.key.task == task.id, outlook) {
-                let text = format!("with {} in {}", target.branch, paths.join(", "));
-                reasons.push(("conflict".to_owned(), text));
-                "it comes back to be done anew on the branch as it is then".clone_into(&mut next);
+            if entry.key.task != task.id {
+                continue;
+            }
+            match outlook {
+                Outlook::Conflict(paths) => {
+                    let text = format!("with {into} in {}", paths.join(", "));
+                    reasons.push(("conflict".to_owned(), text));
+                    "it comes back to be done anew on the branch as it is then"
+                        .clone_into(&mut next);
+                }
+                Outlook::Stuck(why) => reasons.push(("branch".to_owned(), why)),
+                Outlook::Clean | Outlook::Waits(_) | Outlook::Nothing => {}
             }
         }
     }

@@ -130,6 +130,17 @@ pub fn predict(git: &Git, a: &str, b: &str) -> Result<Vec<String>> {
     })
 }
 
+/// The tree of a merge of two commits; with the markers of conflicts where there are any.
+///
+/// # Errors
+/// Those of git, also for two histories without a common commit.
+pub fn merged_tree(git: &Git, a: &str, b: &str) -> Result<String> {
+    Ok(match merge_trees(git, None, a, b)? {
+        Merged::Clean(tree) => tree,
+        Merged::Conflicted(conflicted) => conflicted.tree,
+    })
+}
+
 /// The files that are different in two commits, sorted; both names of one that was renamed.
 ///
 /// # Errors

@@ -13,22 +13,13 @@ use crate::sys::tool::Output;
 
 use super::Git;
 use super::confirmed::{Answer, Meant, ask};
+use super::in_use::{Place, places, under_way};
 
 #[cfg(test)]
 mod tests;
 
 /// How long the index of a worktree is waited for, and the nap between two looks.
 const PATIENCE: (u32, Duration) = (20, Duration::from_millis(100));
-
-/// Files in a worktree's own part of the repository that say that something is going on.
-const UNDER_WAY: [(&str, &str); 6] = [
-    ("MERGE_HEAD", "a merge"),
-    ("rebase-merge", "a rebase"),
-    ("rebase-apply", "a rebase"),
-    ("CHERRY_PICK_HEAD", "a cherry-pick"),
-    ("REVERT_HEAD", "a revert"),
-    ("BISECT_LOG", "a bisection"),
-];
 
 /// What became of a worktree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +63,9 @@ pub fn bring_along(
         Answer::Not(why) => return Ok(Along::Busy(why)),
     };
     let (git, own) = (tree.git(), tree.own());
-    if let Some((_, what)) = UNDER_WAY.iter().find(|(name, _)| RealFs.exists(&own.join(name))) {
+    let place = Place { path: worktree.to_owned(), own: own.to_owned(), branch: None };
+    if let Some(activity) = under_way(git, &place)? {
+        let what = activity.what;
         return Ok(Along::Busy(format!("{what} is under way in {}", worktree.display())));
     }
     if git.ask(&["symbolic-ref", "--quiet", "HEAD"])?.as_deref() != Some(branch) {
@@ -126,35 +119,13 @@ pub fn bring_along(
     }
 }
 
-/// The worktree that has the branch (`refs/heads/…`) checked out; the first one if several have. Of
-/// a repository without worktrees, none.
+/// The worktrees that have the branch (`refs/heads/…`) checked out: with `--force` git lets several.
 ///
 /// # Errors
 /// Those of git.
-pub fn checked_out_at(git: &Git, branch: &str) -> Result<Option<PathBuf>> {
-    let list = git.must("list the worktrees", &["worktree", "list", "--porcelain", "-z"])?;
-    Ok(find(&list.stdout, branch))
-}
-
-/// `(KEY VALUE 0)* 0` for each worktree.
-fn find(list: &[u8], branch: &str) -> Option<PathBuf> {
-    let (mut path, mut has, mut gone) = (None, false, false);
-    for line in list.split(|&b| b == 0) {
-        let mut parts = line.splitn(2, |&b| b == b' ');
-        match (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) {
-            (b"worktree", value) => path = Some(PathBuf::from(OsStr::from_bytes(value))),
-            (b"branch", value) => has = value == branch.as_bytes(),
-            (b"prunable", _) => gone = true,
-            (b"", _) => {
-                if has && !gone {
-                    return path;
-                }
-                (path, has, gone) = (None, false, false);
-            }
-            _ => {}
-        }
-    }
-    None
+pub fn checked_out_at(git: &Git, branch: &str) -> Result<Vec<PathBuf>> {
+    let has = |place: &Place| place.branch.as_deref() == Some(branch);
+    Ok(places(git)?.into_iter().filter(has).map(|place| place.path).collect())
 }
 
 /// What all worktrees of the repository share; `None` if it is none.

@@ -238,11 +238,17 @@ pub fn forget_returned(git: &Git, key: &str) -> Result<()> {
 }
 
 fn turn_ref(lane: &str) -> Result<String> {
-    checked(&format!("refs/coord/turn/{lane}")).map(str::to_owned)
+    of_lane("turn", lane)
+}
+
+/// A ref of a lane. A name with `~`, for what no name of a file may have, has `%` here: no ref may have
+/// the former.
+fn of_lane(kind: &str, lane: &str) -> Result<String> {
+    checked(&format!("refs/coord/{kind}/{}", lane.replace('~', "%"))).map(str::to_owned)
 }
 
 fn started_ref(lane: &str) -> Result<String> {
-    checked(&format!("refs/coord/started/{lane}")).map(str::to_owned)
+    of_lane("started", lane)
 }
 
 fn returned_ref(key: &str) -> Result<String> {

@@ -15,8 +15,10 @@ pub mod confirmed;
 pub mod fence;
 #[cfg(test)]
 mod ground;
+pub mod in_use;
 pub mod index;
 pub mod misled;
+pub mod own;
 pub mod reapply;
 pub mod remote;
 pub mod repository;
@@ -254,6 +256,12 @@ impl<'a> Git<'a> {
             return Ok(None);
         }
         self.ask(&["rev-parse", "--verify", "--quiet", "--end-of-options", revision])
+    }
+
+    /// The object that a ref of exactly this full name points to; `None` if there is none. Nothing else
+    /// that git would take the name for is meant.
+    pub fn exact(&self, name: &str) -> Result<Option<String>> {
+        self.ask(&["show-ref", "--verify", "--hash", "--", name])
     }
 
     /// The commit that a revision names.

@@ -273,10 +273,36 @@ pub fn join(dir: &Path, relative: &Path) -> PathBuf {
     path
 }
 
+/// The commit that `base` names, HEAD where it is empty. A branch comes before all else that git would
+/// take the word for: a tag, or the beginning of a commit's name.
+pub fn start(git: &Git<'_>, base: &str) -> Result<Option<String>> {
+    if base.is_empty() {
+        return git.commit("HEAD");
+    }
+    match git.exact(&format!("refs/heads/{base}"))? {
+        Some(tip) => Ok(Some(tip)),
+        None => git.commit(base),
+    }
+}
+
 impl Repository {
     /// What stands in the way of attempts, if anything does.
     fn why_not(&self, git: &Git<'_>, base: &str) -> Result<Option<Found>> {
-        let start = git.commit(if base.is_empty() { "HEAD" } else { base })?;
+        let start = start(git, base)?;
+        if start.is_none() && base.is_empty() && self.has_commits(git)? {
+            // Such as a bare repository whose HEAD names a branch that was never made.
+            let head = git.ask(&["symbolic-ref", "--quiet", "--short", "HEAD"])?;
+            let head = head.unwrap_or_default();
+            return Ok(Some(Found::no(
+                format!(
+                    "HEAD of {} is {head}, which has no commit, and every attempt starts from one",
+                    self.here.display()
+                ),
+                &format!(
+                    "[git] base in coord.toml, or git symbolic-ref HEAD refs/heads/main, {ALONE}"
+                ),
+            )));
+        }
         if start.is_none() && base.is_empty() {
             return Ok(Some(Found::no(
                 "the git repository has no commit yet, and every attempt starts from one",
@@ -300,9 +326,29 @@ impl Repository {
         Ok(None)
     }
 
+    /// Whether any branch has a commit.
+    fn has_commits(&self, git: &Git<'_>) -> Result<bool> {
+        let found = git.ask(&["for-each-ref", "--count=1", "--format=%(refname)", "refs/heads"])?;
+        Ok(found.is_some_and(|name| !name.is_empty()))
+    }
+
     /// A directory in which git speaks of this repository, whatever becomes of worktrees.
     pub fn home(&self) -> &Path {
         &self.common
+    }
+
+    /// A worktree as git lists it, as people see it: of a main worktree whose repository does not lie in
+    /// its `.git`, git lists the repository.
+    pub fn as_seen(&self, listed: PathBuf) -> PathBuf {
+        match &self.top {
+            Some(top) if is_same(&listed, &self.common) => top.clone(),
+            _ => listed,
+        }
+    }
+
+    /// git in the worktree that the project lies in, where it says what is checked out.
+    pub fn around<'a>(&self, git: &Git<'a>) -> Git<'a> {
+        if self.here == self.common { git.clone() } else { git.at(&self.here) }
     }
 
     /// The place that paths of coord.toml count from: the top of the main worktree, or the bare

@@ -136,7 +136,9 @@ pub fn abandon(tree: &Worktree<'_>) -> Result<()> {
 pub fn reset(tree: &Worktree<'_>, base: &str, ignored: bool, keep: &[String]) -> Result<()> {
     let git = tree.git();
     let what = "bring a worktree to its base";
-    let output = git.again(&["checkout", "--quiet", "--force", "--detach", base, "--"])?;
+    // A branch may have the name of this very commit, and git would go there.
+    let commit = format!("{base}^0");
+    let output = git.again(&["checkout", "--quiet", "--force", "--detach", &commit, "--"])?;
     if !output.ok() {
         return Err(git.failed(what, &output));
     }
@@ -184,10 +186,13 @@ pub fn fault(tree: &Worktree<'_>, base: &str, may: &Apart) -> Result<Option<Stri
     }))
 }
 
-/// Makes the branch at HEAD and switches to it. False: there is a branch of that name already.
-pub fn begin(tree: &Worktree<'_>, branch: &str) -> Result<bool> {
+/// Makes the branch at the commit `base`, where HEAD is, and switches to it. False: there is a branch of
+/// that name already.
+pub fn begin(tree: &Worktree<'_>, branch: &str, base: &str) -> Result<bool> {
     let git = tree.git();
-    let output = git.again(&["checkout", "--quiet", "--no-track", "-b", branch])?;
+    // There may be a branch named HEAD, too.
+    let commit = format!("{base}^0");
+    let output = git.again(&["checkout", "--quiet", "--no-track", "-b", branch, &commit, "--"])?;
     if output.ok() {
         return Ok(true);
     }

@@ -2,7 +2,7 @@
 //!
 //! Each message names the field, says what is wrong with it and what would be right.
 
-use crate::queue::ids::{is_number, is_role, is_task_id};
+use crate::queue::ids::{is_number, is_role, is_task_id, lane_id, lane_name};
 use crate::queue::record::{Backoff, RECORD_MAX, SECONDS_MAX, Spec, to_bytes};
 use crate::sys::clock::parse_rfc3339;
 
@@ -124,6 +124,9 @@ fn check_merge(id: Option<&str>, spec: &Spec) -> Result<(), String> {
     let into = spec.into.as_str();
     if into.starts_with(['-', '/', '.']) || into.contains("..") || into.contains(odd) {
         return Err(format!("into has `{}`: it is the name of a branch", into.escape_debug()));
+    }
+    if lane_name(&lane_id(into)).is_none() {
+        return Err("into is too long: name a branch with a shorter name".to_owned());
     }
     let wanted = !spec.merge_after.is_empty() || spec.adds_deps || !into.is_empty();
     if wanted && !spec.merge {

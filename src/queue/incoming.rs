@@ -12,6 +12,7 @@ use crate::step;
 use crate::sys::fs::{Entry, Kind, is_absent};
 
 use super::Queue;
+use super::acceptance;
 use super::durable;
 use super::ids::random_part;
 use super::procs::Proc;
@@ -115,8 +116,10 @@ fn accept(
     spec.uid = if rule!("F16") { uid.to_owned() } else { random_part(queue.clock.random()) };
     spec.by = "incoming".to_owned();
     spec.at = queue.now();
-    if let Err(e) = submit::check(queue, id.as_deref(), &spec) {
-        return Ok(Err(e.message));
+    let completed = acceptance::complete(queue, id.as_deref(), &mut spec);
+    if let Err(e) = completed.and_then(|()| submit::check(queue, id.as_deref(), &spec)) {
+        let hint = e.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+        return Ok(Err(format!("{}{hint}", e.message)));
     }
     match submit::submit_taken(queue, me, id.as_deref(), spec, mine) {
         Ok(submitted) => Ok(Ok(submitted.id().to_owned())),

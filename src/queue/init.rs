@@ -41,7 +41,7 @@ pub fn init_as(root: &Path, platform: Platform, durability: Durability) -> Resul
     }
     let name = random_part(clock.random());
     let shared = platform.host.is_shared(root);
-    let queue = Queue { layout, platform, shared, durability };
+    let queue = Queue { layout, platform, shared, durability, acceptance: None };
     for bell in sweep::bells(&queue) {
         queue.fs.touch(&bell).cannot("make a bell", &bell)?;
     }

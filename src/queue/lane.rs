@@ -45,8 +45,14 @@ use super::tasks::{self, Phase, StageKind, Task};
 /// The role of those who merge. Every worker has it, besides its own ones.
 pub const ROLE: &str = "merger";
 
-/// The field of a turn's end that says: a person has to do something before anything can be merged.
+/// The field of an end that says: it can only go on when a person has done something.
 pub const PERSON: &str = "person";
+
+/// The field that says what, as a command.
+pub const REMEDY: &str = "remedy";
+
+/// The field that says since when.
+pub const SINCE: &str = "since";
 
 /// The control file that keeps lanes from their turns.
 pub const PAUSE: &str = "merge.pause";
@@ -324,11 +330,13 @@ pub fn readiness(queue: &Queue, lane: &Task) -> Result<Option<Readiness>> {
     Ok(nothing)
 }
 
-/// Whether a lane waits for a person, although it looks again by itself now and then.
-pub fn waits_for_person(queue: &Queue, lane: &str) -> Result<bool> {
-    let Some(task) = tasks::look(queue, lane)? else { return Ok(false) };
+/// What a person has to do before a lane, or a task, can go on: the end that says so. It looks again
+/// by itself now and then all the same.
+pub fn waits_for_person(queue: &Queue, id: &str) -> Result<Option<End>> {
+    let Some(task) = tasks::look(queue, id)? else { return Ok(None) };
     let asked = |end: &End| end.more.get(PERSON).is_some_and(|person| person == true);
-    Ok(lane_name(lane).is_some() && task.last_end.as_ref().is_some_and(asked))
+    let pending = matches!(task.phase, Phase::Pending(_));
+    Ok(task.last_end.filter(|end| pending && asked(end)))
 }
 
 /// Whether people want nothing to be merged now.

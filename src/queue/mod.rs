@@ -8,6 +8,7 @@
 //! own `run/`: made before, removed only when the follow-ups exist. Whoever finds a dead process
 //! finishes its intents. queue-layout.md has every step with the state that a crash leaves.
 
+pub mod acceptance;
 pub mod archive;
 pub mod array;
 pub mod board;
@@ -45,11 +46,13 @@ pub mod tasks;
 
 use std::ops::Deref;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::sys::fs::{Dir, Entry, is_absent, keep_private};
 use crate::sys::host::Platform;
 
+use acceptance::Acceptance;
 use durable::Durability;
 use layout::{LAYOUT, Layout, LayoutRecord};
 
@@ -64,6 +67,8 @@ pub struct Queue {
     pub shared: bool,
     /// What an acknowledged write survives.
     pub durability: Durability,
+    /// What the project says of new tasks; nothing where the queue is alone.
+    pub acceptance: Option<Arc<dyn Acceptance>>,
 }
 
 /// `queue.fs`, `queue.clock` and `queue.host` are what every transition is made of.
@@ -111,7 +116,7 @@ impl Queue {
                 .hint("use the coord that made it, or a newer one")
         })?;
         let shared = platform.host.is_shared(root);
-        Ok(Queue { layout, platform, shared, durability })
+        Ok(Queue { layout, platform, shared, durability, acceptance: None })
     }
 
     /// The wall time as text.

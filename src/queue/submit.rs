@@ -23,6 +23,7 @@ use crate::step;
 use crate::sys::fs::{Dir, is_absent};
 
 use super::Queue;
+use super::acceptance;
 use super::archive;
 use super::durable::{self, Durability};
 use super::evaluate::dependency;
@@ -108,6 +109,7 @@ fn accept(queue: &Queue, me: &mut Proc, id: Option<&str>, mut spec: Spec) -> Res
     if spec.at.is_empty() {
         spec.at = queue.now();
     }
+    acceptance::complete(queue, id, &mut spec)?;
     check(queue, id, &spec)?;
     stage_and_link(queue, me, id, spec)
 }

@@ -209,7 +209,7 @@ pub fn is_anything_delayed(queue: &Queue, me: &mut Proc) -> Result<bool> {
             let Some(key) = Key::parse(&entry.name) else { continue };
             let waits = |r: &Readiness| matches!(r, Readiness::Delayed(_));
             if keep_if(queue, me, &key, &dir.join(&entry.name), waits)?
-                && !lane::waits_for_person(queue, &key.task)?
+                && lane::waits_for_person(queue, &key.task)?.is_none()
             {
                 return Ok(true);
             }

@@ -10,14 +10,16 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::queue::Queue;
 use crate::queue::claim::Lease;
 use crate::queue::procs::Proc;
-use crate::queue::record::{End, Spec, duration};
+use crate::queue::record::{End, Spec, Verdict, duration};
 use crate::step;
 use crate::sys::child;
 use crate::sys::spawn::{Command, Environment, Variables};
 
+use super::base;
 use super::context;
 use super::environment::{self, Files};
 use super::outcome::{self, Stopped};
+use super::pausing::put_off;
 use super::pool::Slot;
 use super::rescue;
 use super::site::Site;
@@ -88,6 +90,12 @@ pub fn start(
     }
     let log = out.join("log");
     let output = site.queue.host.open_output(&log).cannot("open the log", &log)?;
+    if let Some(e) = base::missing(site, &lease.spec)? {
+        // The task has no part in that: its attempts are for when the branch is there again.
+        let end = End { why: describe(&e), ..End::new(Verdict::Release, true) };
+        let end = put_off(site, &lease, end, Some(e.hint.as_deref().unwrap_or_default()));
+        return Ok(Err((lease, end)));
+    }
     let prepared = prepare(site, me, &lease, slot, &out);
     let spawned = prepared.and_then(|(argv, env, place)| {
         let cwd = place.dir.join(&lease.spec.cwd);

@@ -27,7 +27,7 @@ use crate::config::MergeBy;
 use crate::error::{Error, Exit, Result};
 use crate::git::Git;
 use crate::git::candidate::{Person, Strategy};
-use crate::git::fence::{self, Landed, Turn};
+use crate::git::fence::{self, Turn};
 use crate::git::repository::ref_component;
 use crate::queue::events::{self, Event};
 use crate::queue::ids::{Key, lane_name, short};
@@ -43,14 +43,16 @@ mod batch;
 mod check;
 mod follow;
 mod journal;
+mod moving;
 pub mod preview;
 mod target;
 
 pub use follow::is_left_behind;
-pub use target::Target;
+pub use target::{Aim, Target};
 
 use batch::Part;
 use check::Checked;
+use moving::{Move, Wait};
 
 /// What a turn came to: `n.out/turn.json`, from which the worker makes the turn's end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +64,8 @@ pub struct Summary {
     pub returned: Vec<String>,
     /// Why something waits all the same: what a person has to know.
     pub waits: String,
+    /// What a person has to do then.
+    pub remedy: String,
 }
 
 impl Summary {
@@ -75,7 +79,8 @@ impl Summary {
             words.push(format!("returned {}", self.returned.join(" ")));
         }
         if !self.waits.is_empty() {
-            words.push(self.waits.clone());
+            let (why, remedy) = (self.waits.clone(), self.remedy.clone());
+            words.push(Wait { why, remedy }.to_string());
         }
         if words.is_empty() { "nothing to merge".to_owned() } else { words.join("; ") }
     }
@@ -115,7 +120,7 @@ enum Went {
     /// The branch moved, or the batch was made smaller: look again.
     Again,
     /// A person is needed.
-    Stuck(String),
+    Stuck(Wait),
 }
 
 /// Takes turn `key` of a lane. The process was started for it by the worker that claimed the turn.
@@ -132,7 +137,14 @@ pub fn take_turn(site: &Site, me: &mut Proc, key: &Key) -> Result<Summary> {
     let nothing = &crate::sys::tool::nothing;
     let git = Git::shared(pool.repo.home(), nothing);
     let lane = lane_name(&key.task).unwrap_or_default().to_owned();
-    let target = Target::of(site, &git, &key.task)?;
+    let target = match Target::of(site, &git, &key.task)? {
+        Ok(target) => target,
+        // Nothing else can be done for the lane, and nothing was begun.
+        Err(e) => {
+            let Wait { why, remedy } = e.into();
+            return Ok(Summary { waits: why, remedy, ..Summary::default() });
+        }
+    };
     // Unique for ever: the turn's number, its process, and the queue.
     let words = format!("{key} by {} of {}", me.wid, site.queue.layout.root().display());
     let turn = fence::begin_turn(&git, &lane, &words)?;
@@ -161,30 +173,43 @@ pub fn take_turn(site: &Site, me: &mut Proc, key: &Key) -> Result<Summary> {
         // Free all the same when this process is gone.
         tracing::warn!("{}", e.one_line());
     }
-    went.map(|()| merger.told)
+    if let Some(wait) = went? {
+        // The turn's end says it, and from there NEEDS YOU, as long as it is so.
+        println(&wait.to_string());
+        (merger.told.waits, merger.told.remedy) = (wait.why, wait.remedy);
+    }
+    Ok(merger.told)
 }
 
 impl Merger<'_> {
-    fn run(&mut self) -> Result<()> {
-        journal::serve(self)?;
+    /// Merges until nothing is left. `Some`: what a person has to do first.
+    fn run(&mut self) -> Result<Option<Wait>> {
+        let name = self.target.name.clone();
+        if let Some(wait) = self.in_use(&name)? {
+            return Ok(Some(wait));
+        }
+        if let Some(wait) = journal::serve(self)? {
+            return Ok(Some(wait));
+        }
         self.catch_up()?;
         loop {
             if self.is_over() || lane::is_paused(&self.site.queue) {
-                return Ok(());
+                return Ok(None);
             }
-            if let Some(why) = self.follow_remote()? {
-                self.notice(&why);
-                self.told.waits = why;
-                return Ok(());
+            if let Some(wait) = self.follow_remote()? {
+                return Ok(Some(wait));
             }
-            let tip = self.target.tip(&self.git)?;
+            let tip = match self.target.tip(&self.git)? {
+                Ok(tip) => tip,
+                Err(e) => return Ok(Some(e.into())),
+            };
             // Before the look who makes way for whom.
             fence::watch_starts(&self.git, &mut self.turn)?;
             let mut waiting = lane::entries(&self.site.queue, &self.key.task)?;
             waiting.retain(Entry::is_free);
             waiting.retain(|e| self.only.is_empty() || self.only.contains(&e.key.task));
             if waiting.is_empty() {
-                return Ok(());
+                return Ok(None);
             }
             let went = match self.decided_before(&waiting)? {
                 true => Went::On,
@@ -192,11 +217,7 @@ impl Merger<'_> {
             };
             match went {
                 Went::On | Went::Again => {}
-                Went::Stuck(why) => {
-                    self.notice(&why);
-                    self.told.waits = why;
-                    return Ok(());
-                }
+                Went::Stuck(wait) => return Ok(Some(wait)),
             }
         }
     }
@@ -241,7 +262,11 @@ impl Merger<'_> {
         }
         if built.parts.is_empty() {
             let stuck = "what waits to be merged cannot be put in any order";
-            return Ok(if decided { Went::On } else { Went::Stuck(stuck.to_owned()) });
+            return Ok(if decided {
+                Went::On
+            } else {
+                Went::Stuck(Wait::until_mended(stuck.to_owned()))
+            });
         }
         match self.check(&built.tip)? {
             Checked::Green => self.land(tip, &built.tip, &built.parts),
@@ -260,10 +285,10 @@ impl Merger<'_> {
                 Checked::Green => tip.clone_into(&mut self.green),
                 Checked::Red(_) => {
                     let branch = &self.target.branch;
-                    return Ok(Went::Stuck(format!(
+                    return Ok(Went::Stuck(Wait::until_mended(format!(
                         "{branch} itself fails the check at {}: nothing is merged until that is mended",
                         &tip[..tip.len().min(10)]
-                    )));
+                    ))));
                 }
             }
         }
@@ -281,11 +306,10 @@ impl Merger<'_> {
         let keys: Vec<String> = parts.iter().map(|part| ref_key(&part.key)).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         loop {
-            let landed = fence::land(&self.git, &self.turn, &self.target.name, new, old, &keys)?;
-            match landed {
-                Landed::Moved => break,
+            match self.advance(old, new, &keys)? {
+                Move::Done => break,
                 // What was checked is as good as before, if none of it makes way for whoever has started.
-                Landed::Started => {
+                Move::Started => {
                     fence::watch_starts(&self.git, &mut self.turn)?;
                     for part in parts {
                         if lane::entry(&self.site.queue, &part.key)?.is_none_or(|e| !e.is_free()) {
@@ -293,9 +317,8 @@ impl Merger<'_> {
                         }
                     }
                 }
-                // Somebody else's push: look again, never over it. Or an earlier turn had returned one.
-                Landed::Elsewhere(_) | Landed::Returned(_) => return Ok(Went::Again),
-                Landed::Fenced => return Err(fenced(&self.key)),
+                Move::Again => return Ok(Went::Again),
+                Move::Waits(wait) => return Ok(Went::Stuck(wait)),
             }
         }
         new.clone_into(&mut self.green);
@@ -307,7 +330,7 @@ impl Merger<'_> {
         self.limit = (self.limit * 2).min(self.site.config.merge.batch.max(1) as usize);
         match self.push(new)? {
             None => Ok(Went::On),
-            Some(why) => Ok(Went::Stuck(why)),
+            Some(wait) => Ok(Went::Stuck(wait)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! One attempt inside one worker: where it runs, with what environment, and what it left.
 
+pub mod acceptance;
 pub mod attempt;
 pub mod base;
 pub mod context;
@@ -7,6 +8,7 @@ pub mod environment;
 pub mod gc;
 pub mod merge;
 pub mod outcome;
+pub mod pausing;
 pub mod pool;
 pub mod printed;
 pub mod reapply;

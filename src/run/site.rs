@@ -10,6 +10,8 @@ use crate::queue::Queue;
 use crate::sys::fs::{Fs, RealFs, is_absent};
 use crate::sys::host::Platform;
 
+use super::acceptance::Project;
+
 /// A queue with everything around it.
 #[derive(Clone)]
 pub struct Site {
@@ -28,7 +30,7 @@ impl Site {
     pub fn open(dir: &Path) -> Result<Site> {
         // Commands run elsewhere, and are told where it is.
         let dir = &std::path::absolute(dir).cannot("find the directory", dir)?;
-        let queue = Queue::open(dir, Platform::real())?;
+        let queue = open_queue(dir)?;
         let root = dir.parent().unwrap_or(dir).to_owned();
         let config = read_config(&root)?;
         agree(&queue, &config)?;
@@ -48,6 +50,13 @@ impl Site {
         self.repo.usable()?;
         repository_of(&self.root, &self.config).refusal(&self.root)
     }
+}
+
+/// Opens a queue that may accept tasks for the project around it.
+pub fn open_queue(dir: &Path) -> Result<Queue> {
+    let mut queue = Queue::open(dir, Platform::real())?;
+    queue.acceptance = Some(Arc::new(Project::at(dir.parent().unwrap_or(dir))));
+    Ok(queue)
 }
 
 /// The queue's own durability is the truth, coord.toml says what it should be. Where they differ,

@@ -315,7 +315,7 @@ impl<'a> Workshop<'a> {
                 if !self.pool.step(slot, |record| record.assigned = Some(assigned))? {
                     return Err(lost(slot));
                 }
-                if worktrees::begin(tree, &name)? {
+                if worktrees::begin(tree, &name, base)? {
                     return Ok(name);
                 }
             }

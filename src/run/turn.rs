@@ -8,22 +8,15 @@ use std::time::Duration;
 
 use crate::queue::claim::Lease;
 use crate::queue::ids::lane_name;
-use crate::queue::lane;
-use crate::queue::record::{Backoff, End, Spec, Verdict};
+use crate::queue::record::{End, Spec, Verdict};
 use crate::sys::child::Exit;
-use crate::sys::clock::rfc3339;
 use crate::sys::tool::sibling;
 
 use super::context::{out_file, tail};
 use super::merge::{SUMMARY, Summary};
 use super::outcome::Stopped;
+use super::pausing::put_off;
 use super::site::Site;
-use crate::plan::retry;
-
-/// The field of a turn's end that counts failed turns in a row.
-const FAILURES: &str = "failures";
-/// The longest pause between two turns that could not do their work.
-const PAUSE: Backoff = Backoff { base_s: 2.0, factor: 2.0, max_s: 300.0 };
 
 /// Whether this is the spec of a lane.
 pub fn is_lane(spec: &Spec) -> bool {
@@ -59,18 +52,8 @@ pub fn judge(site: &Site, lease: &Lease, exit: Exit, stopped: Option<Stopped>) -
     };
     let failed = stopped.is_none() && (exit != Exit::Code(0) || !summary.waits.is_empty());
     if failed {
-        let before = lease.before.as_ref().and_then(|end| end.more.get(FAILURES)?.as_u64());
-        let failures = before.unwrap_or(0).saturating_add(1);
-        let pause_ms = retry::backoff_ms(
-            &PAUSE,
-            u32::try_from(failures).unwrap_or(u32::MAX),
-            site.queue.clock.random(),
-        );
-        end.more.insert(FAILURES.to_owned(), failures.into());
-        if exit == Exit::Code(0) {
-            end.more.insert(lane::PERSON.to_owned(), true.into());
-        }
-        end.not_before = Some(rfc3339(site.queue.clock.wall_ms() + pause_ms));
+        let remedy = (exit == Exit::Code(0)).then_some(summary.remedy.as_str());
+        end = put_off(site, lease, end, remedy);
         end.context = tail(&site.queue, &lease.key);
     }
     end

@@ -15,6 +15,7 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::Git;
 use crate::git::confirmed::{Answer, Worktree};
 use crate::git::misled::Misled;
+use crate::git::own;
 use crate::git::repository::wip_ref;
 use crate::git::wip::Saved;
 use crate::queue::claim::Lease;
@@ -183,17 +184,28 @@ fn furnish(site: &Site, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The work of an attempt: its base, its commit, and every path that differs, saved or committed.
-/// `git` runs anywhere in the repository.
-pub fn work(git: &Git<'_>, base: &str, branch: &str, uncommitted: &[String]) -> Result<Work> {
+/// The work of an attempt: its base, its commit, and every path that it changed itself, saved or
+/// committed. `git` runs anywhere in the repository; `others` are where the branch that it works for is.
+pub fn work(
+    git: &Git<'_>,
+    base: &str,
+    branch: &str,
+    saved: &Saved,
+    others: &[String],
+) -> Result<Work> {
     let commit = git.commit(&format!("refs/heads/{branch}"))?.unwrap_or_default();
-    let mut changed: BTreeSet<String> = uncommitted.iter().cloned().collect();
+    let mut changed: BTreeSet<String> = saved.uncommitted.iter().cloned().collect();
+    if !saved.name.is_empty()
+        && !base.is_empty()
+        && let Some(wip) = git.commit(&saved.name)?
+    {
+        // Such as in the middle of a merge.
+        for path in own::taken_over(git, base, &wip, others, &saved.uncommitted)? {
+            changed.remove(&path);
+        }
+    }
     if !commit.is_empty() && !base.is_empty() {
-        // From where the branch left the base: an attempt may have merged what came since. One that
-        // began a history of its own has left it nowhere.
-        let from = git.ask(&["merge-base", base, &commit])?.unwrap_or_else(|| base.to_owned());
-        let args = ["diff", "--name-only", "-z", "--no-renames", &from, &commit, "--"];
-        changed.extend(Git::names(&git.must("compare an attempt with its base", &args)?));
+        changed.extend(own::changes(git, base, &commit, others)?);
     }
     let changed = changed.into_iter().collect();
     Ok(Work { base: base.to_owned(), commit, changed })
@@ -257,7 +269,9 @@ pub fn conclude(
     }
     outcome.wip.clone_from(&saved.name);
     outcome.uncommitted = u32::try_from(saved.uncommitted.len()).unwrap_or(u32::MAX);
-    let work = work(&shop.main(), &place.base, &place.branch, &saved.uncommitted);
+    let git = shop.main();
+    let work = super::base::beside(site, &git, &lease.spec)
+        .and_then(|others| work(&git, &place.base, &place.branch, &saved, &others));
     let work = work.unwrap_or_else(|e| {
         tracing::error!("{}", e.one_line());
         // Neither its scope can be checked then, nor can it be merged.

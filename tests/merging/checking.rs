@@ -45,7 +45,7 @@ fn what_a_check_leaves_running_is_ended_and_not_waited_for() {
     assert!(s.processes().is_empty(), "a check has left something running");
     // Nobody stood in its worktree, so it needed no other.
     let pool = s.beside("project.coord");
-    assert!(pool.join("merge.default").exists() && !pool.join("merge.default.2").exists());
+    assert!(pool.join("merge.main").exists() && !pool.join("merge.main.2").exists());
 }
 
 #[test]

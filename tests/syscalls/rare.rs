@@ -28,8 +28,11 @@ pub const RARE: &[Situation] = &[
         name: "tasks that want to be merged, where nobody can",
         prepare: |c| {
             queue(c);
+            // Refused where it can be known: the repository goes afterwards.
+            c.sh("git init -q -b main . && git -c user.name=a -c user.email=a@example.org commit -q --allow-empty -m start");
             c.add("a", &["--merge-after", "b"], "");
             c.add("b", &["--merge"], "");
+            c.sh("rm -rf .git");
         },
         acts: WORKERS,
         tasks: &[done("a"), done("b")],

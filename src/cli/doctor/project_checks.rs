@@ -124,8 +124,7 @@ fn merging(place: &Place, config: &Config) -> Check {
         return Check::fail("merging", "there is no git repository to merge in", hint);
     };
     let git = Git::shared(repo.home(), &tool::nothing);
-    let target = Target::configured(config, &git, "").and_then(|t| t.tip(&git).map(|_| t));
-    match target {
+    match Target::of_new(config, &git, repo, "").and_then(|aim| aim) {
         Ok(target) => Check::fine("merging", format!("into {}", target.branch)),
         Err(e) => Check::fail("merging", e.one_line(), e.hint.unwrap_or_default()),
     }

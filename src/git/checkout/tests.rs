@@ -262,13 +262,16 @@ fn where_a_branch_is_checked_out() {
     let git = moved.ground.git();
     let tree = moved.ground.path("a tree\nhere");
     moved.ground.run(&["worktree", "add", "-q", "-b", "side", tree.to_str().unwrap()]);
-    assert_eq!(checked_out_at(&git, MAIN).unwrap().unwrap(), git.dir().canonicalize().unwrap());
-    let side = checked_out_at(&git, "refs/heads/side").unwrap().unwrap();
-    assert_eq!(side, tree.canonicalize().unwrap());
-    assert_eq!(checked_out_at(&git, "refs/heads/work").unwrap(), None);
-    // It was removed by hand.
+    let at = |git: &Git, branch: &str| checked_out_at(git, branch).unwrap();
+    assert_eq!(at(&git, MAIN), [git.dir().canonicalize().unwrap()]);
+    assert_eq!(at(&git, "refs/heads/side"), [tree.canonicalize().unwrap()]);
+    assert!(at(&git, "refs/heads/work").is_empty());
+    let second = moved.ground.path("second");
+    moved.ground.run(&["worktree", "add", "-q", "--force", second.to_str().unwrap(), "side"]);
+    assert_eq!(at(&git, "refs/heads/side").len(), 2);
+    // One was removed by hand.
     ground::remove(&tree.join(".git"));
-    assert_eq!(checked_out_at(&git, "refs/heads/side").unwrap(), None);
+    assert_eq!(at(&git, "refs/heads/side"), [second.canonicalize().unwrap()]);
     let bare = Ground::with(&["--bare"]);
-    assert_eq!(checked_out_at(&bare.git(), MAIN).unwrap(), None);
+    assert!(at(&bare.git(), MAIN).is_empty());
 }

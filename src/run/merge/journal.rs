@@ -15,6 +15,7 @@ use crate::queue::record::{self, Stage, StageVerdict};
 use crate::sys::fs::is_absent;
 
 use super::batch::Part;
+use super::moving::Wait;
 use super::{Merger, ref_key};
 
 /// What is noted of a landing.
@@ -84,8 +85,9 @@ pub(super) fn returned(merger: &Merger<'_>, key: &Key) -> Result<Stage> {
     Ok(Stage { retry: true, ..Stage::new(StageVerdict::Bounce, lost) })
 }
 
-/// Tells what earlier turns had landed, and then notes that all of it is told.
-pub(super) fn serve(merger: &mut Merger<'_>) -> Result<()> {
+/// Tells what earlier turns had landed, and then notes that all of it is told. `Some`: why that is not
+/// known yet.
+pub(super) fn serve(merger: &mut Merger<'_>) -> Result<Option<Wait>> {
     for n in (1..merger.key.n).rev() {
         let turn = Key::new(&merger.key.task, n);
         forget_told(merger, &turn)?;
@@ -96,10 +98,12 @@ pub(super) fn serve(merger: &mut Merger<'_>) -> Result<()> {
             Err(e) if is_absent(&e) => continue,
             Err(e) => return Err(e).cannot("read what was about to be merged", &path),
         };
-        finish(merger, record::parse(&bytes).unwrap_or_default())?;
+        if let Some(wait) = finish(merger, record::parse(&bytes).unwrap_or_default())? {
+            return Ok(Some(wait));
+        }
         break;
     }
-    note_told(merger)
+    note_told(merger).map(|()| None)
 }
 
 /// Removes the refs of what a turn had returned and told: it may have died in between.
@@ -114,15 +118,19 @@ fn forget_told(merger: &Merger<'_>, turn: &Key) -> Result<()> {
     Ok(())
 }
 
-/// Does what is left of a landing, if the branch has moved.
-fn finish(merger: &mut Merger<'_>, landing: Landing) -> Result<()> {
+/// Does what is left of a landing, if the branch has moved. `Some`: whether it stays so is not known
+/// yet.
+fn finish(merger: &mut Merger<'_>, landing: Landing) -> Result<Option<Wait>> {
     let branch = format!("refs/heads/{}", landing.branch);
-    let moved = match (merger.git.commit(&branch)?, merger.git.commit(&landing.new)?) {
+    let moved = match (merger.git.exact(&branch)?, merger.git.commit(&landing.new)?) {
         (Some(tip), Some(new)) => merger.git.is_ancestor(&new, &tip)?,
         _ => false,
     };
     if !moved {
-        return Ok(());
+        return Ok(None);
+    }
+    if let Some(wait) = merger.in_use(&branch)? {
+        return Ok(Some(wait));
     }
     let mut untold = Vec::new();
     for (key, commit) in &landing.merged {
@@ -136,5 +144,6 @@ fn finish(merger: &mut Merger<'_>, landing: Landing) -> Result<()> {
     if may_be_behind && landing.branch == merger.target.branch {
         merger.is_behind(&landing.old)?;
     }
-    untold.iter().try_for_each(|part| merger.tell_merged(part, &landing.branch))
+    untold.iter().try_for_each(|part| merger.tell_merged(part, &landing.branch))?;
+    Ok(None)
 }

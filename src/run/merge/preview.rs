@@ -1,6 +1,6 @@
 //! What would become of what waits, without changing anything: conflicts are seen early.
 
-use crate::error::Result;
+use crate::error::{Error, Exit, Result};
 use crate::git::Git;
 use crate::git::candidate::{Person, Put, Strategy, put};
 use crate::queue::lane::{self, Entry};
@@ -10,6 +10,7 @@ use super::super::pool::Pool;
 use super::super::site::Site;
 use super::Target;
 use super::batch::change;
+use super::moving::{Wait, in_use_of};
 
 /// What is to be expected of one that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,19 +23,32 @@ pub enum Outlook {
     Conflict(Vec<String>),
     /// It changes nothing.
     Nothing,
+    /// A person has to do something first, whatever it is: in words.
+    Stuck(String),
 }
 
-/// Everything that waits in a lane, in order, with what is to be expected.
-pub fn preview(site: &Site, lane: &str) -> Result<(Target, Vec<(Entry, Outlook)>)> {
-    let git = match Pool::of(site) {
-        Some(pool) => Git::shared(pool.repo.home(), &tool::nothing),
-        None => Git::new(&site.root, &tool::nothing),
+/// The branch of a lane, and everything that waits there, in order, with what is to be expected.
+pub fn preview(site: &Site, lane: &str) -> Result<(String, Vec<(Entry, Outlook)>)> {
+    let entries = lane::entries(&site.queue, lane)?;
+    let Some(pool) = Pool::of(site) else {
+        let e = Error::new(Exit::Environment, "nothing can be merged without worktrees");
+        return Ok((String::new(), stuck(entries, &e.into())));
     };
-    let target = Target::of(site, &git, lane)?;
-    let mut tip = target.tip(&git)?;
+    let git = Git::shared(pool.repo.home(), &tool::nothing);
+    let target = match Target::of(site, &git, lane)? {
+        Ok(target) => target,
+        Err(e) => return Ok((String::new(), stuck(entries, &e.into()))),
+    };
+    let mut tip = match target.tip(&git)? {
+        Ok(tip) => tip,
+        Err(e) => return Ok((target.branch, stuck(entries, &e.into()))),
+    };
+    if let Some(wait) = in_use_of(&git, &pool.repo, &target.name)? {
+        return Ok((target.branch, stuck(entries, &wait)));
+    }
     let nobody = Person { name: "coord".to_owned(), email: "coord@coord.local".to_owned() };
     let mut seen = Vec::new();
-    for entry in lane::entries(&site.queue, lane)? {
+    for entry in entries {
         let outlook = if !entry.is_free() {
             let ways = entry.makes_way.iter().map(|way| way.key.task.clone());
             Outlook::Waits(entry.blockers.iter().cloned().chain(ways).collect())
@@ -52,5 +66,9 @@ pub fn preview(site: &Site, lane: &str) -> Result<(Target, Vec<(Entry, Outlook)>
         };
         seen.push((entry, outlook));
     }
-    Ok((target, seen))
+    Ok((target.branch, seen))
+}
+
+fn stuck(entries: Vec<Entry>, wait: &Wait) -> Vec<(Entry, Outlook)> {
+    entries.into_iter().map(|entry| (entry, Outlook::Stuck(wait.to_string()))).collect()
 }
