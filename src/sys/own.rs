@@ -67,11 +67,12 @@ impl Own {
         fault()?;
         let (file, name) = match nameless(dir) {
             Ok(file) => (file, None),
-            // What a kernel or a file system says that has no such files.
-            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::ENOSYS) => {
-                (named(spare)?, Some(spare.to_owned()))
+            // With a name it would be the same.
+            Err(errno @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EMFILE | Errno::ENFILE)) => {
+                return Err(errno.into());
             }
-            Err(errno) => return Err(errno.into()),
+            // Kernels and file systems without such files say so in many ways.
+            Err(_) => (named(spare)?, Some(spare.to_owned())),
         };
         let made = Some(look(&file)?);
         Ok(Own { output: Output(Some(file)), made, name })
