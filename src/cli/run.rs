@@ -87,11 +87,10 @@ pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
         id: id.clone(),
         workers,
         cwd: listed.cwd,
-        halt,
+        halt: args.halt.clone(),
         feed: fed,
         total: before.jobs.filter(|_| known),
         before: before.over(),
-        before_failed: before.failed,
         bar,
         tell: output::note,
     };
@@ -130,7 +129,7 @@ pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
     Ok(match outcome.stopped {
         Stopped::Interrupted | Stopped::Cancelled => INTERRUPTED,
         Stopped::Unread => UNREAD,
-        Stopped::Finished | Stopped::Halted => exit::status(&order.halt, counts, show.first),
+        Stopped::Finished | Stopped::Halted => exit::status(&halt, counts, show.first),
     })
 }
 

@@ -265,7 +265,7 @@ pub fn work(cli: &Cli, args: &Work) -> Answer {
         once: args.once,
         max_tasks: if args.once { Some(1) } else { args.max_tasks },
         tell: (!cli.quiet && !cli.json).then_some(output::note as fn(&str)),
-        spare: Vec::new(),
+        ..Options::default()
     };
     let left = run_worker(&site, options)?;
     if cli.json {

@@ -35,9 +35,10 @@ pub enum Limit {
 }
 
 /// A rule; see [`Halt::parse`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Halt {
     /// Run all jobs.
+    #[default]
     Never,
     /// Stop when enough jobs have ended in some way.
     At(When, Why, Limit),
@@ -82,22 +83,47 @@ impl Halt {
         })
     }
 
-    /// Whether to stop now, and how. A percentage is of all jobs, so it is not met before `total`
-    /// is known.
+    /// Whether to stop now, and how.
     pub fn decide(&self, counts: Counts) -> Option<When> {
-        let Halt::At(when, why, limit) = self else { return None };
+        let Halt::At(when, why, _) = self else { return None };
         let count = match why {
             Why::Fail => counts.failed,
             Why::Success => counts.succeeded,
             Why::Done => counts.failed.saturating_add(counts.succeeded),
         };
-        let met = match limit {
-            Limit::Jobs(jobs) => count >= *jobs,
-            Limit::Percent(percent) => counts.total.is_some_and(|total| {
+        self.is_met(count, counts.total).then_some(*when)
+    }
+
+    /// Whether it counts the end of a job, which has succeeded or failed for good.
+    pub fn counts(&self, succeeded: bool) -> bool {
+        match self {
+            Halt::Never => false,
+            Halt::At(_, Why::Fail, _) => !succeeded,
+            Halt::At(_, Why::Success, _) => succeeded,
+            Halt::At(_, Why::Done, _) => true,
+        }
+    }
+
+    /// Whether the first end that it counts fulfils it.
+    pub fn is_one(&self) -> bool {
+        matches!(self, Halt::At(_, _, Limit::Jobs(1)))
+    }
+
+    /// Whether it depends on the number of all jobs.
+    pub fn is_percent(&self) -> bool {
+        matches!(self, Halt::At(_, _, Limit::Percent(_)))
+    }
+
+    /// Whether it is fulfilled when so many jobs have ended that it counts. A percentage is of all
+    /// jobs, so it is not met before `total` is known.
+    pub fn is_met(&self, count: u64, total: Option<u64>) -> bool {
+        match self {
+            Halt::Never => false,
+            Halt::At(_, _, Limit::Jobs(jobs)) => count >= *jobs,
+            Halt::At(_, _, Limit::Percent(percent)) => total.is_some_and(|total| {
                 count > 0 && u128::from(count) * 100 >= u128::from(*percent) * u128::from(total)
             }),
-        };
-        met.then_some(*when)
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! workers to finish what was submitted.
 
 pub mod feed;
+mod hands;
 mod lists;
 pub mod live;
 mod numbers;
@@ -13,29 +14,25 @@ pub mod pour;
 pub mod show;
 mod tails;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::jobs::halt::{Halt, When};
+use crate::jobs::halt::When;
 use crate::jobs::progress::Progress;
-use crate::queue::array;
-use crate::queue::ids::short;
+use crate::queue::array::{self, halting, halting::Standing};
 use crate::queue::procs::{self, Identity, Proc};
 use crate::queue::record::CardKind;
 use crate::queue::tasks::{self, Phase};
 use crate::run::site::Site;
-use crate::sys::alive;
-use crate::sys::child;
-use crate::sys::tool::sibling;
 use crate::sys::wake::{Waiter, Wake, Watch};
 use nix::libc;
-use nix::sys::signal::Signal;
 
 use super::keeper::Keeper;
-use super::start::WORK_SIGNALS;
+use super::room;
+use super::start::RUN_SIGNALS;
+use hands::{Hands, Leave};
 use show::Show;
 use tails::Tails;
 
@@ -54,9 +51,6 @@ const LIVE_LOOK: Duration = Duration::from_millis(50);
 const ROLL: Duration = Duration::from_millis(100);
 /// Time for the workers to leave when all is over.
 const LEAVE: Duration = Duration::from_secs(10);
-/// A worker that dies sooner than this after its start, so often in a row, is not started again.
-const SHORT_LIFE: Duration = Duration::from_secs(2);
-const SHORT_LIVES: u32 = 5;
 
 /// What is to be run.
 pub struct Order {
@@ -66,16 +60,14 @@ pub struct Order {
     pub workers: u32,
     /// Where the workers stand: the directory of the jobs.
     pub cwd: PathBuf,
-    /// When to stop before the end.
-    pub halt: Halt,
+    /// When to stop before the end: the words of `--halt`.
+    pub halt: String,
     /// Its list; `None` where it is complete already.
     pub feed: Option<feed::Shared>,
     /// How many jobs there are, where that is known.
     pub total: Option<u64>,
     /// How many were over when this run began.
     pub before: u64,
-    /// How many of them had failed: a rule that stopped the last run does not stop this one for them.
-    pub before_failed: u64,
     /// The line of progress.
     pub bar: Option<Bar>,
     /// Says something to the person at the terminal.
@@ -117,25 +109,22 @@ pub struct Outcome {
     pub fault: Option<Error>,
 }
 
-struct Hand {
-    name: String,
-    pid: i32,
-    since: Instant,
-}
-
 struct Front<'a> {
     site: &'a Site,
     order: &'a Order,
     home: PathBuf,
     show: &'a mut Show,
     tails: Tails,
-    hands: Vec<Hand>,
-    named: u32,
-    short_lives: u32,
+    hands: Hands,
     /// The workers were started.
     begun: bool,
     stopping: Option<Stopped>,
     urgent: bool,
+    halting: Standing,
+    /// There was no room for new work.
+    held_back: bool,
+    /// Looks that were made when every worker had left.
+    looks_after: u32,
     total: Option<u64>,
     /// How many jobs there are and how many failed, by the register that ended the array.
     result: Option<(u64, u64)>,
@@ -148,7 +137,7 @@ struct Front<'a> {
 pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
     let queue = &site.queue;
     let root = queue.layout.root();
-    let waiter = Waiter::new(WORK_SIGNALS, root).cannot("listen for signals", root)?;
+    let waiter = Waiter::new(RUN_SIGNALS, root).cannot("listen for signals", root)?;
     let mut waiter = waiter.lazy();
     let home = array::home(queue, &order.id);
     waiter.watch(&array::bell(&home));
@@ -162,12 +151,13 @@ pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
         home,
         show,
         tails: Tails::default(),
-        hands: Vec::new(),
-        named: 0,
-        short_lives: 0,
+        hands: Hands::default(),
         begun: false,
         stopping: None,
         urgent: false,
+        halting: Standing::default(),
+        held_back: false,
+        looks_after: 0,
         total: order.total,
         result: None,
         began: now,
@@ -176,9 +166,10 @@ pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
     };
     front.tails.follow(&me.wid);
     let done = front
-        .begin()
+        .begin(&me, &mut waiter)
         .and_then(|()| front.follow_all())
         .and_then(|()| front.work(&mut me, &mut keeper, &mut waiter));
+    tracing::debug!(looks = front.looks_after, "looks after the last worker had left");
     let left = front.send_home(&mut waiter);
     me.leave(queue);
     let stopped = done?;
@@ -200,7 +191,13 @@ impl Front<'_> {
         let progress = array::progress(&self.home);
         loop {
             self.hear(&wakes);
-            self.reap()?;
+            // Before it is asked why a worker has left.
+            self.halt()?;
+            if self.reap(&wakes)? {
+                // What a dead worker has not said of its job may stop the run: before another one begins.
+                keeper.look_again();
+                keep_at = Instant::now();
+            }
             if self.follow_workers() {
                 // For the keeper, which watches their deaths: a busy front hears no bells.
                 wakes.push(Wake::Bell(queue.layout.procs_bell()));
@@ -219,9 +216,10 @@ impl Front<'_> {
                     tracing::info!("{line}");
                 }
             }
+            self.halt()?;
+            self.fill(me)?;
             let moved = self.catch_up()?;
             self.hear_of_feed();
-            self.halt();
             self.draw(false);
             if let (Some(why), true) = (self.stopping, self.hands.is_empty()) {
                 self.follow_all()?;
@@ -231,17 +229,21 @@ impl Front<'_> {
             let rung = wakes.iter().any(|wake| !matches!(wake, Wake::Signal(_)));
             let agreed = self.has_agreed();
             let complete = self.total.is_some_and(|total| self.show.over() >= total);
+            // A worker that has left has seen the end, and its lines may not have been read yet.
+            let left = self.begun && self.hands.is_empty();
+            self.looks_after += u32::from(left);
             if agreed
-                && (rung || complete || !self.begun || Instant::now() >= scan_at)
+                && (rung || complete || left || !self.begun || Instant::now() >= scan_at)
                 && let Some(stopped) = self.is_over()?
             {
                 self.follow_all()?;
                 self.catch_up()?;
                 return Ok(stopped);
             }
-            self.begin()?;
+            self.begin(me, waiter)?;
             if Instant::now() >= scan_at {
                 scan_at = Instant::now() + IDLE_LOOK;
+                self.look_for_room();
             }
             // Deaf for a moment: then one look is for all that was rung meanwhile. The last jobs, with
             // which the run is over, are waited for more closely. A run that is short does not listen to
@@ -265,11 +267,16 @@ impl Front<'_> {
     }
 
     /// Starts the workers, as soon as it is known that the input is that of the run.
-    fn begin(&mut self) -> Result<()> {
+    fn begin(&mut self, me: &Proc, waiter: &mut Waiter) -> Result<()> {
         let may = !self.begun && self.stopping.is_none() && self.has_agreed();
         if may && self.is_over()?.is_none() {
+            self.adopt(waiter)?;
+            let Order { id, halt, workers, .. } = self.order;
+            let places = self.hands.highest().max(*workers);
+            halting::begin(&self.site.queue, me, id, halt, places)?;
+            self.halting.refresh(&self.site.queue, &self.home)?;
             self.begun = true;
-            self.start_hands(self.order.workers)?;
+            self.fill(me)?;
         }
         Ok(())
     }
@@ -284,6 +291,15 @@ impl Front<'_> {
     fn instant(&self, mono_ms: u64) -> Instant {
         let left_ms = mono_ms.saturating_sub(self.site.queue.clock.mono_ms());
         Instant::now() + Duration::from_millis(left_ms)
+    }
+
+    /// Says once why the workers begin nothing.
+    fn look_for_room(&mut self) {
+        match room::wanting(self.site) {
+            Some(why) if !std::mem::replace(&mut self.held_back, true) => (self.order.tell)(&why),
+            Some(_) => {}
+            None => self.held_back = false,
+        }
     }
 
     /// Whether the task of the array is over.
@@ -307,110 +323,49 @@ impl Front<'_> {
             let Wake::Signal(signal) = wake else { continue };
             match *signal {
                 libc::SIGCHLD => {}
+                libc::SIGTSTP => self.hands.suspend(),
+                libc::SIGCONT => self.hands.resume(),
                 libc::SIGINT if self.stopping.is_none() => {
                     (self.order.tell)("finishing what runs (Ctrl-C again: stop at once)");
                     self.stop(Stopped::Interrupted, false);
+                }
+                libc::SIGINT if !self.urgent => {
+                    (self.order.tell)("ending what runs (Ctrl-C again: kill it)");
+                    self.stop(Stopped::Interrupted, true);
+                }
+                libc::SIGINT | libc::SIGQUIT => {
+                    self.stop(Stopped::Interrupted, true);
+                    self.hands.tell(Leave::AtOnce);
                 }
                 _ => self.stop(Stopped::Interrupted, true),
             }
         }
     }
 
-    /// Tells the workers to leave: after the job that each runs, or at once.
-    fn stop(&mut self, why: Stopped, now: bool) {
-        self.stopping.get_or_insert(why);
-        if now && std::mem::replace(&mut self.urgent, true) {
-            return;
-        }
-        let signal = if now { Signal::SIGTERM } else { Signal::SIGINT };
-        for hand in &self.hands {
-            // One that has ended already is reaped with the next look.
-            let _ = alive::signal(hand.pid, signal);
-        }
-    }
-
-    fn halt(&mut self) {
-        let mut counts = self.show.counts;
-        counts.total = self.total;
-        let Order { before, before_failed, .. } = self.order;
-        counts.failed = counts.failed.saturating_sub(*before_failed);
-        counts.succeeded = counts.succeeded.saturating_sub(before.saturating_sub(*before_failed));
-        match self.order.halt.decide(counts) {
+    /// Stops when a worker has said that a rule is fulfilled.
+    fn halt(&mut self) -> Result<()> {
+        self.halting.refresh(&self.site.queue, &self.home)?;
+        match self.halting.stops().filter(|_| self.begun) {
             Some(When::Now) if !self.urgent => self.stop(Stopped::Halted, true),
             Some(When::Soon) if self.stopping.is_none() => self.stop(Stopped::Halted, false),
             _ => {}
         }
-    }
-
-    // --- workers ---
-
-    fn start_hands(&mut self, count: u32) -> Result<()> {
-        if count == 0 {
-            return Ok(());
-        }
-        let queue = &self.site.queue;
-        let program = sibling("coord-worker")?;
-        // Names that are in use are somebody else's, who works here too.
-        let taken: Vec<String> =
-            procs::all(queue)?.iter().map(|wid| short(wid).to_owned()).collect();
-        for _ in 0..count {
-            let name = loop {
-                self.named += 1;
-                let name = format!("w{}", self.named);
-                if !taken.contains(&name) {
-                    break name;
-                }
-            };
-            let path = queue.layout.at(&format!("log/{name}.log"));
-            let log = queue.host.open_output(&path).cannot("open a log", &path)?;
-            let root = queue.layout.root().as_os_str();
-            let words = ["--dir", "--name", &name, "--until-empty"].map(OsString::from);
-            let mut args = Vec::from(words);
-            args.insert(1, root.to_owned());
-            let pid = child::start_program(&program, &args, &self.order.cwd, &log)
-                .cannot("start a worker", &program)?;
-            self.hands.push(Hand { name, pid, since: Instant::now() });
-        }
         Ok(())
     }
 
-    /// Buries workers that have ended; starts others in place of those that died.
-    fn reap(&mut self) -> Result<()> {
-        let mut lost = 0;
-        for (pid, exit) in child::reap() {
-            let Some(at) = self.hands.iter().position(|hand| hand.pid == pid) else { continue };
-            let hand = self.hands.remove(at);
-            if self.stopping.is_some() {
-                continue;
-            }
-            // It may have found nothing left, and then the array is over, or so it seemed.
-            if matches!(exit, child::Exit::Code(0 | 1)) && self.is_over()?.is_some() {
-                continue;
-            }
-            lost += 1;
-            let short = hand.since.elapsed() < SHORT_LIFE;
-            self.short_lives = if short { self.short_lives + 1 } else { 0 };
-            if self.short_lives >= SHORT_LIVES {
-                let what = format!("worker {} ended at once: {exit:?}", hand.name);
-                let path = self.site.queue.layout.at(&format!("log/{}.log", hand.name));
-                return Err(Error::new(Exit::Environment, what).at(&path).hint("its log says why"));
-            }
-        }
-        self.start_hands(lost)
-    }
+    // --- workers ---
 
     /// Waits for the workers to leave; they have nothing to do any more.
     fn send_home(&mut self, waiter: &mut Waiter) -> Result<()> {
         self.stop(Stopped::Finished, false);
         let deadline = Instant::now() + LEAVE;
+        let mut wakes = Vec::new();
         loop {
-            for (pid, _) in child::reap() {
-                self.hands.retain(|hand| hand.pid != pid);
-            }
+            self.hands.see_off(&wakes);
             if self.hands.is_empty() || Instant::now() >= deadline {
                 break;
             }
-            let wakes = waiter.wait_deaf(deadline);
+            wakes = waiter.wait_deaf(deadline);
             self.hear(&wakes);
         }
         // Who ends the array may be faster than the worker that tells of its last job.

@@ -6,6 +6,7 @@ pub mod fleet;
 pub mod front;
 pub mod keeper;
 pub mod monitor;
+pub mod room;
 pub mod start;
 pub mod stumble;
 pub mod worker;

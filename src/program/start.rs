@@ -12,7 +12,7 @@ use crate::queue::sweep;
 use crate::run::site::Site;
 use crate::sys::clock::{Clock, RealClock};
 use crate::sys::wake::{Waiter, Wake};
-use crate::sys::{alive, child};
+use crate::sys::{alive, child, machine, signals};
 
 use super::worker::{Left, Next, Options, Worker, exit_of};
 use super::{aggregator, coordinator, monitor};
@@ -21,6 +21,20 @@ use super::{aggregator, coordinator, monitor};
 pub const STOP_SIGNALS: &[i32] = &[libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 /// The same, and the deaths of children.
 pub const WORK_SIGNALS: &[i32] = &[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD];
+
+/// The same for who runs commands, and is stopped and continued with them; and what a front says to the
+/// workers of its run.
+pub const RUN_SIGNALS: &[i32] = &[
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGHUP,
+    libc::SIGCHLD,
+    libc::SIGQUIT,
+    libc::SIGTSTP,
+    libc::SIGCONT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+];
 
 /// Arguments of the programs that the coordinator starts.
 #[derive(Debug, Parser)]
@@ -44,6 +58,12 @@ struct Args {
     /// Leave after this many attempts
     #[arg(long)]
     max_tasks: Option<u64>,
+    /// Its place among the workers of a run
+    #[arg(long, hide = true, default_value_t = 0)]
+    place: u32,
+    /// The process that runs the run
+    #[arg(long, hide = true, default_value = "")]
+    front: String,
     /// The mark in its environment is its own
     #[arg(long, hide = true)]
     mark: Option<String>,
@@ -129,6 +149,8 @@ pub fn worker() -> ExitCode {
             labels: args.label.clone(),
             until_empty: args.until_empty,
             max_tasks: args.max_tasks,
+            place: args.place,
+            front: args.front.clone(),
             ..Options::default()
         };
         site.must_work()?;
@@ -151,7 +173,7 @@ pub fn become_subreaper() {
 /// Runs one worker in this process until it leaves.
 pub fn work(site: &Site, options: Options) -> Result<Left> {
     let root = site.queue.layout.root();
-    let mut waiter = Waiter::new(WORK_SIGNALS, root).cannot("listen for signals", root)?;
+    let mut waiter = Waiter::new(RUN_SIGNALS, root).cannot("listen for signals", root)?;
     if options.until_empty {
         waiter = waiter.lazy();
     }
@@ -168,7 +190,12 @@ pub fn work(site: &Site, options: Options) -> Result<Left> {
     let mut worker = Worker::new(site, options, &mut waiter)?;
     let mut wakes = if missing { vec![Wake::Rescan] } else { Vec::new() };
     loop {
-        match worker.tick(&mut waiter, &wakes, &child::reap()) {
+        let ticked = worker.tick(&mut waiter, &wakes, &child::reap());
+        if wakes.contains(&Wake::Signal(libc::SIGTSTP)) && machine::has_terminal() {
+            // Ctrl-Z means it too. The command that it runs, which has a session of its own, has stopped.
+            signals::stop_here();
+        }
+        match ticked {
             Ok(Next::Wait(until_ms)) => {
                 let deadline = Waiter::deadline(until_ms);
                 wakes = match worker.runs_a_job() {

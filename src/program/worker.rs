@@ -8,11 +8,10 @@
 //!
 //! While no monitor lives on this machine, an idle worker is also a keeper.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::OnTerm;
 use crate::error::{Error, Exit, Result};
 use crate::queue::claim::Lease;
 use crate::queue::control::{self, Asked};
@@ -32,6 +31,7 @@ use crate::sys::wake::{Wake, Watch};
 pub mod claiming;
 mod following;
 mod idle;
+mod signals;
 mod staying;
 
 use super::keeper::Keeper;
@@ -47,6 +47,8 @@ const ASK_MS: u64 = 1000;
 const MONITOR_KEY: u64 = 1;
 /// Between the last job and what an idle worker does for others, milliseconds.
 const REST_MS: u64 = 10;
+/// Who has no room for new work looks again after this time, milliseconds.
+const HELD_BACK_MS: u64 = 1000;
 /// An attempt that took less is worth dealing out what is ready, milliseconds.
 const HURRY_MS: u64 = 20;
 /// Refusals in a row after which a pass over the ready list is given up until the next bell.
@@ -67,6 +69,10 @@ pub struct Options {
     pub max_tasks: Option<u64>,
     /// Leave when there is nothing to claim now.
     pub once: bool,
+    /// Its place among the workers of a run; 0: it is none of these.
+    pub place: u32,
+    /// The process that runs the run.
+    pub front: String,
     /// Told what happens, for a person at the terminal.
     pub tell: Option<fn(&str)>,
     /// Children that are not an attempt's: the coordinator's programs.
@@ -124,10 +130,18 @@ pub struct Worker {
     keeper: Option<Keeper>,
     leaving: bool,
     hand_back: bool,
+    /// What it runs has been stopped, since then.
+    frozen_ms: Option<u64>,
+    /// Between asking a command to end and killing it.
+    grace_ms: u64,
+    /// There was no room for new work at the last look; nothing tells when there is.
+    is_held_back: bool,
     /// Something may have become ready since the last look.
     rung: bool,
     /// A task was passed over because of its scope; the bell of scopes/ is watched since.
     hears_scopes: bool,
+    /// Its numbers at runs that it has joined.
+    joined: BTreeMap<PathBuf, u32>,
     /// The bells of the arrays that it has come to.
     hears_arrays: BTreeSet<PathBuf>,
     /// What the control files said, and when they are looked at again without a wake-up.
@@ -182,8 +196,12 @@ impl Worker {
             keeper: None,
             leaving: false,
             hand_back: false,
+            frozen_ms: None,
+            grace_ms: site.config.workers.grace_ms,
+            is_held_back: false,
             rung: false,
             hears_scopes: false,
+            joined: BTreeMap::new(),
             hears_arrays: BTreeSet::new(),
             asked: Asked::default(),
             ask_at_ms: now_ms,
@@ -304,7 +322,7 @@ impl Worker {
         self.leaving |= asked.drain || asked.stop;
         self.hand_back |= asked.stop;
         self.follow(waiter, wakes)?;
-        self.stay(waiter, wakes, asked.pause)?;
+        self.stay(waiter, wakes, asked.pause || self.frozen_ms.is_some())?;
         if matches!(self.job, Job::Idle) {
             self.stumble.mend(&self.site.queue, &mut self.me)?;
         }
@@ -312,6 +330,9 @@ impl Worker {
             if let Some(left) = self.should_leave() {
                 self.leave();
                 return Ok(Next::Leave(left));
+            }
+            if self.frozen_ms.is_some() {
+                return Ok(Next::Wait(self.now_ms() + self.rescan_ms()));
             }
             if !self.take_one(waiter, asked.pause)? {
                 return self.idle(waiter);
@@ -356,27 +377,6 @@ impl Worker {
             self.finder.restart(&self.site.queue)?;
         }
         Ok(())
-    }
-
-    /// SIGTERM does what coord.toml says; SIGINT finishes what runs, and a second one hands it back.
-    fn signalled(&mut self, signal: i32) {
-        match signal {
-            nix::libc::SIGTERM if self.site.config.workers.on_term == OnTerm::Finish => {
-                self.leaving = true
-            }
-            nix::libc::SIGTERM => (self.leaving, self.hand_back) = (true, true),
-            nix::libc::SIGINT | nix::libc::SIGHUP => {
-                self.hand_back |= self.leaving;
-                self.leaving = true;
-                if let (Job::Running(a), false) = (&self.job, self.hand_back) {
-                    let id = &a.lease.key.task;
-                    self.tell(&format!(
-                        "finishing {id}, then leaving (Ctrl-C again: hand it back)"
-                    ));
-                }
-            }
-            _ => {}
-        }
     }
 
     fn should_leave(&self) -> Option<Left> {
@@ -461,6 +461,8 @@ fn identity(site: &Site, options: &Options) -> Identity {
         kind: CardKind::Worker,
         roles: options.roles.clone(),
         labels: options.labels.clone(),
+        place: options.place,
+        front: options.front.clone(),
         lease_ms: if site.queue.shared {
             site.config.lease.expire_ms.max(120_000)
         } else {

@@ -10,6 +10,7 @@
 //! tasks/T/jobs/closed               register: the list is complete
 //! tasks/T/jobs/W.log W.out W.err    what W's jobs did and printed
 //! tasks/T/jobs/live/W.JOB.n.out     what a job that runs has printed so far (also .err)
+//! tasks/T/jobs/halt.N               register: the rule of a run, or that it was fulfilled (halting.rs)
 //! tasks/T/jobs/bell progress        bells: there is something to claim; a job is over
 //! ```
 //! An array is pending, with its hint in `ready/`, as long as jobs are left: who finds it there takes
@@ -23,7 +24,9 @@
 pub mod chunk;
 pub mod close;
 mod deal;
+pub mod halting;
 pub mod job;
+pub mod joined;
 pub mod list;
 pub mod live;
 pub mod retake;
@@ -190,6 +193,9 @@ impl Overview {
 pub fn has_pending(queue: &Queue, task: &Task) -> Result<bool> {
     let (home, round) = (home(queue, &task.id), round(task));
     let seen = Overview::read(queue, &home, round)?;
+    if halting::Standing::read(queue, &home)?.stops().is_some() {
+        return Ok(seen.is_over().is_some());
+    }
     for start in seen.open() {
         if let Some(mut chunk) = chunk::Chunk::open(queue, &home, start)?
             && !chunk.look(queue, round)?.pending.is_empty()

@@ -314,8 +314,7 @@ mod tests {
             RealFs.create(&task.join(name), text.as_bytes(), 0o444).unwrap();
         }
         let (roles, labels) = (Vec::new(), Vec::new());
-        let identity =
-            Identity { name: "p".to_owned(), kind: CardKind::Cli, roles, labels, lease_ms: 0 };
+        let identity = Identity { roles, labels, ..Identity::plain("p", CardKind::Cli) };
         let mut me = Proc::register(&queue, &identity).unwrap();
         let held = seize(&queue, &mut me, &Key::new("T", 2), CardKind::Hold).unwrap();
         assert!(matches!(held, Claimed::Stale), "{held:?}");

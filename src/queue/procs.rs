@@ -49,6 +49,10 @@ pub struct Identity {
     pub roles: Vec<String>,
     /// Labels it offers.
     pub labels: Vec<String>,
+    /// Its place among the workers of a run; 0: it is none of these.
+    pub place: u32,
+    /// The process that runs the run.
+    pub front: String,
     /// Its lease, in milliseconds; 0 = judged by its process alone.
     pub lease_ms: u64,
 }
@@ -57,7 +61,15 @@ impl Identity {
     /// A program without roles, labels or a lease.
     pub fn plain(name: &str, kind: CardKind) -> Identity {
         let none = Vec::new;
-        Identity { name: name.to_owned(), kind, roles: none(), labels: none(), lease_ms: 0 }
+        Identity {
+            name: name.to_owned(),
+            kind,
+            roles: none(),
+            labels: none(),
+            place: 0,
+            front: String::new(),
+            lease_ms: 0,
+        }
     }
 }
 
@@ -76,6 +88,7 @@ pub struct Proc {
     card_file: Option<(u32, Arc<Path>)>,
     successes: u32,
     success_file: Option<Arc<Path>>,
+    success_stamp: u32,
     /// Attempts that this process has won: the same one is never won twice (R2).
     pub won: BTreeSet<Key>,
     /// Number of the next event.
@@ -112,6 +125,7 @@ impl Proc {
             card_file: None,
             successes: 0,
             success_file: None,
+            success_stamp: 0,
             won: BTreeSet::new(),
             seq: 0,
             torn: true,
@@ -197,9 +211,11 @@ impl Proc {
 
     /// A record that says that a job of an array succeeded; the ends of such jobs are links to it. Made
     /// on demand, and anew after many links, or when the file system allows no more.
-    pub fn success(&mut self, queue: &Queue, anew: bool) -> Result<Arc<Path>> {
+    /// `stamp`: for which rule of a run they count (array/halting.rs).
+    pub fn success(&mut self, queue: &Queue, anew: bool, stamp: u32) -> Result<Arc<Path>> {
         self.successes += 1;
-        if anew || self.successes.is_multiple_of(LINKS_MAX) {
+        let other = std::mem::replace(&mut self.success_stamp, stamp) != stamp;
+        if anew || other || self.successes.is_multiple_of(LINKS_MAX) {
             self.success_file = None;
         }
         if let Some(path) = &self.success_file {
@@ -209,6 +225,7 @@ impl Proc {
         end.by.clone_from(&self.wid);
         end.holder.clone_from(&self.wid);
         end.exit.code = Some(0);
+        let end = super::array::halting::stamped(end, stamp);
         let path = self.dir.join(format!("success.{}.json", self.successes));
         // By way of another name: half of it, on a full disk, would be an end that nobody can read.
         let tmp = path.with_extension("tmp");

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::sys::host::ProcessId;
 
-pub use self::array::{Array, Closed, Line};
+pub use self::array::{Array, Closed, Halting, Line};
 pub use self::bytes::{RECORD_MAX, Unreadable, parse, to_bytes};
 pub use self::stage::{Stage, StageVerdict};
 
@@ -256,6 +256,12 @@ pub struct Card {
     /// Milliseconds without a heartbeat after which a claim may be taken away; 0 = never.
     #[serde(default)]
     pub lease_ms: u64,
+    /// Its place among the workers of a run of `coord run`; 0: it is none of these.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub place: u32,
+    /// The process that runs the run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub front: String,
     /// The user.
     #[serde(default)]
     pub uid: u32,

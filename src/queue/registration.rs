@@ -58,6 +58,8 @@ fn new_card(queue: &Queue, identity: &Identity) -> Card {
         roles: identity.roles.clone(),
         labels: identity.labels.clone(),
         lease_ms: identity.lease_ms,
+        place: identity.place,
+        front: identity.front.clone(),
         uid: nix::unistd::getuid().as_raw(),
         ver: env!("CARGO_PKG_VERSION").to_owned(),
         at: queue.now(),

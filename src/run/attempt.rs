@@ -13,7 +13,7 @@ use crate::queue::procs::Proc;
 use crate::queue::record::{End, Spec, Verdict, duration};
 use crate::step;
 use crate::sys::child;
-use crate::sys::spawn::{Command, Environment, Variables};
+use crate::sys::spawn::{Command, Environment, Variables, will_pass};
 
 use super::base;
 use super::context;
@@ -122,6 +122,8 @@ pub fn start(
             let deadline_ms = limit(site, &lease.spec).map(|limit| now_ms + as_ms(limit));
             Ok(Ok(Attempt { lease, pid, place, deadline_ms, stopped: None, exit: None }))
         }
+        // Not its fault: it is handed back, and tried later.
+        Err(e) if e.cause.as_ref().is_some_and(will_pass) => Err(e),
         Err(e) => {
             if let Some(refusal) = site.refusal_now() {
                 drop(

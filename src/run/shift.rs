@@ -9,14 +9,13 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::jobs::template::{Command as Pattern, Job, Template};
 use crate::queue::array::{self, list::Given, live::Which};
 use crate::queue::claim::Lease;
-use crate::queue::ids::short;
 use crate::queue::procs::Proc;
 use crate::queue::record::{Array, Line};
 use crate::step;
 use crate::sys::child;
 use crate::sys::escaped::unescape_os;
 use crate::sys::fs::{Dir, Log};
-use crate::sys::spawn::{Apart, Command, Environment, Wiring, find_program};
+use crate::sys::spawn::{Apart, Command, Environment, Wiring, find_program, will_pass};
 
 use super::environment;
 use super::printed::Printed;
@@ -65,6 +64,10 @@ pub struct Running {
     pub exit: Option<child::Exit>,
     /// Why it could not be started.
     pub fault: Option<Fault>,
+    /// Why it could not be started yet.
+    pub delayed: Option<String>,
+    /// Its program is being written.
+    pub is_being_written: bool,
     /// Why it was asked to end, and when it is killed, by the monotonic clock.
     pub stopped: Option<(super::outcome::Stopped, u64)>,
     /// When what it prints is to be seen, by the monotonic clock; `None` once it can be.
@@ -82,6 +85,14 @@ pub struct Fault {
     pub lasting: bool,
 }
 
+/// Why a job was not started.
+enum NotStarted {
+    /// It cannot be.
+    Never(Fault),
+    /// The machine refuses it for now. True: its program is being written.
+    Yet(String, bool),
+}
+
 /// The pattern of an array's jobs.
 pub fn pattern(array: &Array) -> Pattern {
     Pattern {
@@ -93,11 +104,12 @@ pub fn pattern(array: &Array) -> Pattern {
 }
 
 impl Shift {
-    /// Comes to the array that a lease is about; nothing of it is claimed yet.
+    /// Comes to the array that a lease is about; nothing of it is claimed yet. `slot`: the number of this
+    /// worker, which `{%}` stands for.
     ///
     /// # Errors
     /// When its command makes no sense, or its files cannot be opened.
-    pub fn new(site: &Site, me: &Proc, lease: Lease) -> Result<Shift> {
+    pub fn new(site: &Site, me: &Proc, lease: Lease, slot: u32) -> Result<Shift> {
         let Some(array) = lease.spec.array.clone() else {
             return Err(Error::new(Exit::Internal, "a task that is no array has no jobs"));
         };
@@ -112,7 +124,6 @@ impl Shift {
         let wiring = wiring(&out, &err);
         let env = environment::of_array(site, me, &lease);
         let env = Environment::new(&env).cannot("make the environment of the jobs", &home)?;
-        let digits: String = short(&me.wid).chars().filter(char::is_ascii_digit).collect();
         Ok(Shift {
             home: opened,
             round: array::round(&lease.task),
@@ -120,7 +131,7 @@ impl Shift {
             template: Template::new(&pattern(&array))?,
             cwd: environment::directory(site, &array),
             env,
-            slot: digits.parse().unwrap_or(1),
+            slot,
             wid: me.wid.clone(),
             programs: BTreeMap::new(),
             log,
@@ -139,18 +150,16 @@ impl Shift {
     /// Starts a claimed job. One that cannot be started has a fault, which is its end.
     pub fn start(&mut self, site: &Site, job: u64, n: u32, given: Given) -> Running {
         let queue = &site.queue;
-        let lasting = |why: String| Fault { why, lasting: true };
+        let lasting = |why: String| NotStarted::Never(Fault { why, lasting: true });
         let argv = given.and_then(|args| {
             let job = Job { seq: job, slot: self.slot, args };
             self.template.expand(&job).map_err(|e| e.one_line())
         });
-        let started = argv.map_err(lasting).and_then(|argv| {
-            let passing = |why| Fault { why, lasting: false };
-            self.spawn(site, job, n, &argv).map_err(passing)
-        });
-        let (pid, fault) = match started {
-            Ok(pid) => (pid, None),
-            Err(fault) => (0, Some(fault)),
+        let started = argv.map_err(lasting).and_then(|argv| self.spawn(site, job, n, &argv));
+        let (pid, fault, delayed, is_being_written) = match started {
+            Ok(pid) => (pid, None, None, false),
+            Err(NotStarted::Never(fault)) => (0, Some(fault), None, false),
+            Err(NotStarted::Yet(why, written)) => (0, None, Some(why), written),
         };
         Running {
             job,
@@ -160,6 +169,8 @@ impl Shift {
             since_ms: queue.clock.mono_ms(),
             exit: None,
             fault,
+            delayed,
+            is_being_written,
             stopped: None,
             show_at_ms: Some(queue.clock.mono_ms() + SHOW_MS),
             alone: false,
@@ -172,10 +183,17 @@ impl Shift {
         job: u64,
         n: u32,
         argv: &[String],
-    ) -> std::result::Result<i32, String> {
+    ) -> std::result::Result<i32, NotStarted> {
         let name = argv.first().cloned().unwrap_or_default();
         let argv: Vec<OsString> = argv.iter().map(|word| unescape_os(word)).collect();
-        let cannot = |e: &dyn std::fmt::Display| format!("cannot start `{name}`: {e}");
+        let fault = |why: String| NotStarted::Never(Fault { why, lasting: false });
+        let cannot = |e: &std::io::Error| {
+            let why = format!("cannot start `{name}`: {e}");
+            match will_pass(e) {
+                true => NotStarted::Yet(why, e.raw_os_error() == Some(nix::libc::ETXTBSY)),
+                false => fault(why),
+            }
+        };
         let number = job.to_string();
         let id = &self.lease.key.task;
         let token = format!("{id}/{job}.{n}@{}", self.wid);
@@ -204,10 +222,8 @@ impl Shift {
         step!("jobs.spawn");
         site.queue.host.spawn(&command).map_err(|e| {
             if self.cwd.is_absolute() && !site.queue.fs.exists(&self.cwd) {
-                return format!(
-                    "cannot start `{name}`: its directory {} is gone",
-                    self.cwd.display()
-                );
+                let dir = self.cwd.display();
+                return fault(format!("cannot start `{name}`: its directory {dir} is gone"));
             }
             cannot(&e)
         })
@@ -246,6 +262,7 @@ impl Shift {
             signal,
             at: running.at_ms,
             ms: site.queue.clock.mono_ms().saturating_sub(running.since_ms),
+            slot: self.slot,
             ..Line::default()
         }
     }

@@ -4,6 +4,7 @@
 //! session, so a process group is not enough: the worker is a child subreaper, orphans of the tree
 //! come back to it, and it kills until it has no child left.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -113,6 +114,47 @@ pub fn end_children(spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, boo
         wait_for_a_child(Duration::from_millis(20));
         ended.extend(reap());
     }
+}
+
+/// Stops every process below this one, except the trees of `spare`, or lets them go on. By SIGSTOP: a
+/// command has a group or a session of its own, in which no other signal would stop it.
+pub fn freeze_children(stop: bool, spare: &[i32]) {
+    let signal = if stop { Signal::SIGSTOP } else { Signal::SIGCONT };
+    let mut told = BTreeSet::new();
+    // One that has forked behind the look is found by the next.
+    loop {
+        let found = below(spare);
+        let new: Vec<i32> = found.into_iter().filter(|pid| told.insert(*pid)).collect();
+        if new.is_empty() {
+            return;
+        }
+        for pid in new {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+}
+
+/// The processes below this one, except the trees of `spare`.
+#[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
+fn below(spare: &[i32]) -> Vec<i32> {
+    let Ok(dir) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for pid in dir.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok()) {
+        if let Some(stat) = super::alive::proc_stat(pid) {
+            children.entry(stat.parent).or_default().push(pid);
+        }
+    }
+    let me = i32::try_from(std::process::id()).unwrap_or(0);
+    let (mut found, mut open) = (Vec::new(), vec![me]);
+    while let Some(parent) = open.pop() {
+        for pid in children.remove(&parent).unwrap_or_default() {
+            if !spare.contains(&pid) {
+                found.push(pid);
+                open.push(pid);
+            }
+        }
+    }
+    found
 }
 
 /// Whether there is nothing below this process, which as a subreaper has every orphan as its child.

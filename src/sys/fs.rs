@@ -52,6 +52,8 @@ pub struct Stat {
     pub mtime_ns: u64,
     /// What it is.
     pub kind: Kind,
+    /// How many names it has.
+    pub links: u64,
 }
 
 /// An open directory. Names linked through it land in *this* directory, also after it was moved

@@ -64,6 +64,10 @@ pub trait Host: Send + Sync {
     /// Ends every process below this one, except the trees of `spare`. Returns the ends it saw, and
     /// whether nothing is left.
     fn end_children(&self, spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, bool);
+    /// Stops every process below this one, except the trees of `spare`, or lets them go on.
+    fn freeze_children(&self, stop: bool, spare: &[i32]);
+    /// Memory that can be had without swapping, bytes; `None` where unknown.
+    fn memory_free(&self) -> Option<u64>;
 }
 
 /// The machine itself.
@@ -116,6 +120,12 @@ impl Host for RealHost {
     }
     fn end_children(&self, spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, bool) {
         child::end_children(spare, patience)
+    }
+    fn freeze_children(&self, stop: bool, spare: &[i32]) {
+        child::freeze_children(stop, spare);
+    }
+    fn memory_free(&self) -> Option<u64> {
+        machine::available_memory()
     }
 }
 

@@ -13,6 +13,7 @@ pub mod input;
 pub mod machine;
 pub mod own;
 pub mod rule;
+pub mod signals;
 pub mod spawn;
 pub mod step;
 pub mod stream;

@@ -15,6 +15,7 @@ use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
 use super::host::Output;
+use super::signals;
 
 /// glibc and musl: the child becomes leader of a new session.
 const POSIX_SPAWN_SETSID: i32 = 0x80;
@@ -117,7 +118,7 @@ impl Wiring {
         let signals =
             PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF.union(PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK);
         attributes.set_flags(signals | alone).map_err(io_error)?;
-        attributes.set_sigdefault(&SigSet::all()).map_err(io_error)?;
+        attributes.set_sigdefault(&signals::by_default()).map_err(io_error)?;
         attributes.set_sigmask(&SigSet::empty()).map_err(io_error)?;
         Ok(Wiring { actions, attributes })
     }
@@ -159,6 +160,13 @@ fn io_error(errno: Errno) -> io::Error {
 
 fn c_string(bytes: &[u8]) -> io::Result<CString> {
     CString::new(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in argument"))
+}
+
+/// Whether a command could not be started for want of something that others will give back: processes,
+/// memory, descriptors; or since its program is being written.
+pub fn will_pass(error: &io::Error) -> bool {
+    let passing = [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE, Errno::ETXTBSY];
+    error.raw_os_error().is_some_and(|errno| passing.contains(&Errno::from_raw(errno)))
 }
 
 /// Where the program of a command is, by the rules of `execvp`, seen from `cwd`.

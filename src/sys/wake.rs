@@ -23,6 +23,7 @@ use signal_hook::SigId;
 use super::alive;
 use super::clock::{Clock, RealClock};
 use super::host::ProcessId;
+use super::signals;
 use bells::Bells;
 
 /// Why a wait ended.
@@ -104,7 +105,8 @@ impl Waiter {
     pub fn new(signals: &[i32], queue: &Path) -> std::io::Result<Waiter> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut heard = Vec::new();
-        for (at, signal) in (0_u64..).zip(signals) {
+        let ours = signals.iter().filter(|signal| !signals::stays_ignored(**signal));
+        for (at, signal) in (0_u64..).zip(ours) {
             // A byte costs a pipe less than a socket, and one is written for each job.
             let (pipe, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
             epoll.add(&pipe, EpollEvent::new(EpollFlags::EPOLLIN, FIRST_SIGNAL + at))?;

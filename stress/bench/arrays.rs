@@ -60,7 +60,7 @@ pub fn work(order: &Order, begin: &mut dyn FnMut()) -> Outcome<Tally> {
         if chunk.arguments(number).is_empty() {
             return Err("a job without arguments".into());
         }
-        job::succeed(&queue, &mut me, chunk, number, n)?;
+        job::succeed(&queue, &mut me, chunk, (number, n), 0)?;
         let line = Line {
             job: number,
             n,

@@ -34,7 +34,7 @@ fn open(dir: &Path) -> Queue {
 
 fn register(queue: &Queue, name: &str, kind: CardKind) -> Proc {
     let (roles, labels) = (Vec::new(), Vec::new());
-    let identity = Identity { name: name.to_owned(), kind, roles, labels, lease_ms: 0 };
+    let identity = Identity { roles, labels, ..Identity::plain(name, kind) };
     Proc::register(queue, &identity).unwrap()
 }
 

@@ -14,17 +14,18 @@ use serde_json::Value;
 
 use crate::checker::{Broken, Checker};
 use crate::disk::{Disk, Ino};
+use crate::halting;
 use crate::platform::{Call, Op};
 use crate::world::{ROOT, World};
 
 /// An array on the disk.
 #[derive(Default)]
-struct Array {
+pub struct Array {
     /// How many jobs each list has, by its first.
     lists: BTreeMap<u64, u64>,
-    closed: Option<u64>,
+    pub closed: Option<u64>,
     claims: BTreeMap<(u64, u32), Value>,
-    ends: BTreeMap<(u64, u32), Value>,
+    pub ends: BTreeMap<(u64, u32), Value>,
     rounds: u64,
 }
 
@@ -36,7 +37,7 @@ enum State {
     Failed,
 }
 
-fn value(disk: &Disk, ino: Ino) -> Value {
+pub fn value(disk: &Disk, ino: Ino) -> Value {
     disk.content(ino).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default()
 }
 
@@ -49,7 +50,7 @@ fn register(name: &str) -> Option<(u64, u32, &str)> {
 }
 
 impl Array {
-    fn read(disk: &Disk, id: &str) -> Array {
+    pub fn read(disk: &Disk, id: &str) -> Array {
         let mut array = Array::default();
         let task = Path::new(ROOT).join("tasks").join(id);
         let names = |path: &Path| disk.find(path).and_then(|ino| disk.names(ino).cloned());
@@ -126,8 +127,20 @@ impl Checker {
         id: &str,
         rest: &[&str],
     ) -> Broken {
+        if let (Call::Touch | Call::Create, [dir, name]) = (op.call, rest)
+            && halting::counted_for(dir).is_some()
+            && name.starts_with("of.")
+        {
+            return Ok(());
+        }
         let is_register = match rest {
-            [name] => *name == "closed" || name.ends_with(".in"),
+            [name] => {
+                *name == "closed"
+                    || name.ends_with(".in")
+                    || name.starts_with("joined.")
+                    || halting::number(name).is_some()
+            }
+            [dir, _] if halting::counted_for(dir).is_some() => true,
             [_, name] => register(name).is_some(),
             _ => false,
         };
@@ -150,11 +163,23 @@ impl Checker {
         if self.registers.insert(path.clone(), (ino, content)).is_some() {
             return Err(format!("I1: {path} was published twice"));
         }
+        if let [name] = rest
+            && let Some(number) = halting::number(name)
+        {
+            return self.halts.linked(disk, id, number);
+        }
+        if let [dir, name] = rest
+            && let Some(number) = halting::counted_for(dir)
+        {
+            return self.halts.counted(disk, id, number, name);
+        }
         let [_, name] = rest else { return list_follows(disk, id) };
         let Some((job, n, kind)) = register(name) else { return Ok(()) };
         let array = Array::read(disk, id);
         if kind == "claim" {
-            return claimed_rightly(&array, id, job, n);
+            claimed_rightly(&array, id, job, n)?;
+            let wid = array.claims[&(job, n)]["wid"].as_str().unwrap_or_default();
+            return self.halts.claimed(disk, id, wid);
         }
         if !array.claims.contains_key(&(job, n)) {
             return Err(format!("I3: {id}/{job}.{n} ended without a claim"));

@@ -48,6 +48,8 @@ pub struct Checker {
     pub acknowledged: Vec<(String, String)>,
     /// Ids of tasks that were moved into the archive.
     archived: BTreeSet<String>,
+    /// The rules of arrays.
+    pub halts: crate::halting::Halts,
     /// Parsed records, by inode: their content never changes.
     parsed: crate::registers::Parsed,
 }

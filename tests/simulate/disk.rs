@@ -298,11 +298,12 @@ impl Disk {
     pub fn stat(&self, path: &Path) -> io::Result<Stat> {
         let ino = self.find(path)?;
         Ok(match &self.nodes[&ino] {
-            Node::File { bytes, mtime_ns, .. } => {
-                Stat { ino, len: bytes.len() as u64, mtime_ns: *mtime_ns, kind: Kind::File }
+            Node::File { bytes, mtime_ns, links } => {
+                let (len, links) = (bytes.len() as u64, u64::from(*links));
+                Stat { ino, len, mtime_ns: *mtime_ns, kind: Kind::File, links }
             }
             Node::Dir { mtime_ns, .. } => {
-                Stat { ino, len: 0, mtime_ns: *mtime_ns, kind: Kind::Dir }
+                Stat { ino, len: 0, mtime_ns: *mtime_ns, kind: Kind::Dir, links: 2 }
             }
         })
     }

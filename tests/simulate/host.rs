@@ -58,6 +58,10 @@ impl Host for Seat {
     fn is_shared(&self, _: &Path) -> bool {
         self.world().shared
     }
+    fn freeze_children(&self, _: bool, _: &[i32]) {}
+    fn memory_free(&self) -> Option<u64> {
+        None
+    }
     fn disk_space(&self, _: &Path) -> Option<(u64, u64)> {
         Some((1 << 40, 1 << 41))
     }

@@ -38,12 +38,13 @@ pub fn run(seed: u64, script: Option<Script>, verbose: bool) -> Outcome {
     world.trace = verbose.then(Vec::new);
     let mut runner = Runner::new(world);
     runner.alone("init", 0, programs::initialise());
-    let plan = prepare(&mut runner);
+    let plan = prepare(&mut runner, halt(seed));
     runner.run(scenario::TROUBLE.0, scenario::TROUBLE.1, |runner| harm(runner, &plan));
     // The command is given again: whoever submitted may have died before the list was complete.
-    let Plan { tries, jobs, .. } = plan;
+    let Plan { tries, jobs, halt, .. } = plan;
     calm(&mut runner);
-    runner.start("again", 0, programs::submit_list(ID.to_owned(), array(tries), jobs, 2));
+    let halt = if halt.is_empty() { "" } else { "never" };
+    runner.start("again", 0, programs::submit_list(ID.to_owned(), array(tries), jobs, 2, halt));
     scenario::settle(&mut runner);
     runner.close();
     let mut world = runner.world();
@@ -62,14 +63,32 @@ fn calm(runner: &mut Runner) {
     world.fault_rate = 0;
 }
 
+/// Rules that stop a run: in every fourth seed one of them. Not drawn, so that other seeds stay the same.
+const HALTS: [&str; 6] = [
+    "soon,fail=1",
+    "soon,success=1",
+    "now,done=2",
+    "soon,fail=2",
+    "soon,done=50%",
+    "now,success=2",
+];
+
+fn halt(seed: u64) -> &'static str {
+    match seed % 4 {
+        2 => HALTS[usize::try_from(seed / 4).unwrap_or(0) % HALTS.len()],
+        _ => "",
+    }
+}
+
 struct Plan {
+    halt: &'static str,
     tries: u32,
     jobs: Vec<String>,
     machines: usize,
     lease_ms: u64,
 }
 
-fn prepare(runner: &mut Runner) -> Plan {
+fn prepare(runner: &mut Runner, halt: &'static str) -> Plan {
     let mut world = runner.world();
     let c = &mut world.choices;
     let machines = 1 + c.below(2) as usize;
@@ -110,7 +129,7 @@ fn prepare(runner: &mut Runner) -> Plan {
     world.checker.deaf = budget.errors + budget.lost_replies + budget.stale > 0;
     drop(world);
     let submit = |jobs: &[String], at_once| {
-        programs::submit_list(ID.to_owned(), array(tries), jobs.to_vec(), at_once)
+        programs::submit_list(ID.to_owned(), array(tries), jobs.to_vec(), at_once, halt)
     };
     runner.start("run", 0, submit(&jobs, at_once));
     if second > 0 {
@@ -130,7 +149,7 @@ fn prepare(runner: &mut Runner) -> Plan {
         let name = format!("{what:?}").to_lowercase();
         runner.start(&name, 0, programs::decision(what, ID.to_owned()));
     }
-    Plan { tries, jobs, machines, lease_ms }
+    Plan { halt, tries, jobs, machines, lease_ms }
 }
 
 /// Something from outside.
@@ -154,7 +173,7 @@ fn harm(runner: &mut Runner, plan: &Plan) {
         _ => {
             runner.world().count("submitter started");
             let jobs = plan.jobs.clone();
-            let body = programs::submit_list(ID.to_owned(), array(plan.tries), jobs, 3);
+            let body = programs::submit_list(ID.to_owned(), array(plan.tries), jobs, 3, plan.halt);
             runner.start("run3", machine, body);
         }
     }
@@ -194,11 +213,14 @@ fn seeds_of_arrays() {
 
 /// Rules, what they say, and a seed that misses them.
 const RULES: &[(&str, &str, u64)] = &[
-    ("R4.intent", "the intent is there before the first claim in a chunk", 49),
+    ("R4.intent", "the intent is there before the first claim in a chunk", 62),
     ("R4.jobs", "a dead process's claims end before its intent goes", 49),
     ("R2.own", "who was declared dead hands back what it has won", 15),
     ("R5.undecided", "what may be claimed is handed back before the intent goes", 1073),
     ("over", "a hint that a chunk is over is true", 5),
+    ("halt.look", "who knows a rule asks before each claim whether it was fulfilled", 2),
+    ("halt.count", "who fulfils a rule says so before its next claim", 2),
+    ("halt.recount", "what a dead process has not said is derived from the ends", 2),
 ];
 
 /// Seeds within which each has to be caught.
@@ -210,7 +232,8 @@ fn every_rule_of_arrays_is_missed() {
     let search = std::env::var_os("COORD_SEARCH").is_some();
     let mut unnoticed = Vec::new();
     for (rule, what, seed) in RULES {
-        let first = if search {
+        // One that misses nothing any more since the code has changed is looked for anew.
+        let first = if search || broken(rule, *seed).is_none() {
             (1..=WITHIN).find(|seed| {
                 broken(rule, *seed).is_some() && run(*seed, None, false).violation.is_none()
             })

@@ -16,7 +16,7 @@ use coord::queue::layout::Lot;
 use coord::queue::procs::{Identity, Proc};
 use coord::queue::record::{CardKind, Spec, Stage, StageVerdict};
 use coord::queue::submit::submit;
-use coord::queue::{Queue, init, lane, sweep, tasks};
+use coord::queue::{Queue, array, init, lane, sweep, tasks};
 use coord::run::site::Site;
 use coord::sys::wake::Wake;
 use nix::libc;
@@ -150,8 +150,15 @@ pub fn add(specs: Vec<(Option<String>, Spec)>) -> Body {
     })
 }
 
-/// The front of `coord run`: submits an array and its list, a few lines at a time.
-pub fn submit_list(id: String, spec: Spec, jobs: Vec<String>, at_once: usize) -> Body {
+/// The front of `coord run`: submits an array and its list, a few lines at a time. `halt`: when the run
+/// stops before its end.
+pub fn submit_list(
+    id: String,
+    spec: Spec,
+    jobs: Vec<String>,
+    at_once: usize,
+    halt: &'static str,
+) -> Body {
     struct Lines(std::vec::IntoIter<String>, usize);
     impl feed::Input for Lines {
         fn next(&mut self) -> coord::error::Result<Option<Given>> {
@@ -170,11 +177,12 @@ pub fn submit_list(id: String, spec: Spec, jobs: Vec<String>, at_once: usize) ->
             let there = tasks::look(queue, &id).is_ok_and(|t| t.is_some_and(|t| t.spec.is_ok()));
             let done = (there || submit(queue, me, Some(&id), spec).is_ok())
                 && queue.fs.touch(&intent).is_ok()
+                && (halt.is_empty() || begin(queue, me, &id, halt))
                 && feed::here(queue, &id, Box::new(Lines(jobs.clone().into_iter(), at_once)))
                     .is_ok();
             if done {
                 drop(queue.discard(&intent));
-                coord::queue::array::ring_all(queue, &id);
+                array::ring_all(queue, &id);
                 return;
             }
             if is_ended(&seat.wait(queue.clock.mono_ms() + 1000)) {
@@ -182,6 +190,12 @@ pub fn submit_list(id: String, spec: Spec, jobs: Vec<String>, at_once: usize) ->
             }
         }
     })
+}
+
+fn begin(queue: &Queue, me: &Proc, id: &str, halt: &str) -> bool {
+    array::ensure_home(queue, &array::home(queue, id))
+        .and_then(|()| array::halting::begin(queue, me, id, halt, 1))
+        .is_ok()
 }
 
 /// What a person decides.

@@ -82,12 +82,22 @@ impl Case {
 
     /// One of the five programs. `coord` finds its queue, the others are told.
     pub fn program(&self, words: &[&str]) -> Command {
-        let mut command = self.command(programs().join(words[0]));
+        let place = if words[0] == "coord-coordinator" { self.alone() } else { programs() };
+        let mut command = self.command(place.join(words[0]));
         if words[0] != "coord" {
             command.arg("--dir").arg(self.queue(""));
         }
         command.args(&words[1..]);
         command
+    }
+
+    /// A place where the coordinator finds no program that it could start: so it works by itself, and all
+    /// that it does is done in its own process.
+    fn alone(&self) -> PathBuf {
+        let place = self.dir().join("alone");
+        fs::create_dir_all(&place).unwrap();
+        fs::copy(programs().join("coord-coordinator"), place.join("coord-coordinator")).unwrap();
+        place
     }
 
     /// Runs `coord` to its end, undisturbed.

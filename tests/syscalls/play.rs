@@ -62,11 +62,7 @@ pub fn play(
     how: impl FnOnce(Command) -> Ended,
 ) -> bool {
     let beside = situation.beside.map(|beside| beside(case));
-    let toml = case.root.join("coord.toml");
-    let usual = std::fs::read_to_string(&toml).unwrap_or_default();
     if act == COORDINATOR {
-        // It may start nobody, so it works by itself: all that it does is done in its own process.
-        std::fs::write(&toml, format!("{usual}[limits]\nmemory_free = \"9000TB\"\n")).unwrap();
         std::fs::write(case.queue("control/workers.json"), "{\"general\": 1}").unwrap();
     }
     let ended = how(case.program(act));
@@ -74,7 +70,6 @@ pub fn play(
         // It makes control/stop when it is told to end; where it died, that stays until somebody
         // says so.
         case.ok(&["resume"]);
-        std::fs::write(&toml, usual).unwrap();
     }
     (situation.afterwards)(case);
     if let Some(mut beside) = beside {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::queue::array::list::{self, Given, Written};
-use crate::queue::array::{self, CHUNK};
+use crate::queue::array::{self, CHUNK, halting};
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
 use crate::queue::{Queue, tasks};
@@ -122,6 +122,7 @@ impl Feeder {
         }
         let jobs = self.start - 1;
         list::close(&self.queue, &self.me, &self.id, jobs)?;
+        halting::closed(&self.queue, &self.me, &self.id)?;
         Ok(jobs)
     }
 

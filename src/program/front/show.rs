@@ -257,10 +257,12 @@ impl Show {
     fn write_down(&mut self, of: &str, line: &Line) -> Result<()> {
         let given = self.lists.given(&self.site, &self.home, line.job)?;
         let worker = Live::worker(of);
+        // Of a job whose worker died before it told, only the name says it.
         let slot: String = short(&worker).chars().filter(char::is_ascii_digit).collect();
+        let slot = if line.slot > 0 { line.slot } else { slot.parse().unwrap_or(1) };
         let command = given.clone();
         let args = given.unwrap_or_default();
-        let job = Job { seq: line.job, slot: slot.parse().unwrap_or(1), args };
+        let job = Job { seq: line.job, slot, args };
         if let Some(results) = &self.style.results {
             let paths = results.paths(&job, self.style.columns);
             let written = self.write_results(&paths, of, line);

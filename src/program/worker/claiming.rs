@@ -11,11 +11,12 @@ use crate::run::attempt;
 use crate::run::pool::Pool;
 use crate::sys::wake::Watch;
 
+use super::super::room;
 use super::{Job, LOSSES_MAX, Worker};
 
 /// What keeps a worker from claiming anything, as notices name it.
 pub const PAUSED: &str = "pause";
-const DISK: &str = "disk";
+const ROOM: &str = "room";
 
 impl Worker {
     /// Claims and starts one task. False: there is nothing to claim now.
@@ -24,8 +25,10 @@ impl Worker {
             self.say_about(PAUSED, "paused: coord resume");
             return Ok(false);
         }
-        if let Some(why) = self.no_room() {
-            self.say_about(DISK, &why);
+        let no_room = room::wanting(&self.site);
+        self.is_held_back = no_room.is_some();
+        if let Some(why) = no_room {
+            self.say_about(ROOM, &why);
             return Ok(false);
         }
         self.unsay();
@@ -88,14 +91,6 @@ impl Worker {
                 Claimed::Dead => self.register_anew(waiter)?,
             }
         }
-    }
-
-    /// Too little disk for new work: a small file system keeps a twentieth free, a large one 64 MiB.
-    pub(super) fn no_room(&self) -> Option<String> {
-        let (free, total) = self.site.queue.host.disk_space(self.site.queue.layout.root())?;
-        let least = self.site.config.limits.disk_free_bytes.unwrap_or((total / 20).min(64 << 20));
-        (free < least)
-            .then(|| format!("no new work: only {} KiB free on the disk of the queue", free / 1024))
     }
 
     pub(super) fn start(&mut self, lease: Lease) -> Result<()> {

@@ -23,12 +23,13 @@ impl Worker {
             if let Some(exit) = attempt.exit {
                 self.finished(exit);
             } else {
-                let grace_ms = self.site.config.workers.grace_ms;
+                let grace_ms = self.grace_ms;
                 let queue = &self.site.queue;
                 if self.hand_back {
                     attempt.stop(queue, Stopped::HandBack, grace_ms);
                 }
-                if attempt.deadline_ms.is_some_and(|deadline_ms| now_ms >= deadline_ms) {
+                let frozen = self.frozen_ms.is_some();
+                if !frozen && attempt.deadline_ms.is_some_and(|at_ms| now_ms >= at_ms) {
                     attempt.stop(queue, Stopped::TimeLimit, grace_ms);
                 }
                 let rung = wakes.iter().any(|w| matches!(w, Wake::Bell(_) | Wake::Rescan));
@@ -223,6 +224,9 @@ impl Worker {
 
     pub(super) fn busy_deadline_ms(&self) -> u64 {
         match &self.job {
+            Job::Running(attempt) if self.frozen_ms.is_some() && attempt.stopped.is_none() => {
+                self.next_beat_ms
+            }
             Job::Running(attempt) => match attempt.next_deadline_ms() {
                 Some(deadline_ms) => deadline_ms.min(self.next_beat_ms),
                 None => self.next_beat_ms,

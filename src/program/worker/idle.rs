@@ -11,7 +11,7 @@ use crate::run::attempt;
 use crate::sys::wake::Watch;
 
 use super::super::keeper::Keeper;
-use super::{Left, MONITOR_KEY, Next, REST_MS, Worker};
+use super::{HELD_BACK_MS, Left, MONITOR_KEY, Next, REST_MS, Worker};
 
 impl Worker {
     pub(super) fn now_ms(&self) -> u64 {
@@ -32,6 +32,9 @@ impl Worker {
             next_ms = self.next_scan_ms;
             self.finder.restart(&self.site.queue)?;
             waiter.unwatch_death(MONITOR_KEY);
+        }
+        if self.is_held_back {
+            next_ms = next_ms.min(now_ms + HELD_BACK_MS);
         }
         let rested_ms = *self.rested_ms.get_or_insert(now_ms + REST_MS);
         if now_ms < rested_ms {
@@ -64,7 +67,9 @@ impl Worker {
             next_ms = next_ms.min(due_ms);
             // What it has just made ready is for itself, too.
             self.finder.rung(&self.site.queue)?;
-            if let Some(candidate) = self.finder.next(&self.site.queue)? {
+            if let Some(candidate) =
+                self.finder.next(&self.site.queue)?.filter(|_| !self.is_held_back)
+            {
                 self.finder.restart(&self.site.queue)?;
                 if self.is_for_us(&candidate) {
                     return Ok(Next::Wait(now_ms));
@@ -100,7 +105,6 @@ impl Worker {
             && readiness(&self.site.queue, &lease.task, candidate.key.n)
                 .is_ok_and(|now| now == Readiness::Ready);
         open && !asked.pause
-            && self.no_room().is_none()
             && lease.spec.needs.iter().all(|need| self.options.labels.contains(need))
             && scopes::in_the_way(&self.site.queue, &candidate.key, &lease.task)
                 .is_ok_and(|others| others.is_empty())

@@ -1,24 +1,33 @@
 //! Staying at an array: one job of it after the other, until something better comes up or nothing is
 //! left.
 
+use std::path::Path;
+
 use crate::error::Result;
+use crate::jobs::halt::When;
 use crate::queue::array::take::{self, Taker};
-use crate::queue::array::{self, job};
+use crate::queue::array::{self, halting, job, joined};
 use crate::queue::claim::Lease;
 use crate::queue::events;
+use crate::queue::ids::short;
 use crate::queue::record::{End, Line, Verdict, duration};
 use crate::queue::tasks::{self, Phase};
 use crate::rule;
 use crate::run::attempt::as_ms;
 use crate::run::outcome::{Stopped, signal_name};
-use crate::run::shift::{Running, Shift};
+use crate::run::shift::{Fault, Running, Shift};
 use crate::sys::child::Exit;
 use crate::sys::wake::{Wake, Watch};
 
+use super::super::room;
 use super::{Job, RETRY_RESULT_MS, TREE_PATIENCE, Worker};
 
 /// A job that took this long makes a listing before the next claim a small matter, milliseconds.
 const LONG_MS: u64 = 20;
+/// Between two tries to start what the machine refuses, at first and at most, milliseconds.
+const REFUSED_MS: (u64, u64) = (50, 1000);
+/// A program that is written for so long is not waited for any more, milliseconds.
+const WRITTEN_MS: u64 = 30_000;
 /// How often the free space is looked at while one short job follows the other, milliseconds.
 const ROOM_MS: u64 = 100;
 
@@ -29,6 +38,8 @@ pub(super) struct Stay {
     pub(super) running: Option<Running>,
     /// A job that has ended, what is to be written of it, and when to try.
     ended: Option<(Running, Line, End, u64)>,
+    /// Of a job that could not be started yet: when it is tried again, and since when that is so.
+    again: (u64, u64),
     long: bool,
     room_at_ms: u64,
     /// The array may be over, or was cancelled.
@@ -40,7 +51,8 @@ impl Worker {
     pub(super) fn come_to_array(&mut self, waiter: &mut dyn Watch, lease: Lease) -> Result<bool> {
         let id = lease.key.task.clone();
         let home = array::home(&self.site.queue, &id);
-        let shift = match Shift::new(&self.site, &self.me, lease) {
+        let slot = self.slot_at(&home)?;
+        let shift = match Shift::new(&self.site, &self.me, lease, slot) {
             Ok(shift) => shift,
             Err(e) => {
                 self.say_once(&format!("cannot run the jobs of {id}: {}", e.one_line()));
@@ -56,6 +68,7 @@ impl Worker {
             taker,
             running: None,
             ended: None,
+            again: (0, 0),
             long: true,
             room_at_ms: 0,
             rung: false,
@@ -64,6 +77,25 @@ impl Worker {
         // It has not beaten while it was idle, and is not late.
         self.last_beat_boot_ms = self.site.queue.clock.boot_ms();
         self.next_job(waiter)
+    }
+
+    /// The number of this worker at an array, for `{%}`. Of a run, its own workers come first, and who has
+    /// joined above them.
+    fn slot_at(&mut self, home: &Path) -> Result<u32> {
+        if self.options.place > 0 {
+            return Ok(self.options.place);
+        }
+        let run = halting::Standing::read(&self.site.queue, home)?;
+        if run.workers == 0 {
+            let digits = short(&self.me.wid).chars().filter(char::is_ascii_digit);
+            return Ok(digits.collect::<String>().parse().unwrap_or(1));
+        }
+        let number = match self.joined.get(home) {
+            Some(number) => *number,
+            None => joined::join(&self.site.queue, &mut self.me, home)?,
+        };
+        self.joined.insert(home.to_owned(), number);
+        Ok(run.workers + number)
     }
 
     /// Goes on with the jobs of an array until there is something to wait for.
@@ -104,6 +136,7 @@ impl Worker {
         let now_ms = self.now_ms();
         let Job::Array(stay) = &mut self.job else { return Ok(true) };
         if std::mem::take(&mut stay.rung) {
+            stay.taker.halting.refresh(&self.site.queue, &stay.shift.home.path)?;
             let task = tasks::look(&self.site.queue, stay.shift.id())?;
             let phase = task.map(|task| task.phase);
             if phase != Some(Phase::Pending(stay.shift.lease.key.n)) {
@@ -114,7 +147,7 @@ impl Worker {
             return Ok(false);
         }
         stay.room_at_ms = now_ms + ROOM_MS;
-        Ok(self.no_room().is_some())
+        Ok(room::wanting(&self.site).is_some())
     }
 
     /// Claims and starts the next job. False: the stay is over.
@@ -173,16 +206,21 @@ impl Worker {
     /// A job runs: has it ended, must it?
     fn follow_job(&mut self) -> Result<()> {
         let now_ms = self.now_ms();
-        let grace_ms = self.site.config.workers.grace_ms;
+        let (grace_ms, frozen) = (self.grace_ms, self.frozen_ms.is_some());
         let Job::Array(stay) = &mut self.job else { return Ok(()) };
         let Some(running) = &mut stay.running else { return Ok(()) };
         if running.exit.is_some() || running.fault.is_some() {
             self.job_is_over();
             return Ok(());
         }
+        if running.delayed.is_some() && !self.hand_back && !stay.rung {
+            self.start_again();
+            return self.beat_if_due();
+        }
         let spec = &stay.shift.lease.spec;
         let limit_ms = duration(spec.time_limit_s).map(as_ms);
-        let over = limit_ms.is_some_and(|limit| now_ms >= running.since_ms.saturating_add(limit));
+        let over = !frozen
+            && limit_ms.is_some_and(|limit| now_ms >= running.since_ms.saturating_add(limit));
         let mut why = match (self.hand_back, over) {
             (true, _) => Some(Stopped::HandBack),
             (_, true) => Some(Stopped::TimeLimit),
@@ -194,9 +232,20 @@ impl Worker {
             // Seen here or not: when this job is over, no further one of such an array is claimed.
             stay.rung = phase != Some(Phase::Pending(stay.shift.lease.key.n));
             why = matches!(phase, Some(Phase::Cancelled(_))).then_some(Stopped::Cancel);
+            stay.taker.halting.refresh(&self.site.queue, &stay.shift.home.path)?;
+            if stay.taker.halting.stops() == Some(When::Now) {
+                why = Some(Stopped::HandBack);
+            }
             if self.me.is_declared_dead(&self.site.queue) {
                 why = Some(Stopped::Fenced);
             }
+        }
+        if running.delayed.is_some() {
+            if let Some(why) = why {
+                running.stopped = Some((why, now_ms));
+                self.job_is_over();
+            }
+            return self.beat_if_due();
         }
         if let (Some(why), None) = (why, running.stopped) {
             self.site.queue.host.ask_to_end(running.pid);
@@ -213,12 +262,49 @@ impl Worker {
                 self.job_is_over();
             }
         }
-        if now_ms >= self.next_beat_ms {
+        self.beat_if_due()
+    }
+
+    fn beat_if_due(&mut self) -> Result<()> {
+        if self.now_ms() >= self.next_beat_ms {
             let Job::Array(stay) = &mut self.job else { return Ok(()) };
             stay.rung = true;
             self.beat()?;
         }
         Ok(())
+    }
+
+    /// Tries to start the job that the machine has refused: its claim is ours, and nothing of it runs.
+    fn start_again(&mut self) {
+        let now_ms = self.now_ms();
+        let Job::Array(stay) = &mut self.job else { return };
+        let Some(before) = &stay.running else { return };
+        let (job, n, why) = (before.job, before.n, before.delayed.clone().unwrap_or_default());
+        let (at_ms, since_ms) = match stay.again {
+            (0, _) => (now_ms + REFUSED_MS.0, now_ms),
+            again => again,
+        };
+        stay.again = (at_ms, since_ms);
+        if now_ms < at_ms {
+            let id = stay.shift.id();
+            let text = format!("job {job} of {id}: {why}; trying again");
+            return self.say_once(&text);
+        }
+        let arguments = stay.taker.chunk().map_or(Ok(Vec::new()), |chunk| chunk.given(job));
+        let mut running = stay.shift.start(&self.site, job, n, arguments);
+        if running.delayed.is_some() {
+            let waited_ms = now_ms.saturating_sub(since_ms);
+            let pause_ms = waited_ms.clamp(REFUSED_MS.0, REFUSED_MS.1);
+            stay.again = (now_ms + pause_ms, since_ms);
+            if waited_ms >= WRITTEN_MS && running.is_being_written {
+                let why = running.delayed.take().unwrap_or_default();
+                running.fault = Some(Fault { why, lasting: false });
+            }
+        }
+        if running.delayed.is_none() {
+            stay.again = (0, 0);
+        }
+        stay.running = Some(running);
     }
 
     /// The command has ended: end the rest of its tree, then judge.
@@ -260,11 +346,23 @@ impl Worker {
         let Some(chunk) = stay.taker.chunk() else { return };
         let queue = &self.site.queue;
         let (number, n, plain) = (running.job, running.n, end.verdict == Verdict::Done);
+        let stamp = stay.taker.halting.stamp();
         // What it printed is there before it is over: who sees the end finds it.
         let published = match stay.shift.keep(running, line) {
             Err(e) => Err(e),
-            Ok(()) if plain => job::succeed(queue, &mut self.me, chunk, number, n),
-            Ok(()) => job::end_as(queue, &self.me, chunk, number, n, end.clone()),
+            Ok(()) if plain => job::succeed(queue, &mut self.me, chunk, (number, n), stamp),
+            Ok(()) => {
+                let end = halting::stamped(end.clone(), stamp);
+                job::end_as(queue, &self.me, chunk, number, n, end)
+            }
+        };
+        let (id, halting) = (stay.shift.id(), &mut stay.taker.halting);
+        // Before the next claim of this process: a rule that it fulfils has to hold for that one.
+        let published = match published {
+            Ok(true) if !line.retry => {
+                halting.ended(queue, &self.me, id, number, plain).map(|()| true)
+            }
+            other => other,
         };
         let home = &stay.shift.home;
         match published {
@@ -281,10 +379,10 @@ impl Worker {
                 }
                 self.attempts += 1;
                 self.last_succeeded = plain && ours;
-                let id = (!ours).then(|| stay.shift.id().to_owned());
+                let late = (!ours)
+                    .then(|| format!("job {number} of {id}, try {n}: its worker came too late"));
                 stay.ended = None;
-                if let Some(id) = id {
-                    let text = format!("job {number} of {id}, try {n}: its worker came too late");
+                if let Some(text) = late {
                     let event =
                         events::Event { k: "notice".to_owned(), ..events::Event::default() };
                     events::append(&self.site.queue, &mut self.me, event.why(&text));
@@ -297,8 +395,7 @@ impl Worker {
             Err(e) => {
                 *due_ms = now_ms + RETRY_RESULT_MS;
                 let text = format!(
-                    "cannot record the end of job {number} of {}: {}; will try again",
-                    stay.shift.id(),
+                    "cannot record the end of job {number} of {id}: {}; will try again",
                     e.one_line()
                 );
                 self.say_once(&text);
@@ -316,8 +413,12 @@ impl Worker {
         if running.fault.is_some() || running.exit.is_some() {
             return self.now_ms();
         }
+        if running.delayed.is_some() {
+            return stay.again.0.min(self.next_beat_ms);
+        }
         let limit = match running.stopped {
             Some((_, kill_at_ms)) => Some(kill_at_ms),
+            None if self.frozen_ms.is_some() => None,
             None => duration(stay.shift.lease.spec.time_limit_s)
                 .map(|limit| running.since_ms.saturating_add(as_ms(limit))),
         };

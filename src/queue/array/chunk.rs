@@ -170,6 +170,21 @@ impl Chunk {
         Ok(tasks::read::<End>(queue, &self.dir, &end_name(job, n))?.ok())
     }
 
+    /// The last end of each job whose last try has ended, as far as they can be read.
+    pub fn last_ends(&self, queue: &Queue) -> Result<Vec<(u64, End)>> {
+        let mut last: BTreeMap<u64, (u32, bool)> = BTreeMap::new();
+        let entries = queue.fs.list_in(&self.dir).cannot("list a chunk of jobs", &self.dir.path)?;
+        for (job, n, is_claim) in entries.iter().filter_map(parse) {
+            let of = last.entry(job).or_default();
+            *of = (*of).max((n, !is_claim));
+        }
+        let mut ends = Vec::new();
+        for (job, (n, _)) in last.into_iter().filter(|(_, (_, ended))| *ended) {
+            ends.extend(self.end(queue, job, n)?.map(|end| (job, end)));
+        }
+        Ok(ends)
+    }
+
     /// The card of the process that holds a claim; `None` if it cannot be told.
     pub fn claimer(&self, queue: &Queue, job: u64, n: u32) -> Result<Option<record::Card>> {
         Ok(tasks::read(queue, &self.dir, &claim_name(job, n))?.ok())

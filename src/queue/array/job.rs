@@ -114,16 +114,22 @@ pub fn claim(queue: &Queue, me: &mut Proc, chunk: &mut Chunk, job: u64, n: u32) 
 }
 
 /// Ends a try as a plain success: a link to a record that this process has made before. False: it was
-/// ended by somebody else. Step 4.
-pub fn succeed(queue: &Queue, me: &mut Proc, chunk: &Chunk, job: u64, n: u32) -> Result<bool> {
+/// ended by somebody else. Step 4. `stamp`: for which rule it counts.
+pub fn succeed(
+    queue: &Queue,
+    me: &mut Proc,
+    chunk: &Chunk,
+    (job, n): (u64, u32),
+    stamp: u32,
+) -> Result<bool> {
     let name = end_name(job, n);
     let place = me.place(queue)?;
-    let record = me.success(queue, false)?;
+    let record = me.success(queue, false, stamp)?;
     let ours = |bytes: &[u8]| is_of(bytes, &me.wid);
     step!("jobs.end");
     let held = match publish(queue, Source::of(&place, &record), &chunk.dir, &name, ours) {
         Err(e) if matches!(e.errno(), Some(nix::libc::EMLINK | nix::libc::ENOENT)) => {
-            let record = me.success(queue, true)?;
+            let record = me.success(queue, true, stamp)?;
             let ours = |bytes: &[u8]| is_of(bytes, &me.wid);
             publish(queue, Source::of(&place, &record), &chunk.dir, &name, ours)?
         }

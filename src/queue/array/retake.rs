@@ -17,6 +17,7 @@ use super::super::record::{Card, End, Line, Verdict};
 use super::super::tasks::{self, Phase};
 use super::chunk::{Chunk, claim_name};
 use super::close;
+use super::halting;
 use super::job;
 use super::live::{self, Live, Which};
 use super::told::Told;
@@ -45,6 +46,7 @@ pub fn chunk_of(
     let Some(mut chunk) = Chunk::open(queue, &jobs, start)? else { return Ok(Vec::new()) };
     let round = round(&task);
     let seen = chunk.look(queue, round)?;
+    let stamp = halting::Standing::read(queue, &jobs)?.stamp();
     let mut running = seen.running;
     if queue.shared {
         // The listing may be older than the death. Each name tells for itself.
@@ -59,10 +61,11 @@ pub fn chunk_of(
             continue;
         }
         let of = card.as_ref().map_or(wid, |card| card.wid.as_str());
-        if of == wid && expire(queue, me, &chunk, (number, n), of, round, how)? {
+        if of == wid && expire(queue, me, &chunk, (number, n), of, (round, stamp), how)? {
             back.push(Key::new(&format!("{id}/{number}"), n));
         }
     }
+    halting::recount(queue, me, id, &chunk)?;
     tell_untold(queue, me, wid, id, &chunk)?;
     clear_live(queue, me, wid, &jobs, &chunk)?;
     follow_up(queue, me, id, &mut chunk, round)?;
@@ -83,7 +86,7 @@ fn expire(
     chunk: &Chunk,
     (number, n): (u64, u32),
     holder: &str,
-    round: u32,
+    (round, stamp): (u32, u32),
     how: As<'_>,
 ) -> Result<bool> {
     let before = match n {
@@ -98,8 +101,9 @@ fn expire(
             End { why, charged: kept.0, boots: kept.1, ..End::new(Verdict::Release, true) }
         }
     };
+    let end = halting::stamped(End { holder: holder.to_owned(), ..end }, stamp);
     step!("jobs.expire");
-    job::end_as(queue, me, chunk, number, n, End { holder: holder.to_owned(), ..end })
+    job::end_as(queue, me, chunk, number, n, end)
 }
 
 /// Notes what is over, and wakes those who wait for something to claim.
@@ -239,6 +243,7 @@ pub fn sweep(
     }
     let (jobs, round) = (home(queue, id), round(&task));
     let mut running = 0;
+    let stamp = halting::Standing::read(queue, &jobs)?.stamp();
     for start in Overview::read(queue, &jobs, round)?.open() {
         let Some(mut chunk) = Chunk::open(queue, &jobs, start)? else { continue };
         let seen = chunk.look(queue, round)?;
@@ -251,10 +256,13 @@ pub fn sweep(
             };
             if orphan {
                 let (of, how) = (card.map_or(String::new(), |card| card.wid), As::Expired("dead"));
-                expired |= expire(queue, me, &chunk, (*number, *n), &of, round, how)?;
+                expired |= expire(queue, me, &chunk, (*number, *n), &of, (round, stamp), how)?;
             } else {
                 running += 1;
             }
+        }
+        if expired {
+            halting::recount(queue, me, id, &chunk)?;
         }
         if expired || seen.is_over() {
             follow_up(queue, me, id, &mut chunk, round)?;

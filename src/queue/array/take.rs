@@ -18,6 +18,7 @@ use super::super::durable;
 use super::super::procs::Proc;
 use super::chunk::{Chunk, Seen};
 use super::deal::Dealer;
+use super::halting::Standing;
 use super::job::{self, Taken};
 use super::{Over, Overview, close, over_file};
 
@@ -44,6 +45,8 @@ pub struct Taker {
     /// They were listed for somebody whose jobs are long: without groups, the first one first.
     listed_anew: bool,
     dealer: Dealer,
+    /// When the run stops before its end.
+    pub halting: Standing,
     /// Claims that somebody else was faster with.
     pub lost: u64,
 }
@@ -95,6 +98,7 @@ impl Taker {
             ahead: 0,
             listed_anew: false,
             dealer: Dealer::default(),
+            halting: Standing::default(),
             lost: 0,
         }
     }
@@ -120,6 +124,10 @@ impl Taker {
                     }
                     Dealt::Dead => return Ok(Next::Dead),
                 }
+            }
+            if !self.halting.may_claim(queue, &self.home)? {
+                let over = close::end_if_over(queue, me, &self.id)?;
+                return Ok(if over { Next::Over } else { Next::Nothing });
             }
             let Some(at) = &mut self.at else { continue };
             let Some((job, n)) = at.share.pop_front() else { continue };
@@ -181,6 +189,7 @@ impl Taker {
                 self.ahead = AHEAD;
                 self.listed_anew = anew;
                 let seen = Overview::read(queue, &self.home, self.round)?;
+                self.halting.refresh(queue, &self.home)?;
                 self.open = self.dealer.spread(seen.open().collect(), anew);
                 if self.open.iter().all(|start| self.visited.contains(start)) {
                     // Not all begin to look at the same one.
@@ -315,7 +324,7 @@ mod tests {
     /// Takes a job and does it.
     fn work(queue: &Queue, taker: &mut Taker, me: &mut Proc) -> Option<u64> {
         let Next::Job(job, n) = taker.next(queue, me, false).unwrap() else { return None };
-        assert!(job::succeed(queue, me, taker.chunk().unwrap(), job, n).unwrap());
+        assert!(job::succeed(queue, me, taker.chunk().unwrap(), (job, n), 0).unwrap());
         Some(job)
     }
 

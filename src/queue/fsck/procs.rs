@@ -31,7 +31,7 @@ pub(super) fn task_of(name: &str) -> Option<String> {
     if let Some((id, _)) = array::job::parse_intent(name) {
         return Some(id.to_owned());
     }
-    for prefix in ["_settle.", "_submit.", "_reopen.", "_tell.", "_array.", "_chunk."] {
+    for prefix in ["_settle.", "_submit.", "_reopen.", "_tell.", "_array.", "_chunk.", "_halt."] {
         if let Some(id) = name.strip_prefix(prefix) {
             return Some(id.to_owned());
         }

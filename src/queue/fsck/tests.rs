@@ -26,9 +26,9 @@ fn bench() -> Bench {
 
 impl Bench {
     fn act<T>(&self, body: impl FnOnce(&mut Proc) -> T) -> T {
-        let name = "t".to_owned();
         let (roles, labels) = (Vec::new(), Vec::new());
-        let identity = Identity { name, kind: CardKind::Worker, roles, labels, lease_ms: 60_000 };
+        let identity =
+            Identity { roles, labels, lease_ms: 60_000, ..Identity::plain("t", CardKind::Worker) };
         let mut me = Proc::register(&self.queue, &identity).unwrap();
         let result = body(&mut me);
         me.leave(&self.queue);
@@ -358,13 +358,7 @@ fn a_cycle_is_named_once() {
 fn the_dead_and_their_claims() {
     let bench = bench();
     bench.add("a", &[]);
-    let identity = Identity {
-        name: "w1".into(),
-        kind: CardKind::Worker,
-        roles: Vec::new(),
-        labels: Vec::new(),
-        lease_ms: 0,
-    };
+    let identity = Identity::plain("w1", CardKind::Worker);
     let mut me = Proc::register(&bench.queue, &identity).unwrap();
     let candidate = Finder::new(&[], 16, 0).next(&bench.queue).unwrap().unwrap();
     assert!(matches!(claim(&bench.queue, &mut me, &candidate, |_| true), Ok(Claimed::Won(_))));

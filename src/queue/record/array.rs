@@ -36,6 +36,37 @@ pub struct Closed {
     pub jobs: u64,
 }
 
+/// `jobs/halt.N`: a run of an array began, by this rule; or an earlier rule was fulfilled.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Halting {
+    /// Version of the record.
+    pub v: u32,
+    /// Who wrote this.
+    pub by: String,
+    /// When (RFC 3339).
+    pub at: String,
+    /// The rule, in the words of `coord run --halt`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub halt: String,
+    /// The highest place of a worker of the run itself; who joins comes above it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub workers: u32,
+    /// The rule of `jobs/halt.met` was fulfilled; 0: this is a rule itself.
+    #[serde(skip_serializing_if = "is_default")]
+    pub met: u32,
+    /// Fields of newer programs.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+impl Halting {
+    /// One that says nothing yet.
+    pub fn new(by: &str, at: String) -> Halting {
+        Halting { v: 1, by: by.to_owned(), at, ..Halting::default() }
+    }
+}
+
 /// A line of `jobs/W.log`: how one try of a job ended. Written after the register that says so.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -65,6 +96,9 @@ pub struct Line {
     pub at: u64,
     /// How long it ran, milliseconds.
     pub ms: u64,
+    /// The number of its worker, as `{%}` says it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub slot: u32,
     /// Where in `jobs/W.out` its standard output stands: offset and length, bytes.
     #[serde(skip_serializing_if = "is_default")]
     pub out: (u64, u64),

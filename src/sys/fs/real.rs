@@ -256,6 +256,7 @@ impl Fs for RealFs {
             len: meta.len(),
             mtime_ns: seconds.saturating_mul(1_000_000_000) + nanos,
             kind,
+            links: meta.nlink(),
         })
     }
 
