@@ -171,7 +171,16 @@ impl Coordinator<'_> {
                 slot.finished =
                     voluntary && control::wanted(&self.site.queue).is_some_and(|w| w.until_empty);
                 if let Some(text) = told.filter(|_| !slot.finished && !self.leaving) {
-                    let text = format!("{name} {text}");
+                    let text = match (exit, self.site.refusal_now()) {
+                        // It has said so in its log, which nobody reads who does not know where to look.
+                        (child::Exit::Code(code), Some(refusal))
+                            if code == Exit::Environment as i32 =>
+                        {
+                            let hint = refusal.hint.unwrap_or_default();
+                            format!("{name} cannot work: {}: {hint}", refusal.message)
+                        }
+                        _ => format!("{name} {text}"),
+                    };
                     self.notice(&text.clone(), &text);
                 }
             }

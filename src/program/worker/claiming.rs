@@ -140,6 +140,10 @@ impl Worker {
     /// would meet the same: whoever mends it starts work again.
     pub(super) fn leave_if_broken(&mut self) {
         if let Some(refusal) = self.site.refusal_now() {
+            let hint = refusal.hint.clone().unwrap_or_default();
+            let text = format!("no attempt can be prepared: {}: {hint}", refusal.message);
+            let event = events::Event { k: "notice".to_owned(), ..events::Event::default() };
+            events::append(&self.site.queue, &mut self.me, event.why(&text));
             self.leaving = true;
             self.broken = Some(refusal);
         }
