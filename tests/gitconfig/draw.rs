@@ -60,6 +60,9 @@ pub const SETTINGS: &[&str] = &[
     "git config extensions.preciousObjects true",
     "git config worktree.useRelativePaths true",
     "git config core.bigFileThreshold 1",
+    // The two that lead git elsewhere together, so that they meet in the small size as well.
+    "git config core.worktree \"$PWD\" && git config extensions.worktreeConfig true",
+    "git config core.bare true && git config extensions.worktreeConfig true",
 ];
 
 /// Where the project, its repository and its worktrees are: what a shell does in an empty directory
