@@ -85,6 +85,34 @@ fn decisions_in_every_kind_of_repository() {
 }
 
 #[test]
+fn a_start_since_the_last_look_keeps_attempts_from_landing() {
+    for (ground, root) in kinds() {
+        let git = ground.git();
+        let mut turn = begin_turn(&git, "main", "turn 1").unwrap();
+        watch_starts(&git, &mut turn).unwrap();
+        mark_start(&git, "other", "of another lane").unwrap();
+        let first = commit_on(&git, &root, "first");
+        assert_eq!(land(&git, &turn, MAIN, &first, &root, &["A.1"]).unwrap(), Landed::Moved);
+        // There was no such ref before, and then it was another one.
+        let mut at = first;
+        for words in ["B.2", "B.3"] {
+            mark_start(&git, "main", words).unwrap();
+            pack(&ground);
+            let next = commit_on(&git, &at, words);
+            assert_eq!(land(&git, &turn, MAIN, &next, &at, &["A.1"]).unwrap(), Landed::Started);
+            assert_eq!(position(&git), at, "it landed all the same");
+            watch_starts(&git, &mut turn).unwrap();
+            assert_eq!(land(&git, &turn, MAIN, &next, &at, &["A.1"]).unwrap(), Landed::Moved);
+            at = next;
+        }
+        // What others pushed is no attempt, and makes way for nobody.
+        mark_start(&git, "main", "B.4").unwrap();
+        let pushed = commit_on(&git, &at, "pushed");
+        assert_eq!(land(&git, &turn, MAIN, &pushed, &at, &[]).unwrap(), Landed::Moved);
+    }
+}
+
+#[test]
 fn an_earlier_turn_decides_nothing_any_more() {
     for (ground, root) in kinds() {
         let git = ground.git();
