@@ -21,8 +21,16 @@ pub fn index_of(git: &Git<'_>) -> Result<PathBuf> {
 /// options of `git add`. What failed is in the output.
 pub fn add_all(tree: &Worktree<'_>, apart: &Apart, more: &[&str]) -> Result<Output> {
     let git = tree.git();
-    let excludes: Vec<String> =
-        apart.all().iter().map(|path| format!(":(top,exclude,literal){path}")).collect();
+    let all = status(git, false)?;
+    // An ignored path that is excluded makes `git add` fail, and it would not be added anyway.
+    let is_hit =
+        |path: &&String| all.iter().any(|c| c.is_below(std::slice::from_ref::<String>(path)));
+    let excludes: Vec<String> = apart
+        .all()
+        .iter()
+        .filter(is_hit)
+        .map(|path| format!(":(top,exclude,literal){path}"))
+        .collect();
     let mut args = vec!["add", "--all", "--sparse"];
     args.extend(more);
     args.extend(["--", "."]);
@@ -31,7 +39,7 @@ pub fn add_all(tree: &Worktree<'_>, apart: &Apart, more: &[&str]) -> Result<Outp
     if !output.ok() || apart.caches.is_empty() {
         return Ok(output);
     }
-    let mut changed = status(git, false)?;
+    let mut changed = all;
     changed.retain(|c| c.mark != Mark::Untracked && !apart.has(c));
     let holds =
         |path: &&String| changed.iter().any(|c| c.is_below(std::slice::from_ref::<String>(path)));

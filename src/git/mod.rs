@@ -12,13 +12,17 @@
 pub mod candidate;
 pub mod checkout;
 pub mod confirmed;
+pub mod connect;
+pub mod disk;
 pub mod fence;
 #[cfg(test)]
 mod ground;
 pub mod in_use;
 pub mod index;
 pub mod misled;
+mod modules;
 pub mod own;
+pub mod private;
 pub mod reapply;
 pub mod remote;
 pub mod repository;

@@ -37,9 +37,17 @@ impl Change {
 
     /// Whether the path is one of these or lies below one.
     pub fn is_below(&self, paths: &[String]) -> bool {
-        let path = self.path.trim_end_matches('/');
-        paths.iter().any(|p| path == p || path.strip_prefix(p).is_some_and(|r| r.starts_with('/')))
+        is_below(self.path.trim_end_matches('/'), paths)
     }
+}
+
+/// Whether a path is one of these or lies below one.
+pub fn is_below(path: &str, paths: &[String]) -> bool {
+    let lies = |above: &String| {
+        let above = above.trim_end_matches('/');
+        path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    paths.iter().any(lies)
 }
 
 /// Paths in a worktree, from its top, that are no attempt's work.

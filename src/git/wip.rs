@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::sys::clock::{Clock, RealClock};
-use crate::sys::fs::{Fs, RealFs, name_of};
+use crate::sys::fs::{Fs, Kind, RealFs, name_of};
 use crate::sys::tree;
 
-use super::Git;
 use super::confirmed::Worktree;
 use super::index::{add_all, index_of, reveal};
 use super::status::{Apart, Change, Mark, status};
+use super::{Git, connect, disk, private};
 
 /// Refs of one name that are tried: attempts of former queues may have left some.
 const NAMES_MAX: u32 = 1000;
@@ -74,19 +74,32 @@ pub fn save(worktree: &Worktree<'_>, wanted: &Wanted) -> Result<Saved> {
 fn save_as_indexed(worktree: &Worktree<'_>, wanted: &Wanted, partial: bool) -> Result<Saved> {
     let git = worktree.git();
     reveal(worktree)?;
+    let mut apart = wanted.apart.clone();
+    let mounted = disk::mounted(git);
+    apart.given.extend(mounted.iter().cloned());
+    let unseen = disk::look(worktree, &apart)?;
     let mut all = status(git, false)?;
     if partial {
         all.retain(|c| RealFs.stat(&worktree.top().join(&c.path)).is_ok());
     }
-    let ours: Vec<&Change> = all.iter().filter(|c| !wanted.apart.has(c)).collect();
+    let ours: Vec<&Change> = all.iter().filter(|c| !apart.has(c)).collect();
     let mut saved = Saved {
         unsaved: unsaved(git, &ours, &wanted.base)?,
         conflicts: ours.iter().any(|c| c.mark == Mark::Unmerged),
         ..Saved::default()
     };
+    saved.unsaved.extend(mounted.iter().map(|at| format!("what is mounted at {at}")));
     let nested = |c: &&&Change| c.is_nested();
-    let mut apart = wanted.apart.clone();
-    apart.given.extend(ours.iter().filter(nested).map(|c| c.path.trim_end_matches('/').to_owned()));
+    let told: Vec<String> =
+        ours.iter().filter(nested).map(|c| c.path.trim_end_matches('/').to_owned()).collect();
+    for path in &unseen.repositories {
+        // Of one that git itself takes for a repository it was said above.
+        if !told.iter().any(|outer| path == outer || path.starts_with(&format!("{outer}/"))) {
+            saved.unsaved.push(format!("{path}/.git, which git passes over here"));
+        }
+    }
+    saved.unsaved.extend(unseen.others);
+    apart.given.extend(told);
     saved.uncommitted = ours.iter().filter(|c| !c.is_nested()).map(|c| c.path.clone()).collect();
     let head = git.commit("HEAD")?;
     saved.strayed = match &head {
@@ -94,6 +107,7 @@ fn save_as_indexed(worktree: &Worktree<'_>, wanted: &Wanted, partial: bool) -> R
         None => false,
     };
     if saved.uncommitted.is_empty() && !saved.strayed {
+        keep_refs(git, &wanted.name, &mut saved)?;
         return Ok(saved);
     }
     let clean = saved.uncommitted.is_empty();
@@ -105,6 +119,7 @@ fn save_as_indexed(worktree: &Worktree<'_>, wanted: &Wanted, partial: bool) -> R
     if same && !saved.strayed {
         // Only times or modes that git does not keep.
         saved.uncommitted.clear();
+        keep_refs(git, &wanted.name, &mut saved)?;
         return Ok(saved);
     }
     let what = "commit what an attempt left";
@@ -118,7 +133,24 @@ fn save_as_indexed(worktree: &Worktree<'_>, wanted: &Wanted, partial: bool) -> R
     }
     let commit = output.text().trim().to_owned();
     saved.name = publish(git, &wanted.name, &commit, &tree, &parent)?;
+    keep_refs(git, &wanted.name, &mut saved)?;
     Ok(saved)
+}
+
+/// Gives the commits of refs that only this worktree has, which go before it is used again, others.
+fn keep_refs(git: &Git<'_>, name: &str, saved: &mut Saved) -> Result<()> {
+    for (own, id) in private::refs(git)? {
+        if git.commit(&id)?.is_none() {
+            saved.unsaved.push(format!("the ref {own}, which names no commit"));
+            continue;
+        }
+        let kept = keep(git, name, &id)?;
+        saved.strayed |= !kept.is_empty();
+        if saved.name.is_empty() {
+            saved.name = kept;
+        }
+    }
+    Ok(())
 }
 
 /// Whether what HEAD names stays reachable when the worktree goes elsewhere.
@@ -206,6 +238,12 @@ fn with_index(
     let own = worktree.env("GIT_INDEX_FILE", copy.as_os_str());
     let more: &[&str] = if partial { &["--ignore-removal"] } else { &[] };
     if add_all(&own, apart, more)?.ok() {
+        let written = own.git().run(&["write-tree"])?;
+        if written.ok() {
+            return Ok(written);
+        }
+        // Somebody has pruned what was staged, and the files look as they did then.
+        connect::rehash(own.git())?;
         return own.git().run(&["write-tree"]);
     }
     // A filter that fails (large files without their server), or line endings that git refuses to
@@ -281,6 +319,12 @@ fn unsaved(git: &Git<'_>, changes: &[&Change], base: &str) -> Result<Vec<String>
         let is_module = modes.any(|mode| mode == "160000");
         let dir = git.dir().join(path);
         if !is_module || !RealFs.exists(&dir.join(".git")) {
+            continue;
+        }
+        let began = meta.starts_with(":160000");
+        if !began && RealFs.stat(&dir.join(".git")).is_ok_and(|stat| stat.kind == Kind::Dir) {
+            // With all of it here, and not in the repository as a submodule is.
+            reasons.push(format!("the repository {path}, which is not part of this one"));
             continue;
         }
         let inner = git.at(&dir);

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Exit, Result};
 use crate::sys::fs::{Fs, RealFs, canonical, is_absent, name_of};
 
-use super::Git;
 use super::confirmed::Worktree;
 use super::index::index_of;
 use super::status::{Apart, Change, Mark, status};
+use super::{Git, disk, modules, private};
 
 /// A worktree as git lists it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -101,8 +101,9 @@ fn unregister(git: &Git<'_>, dir: &Path, reason: &str) -> Result<Option<String>>
     Ok(Some(error.message))
 }
 
-/// Ends what was begun and not finished (a merge, a rebase), and removes locks that a killed git
-/// left. Only for the owner of a worktree in which no process is left.
+/// Ends what was begun and not finished (a merge, a rebase), and removes locks that a killed git left and
+/// everything else in the worktree's part of the repository that belonged to what was done there.
+/// Only for the owner of a worktree in which no process is left.
 pub fn abandon(tree: &Worktree<'_>) -> Result<()> {
     let git = tree.git();
     let index = index_of(git)?;
@@ -121,27 +122,27 @@ pub fn abandon(tree: &Worktree<'_>) -> Result<()> {
         ("REVERT_HEAD", ["revert", "--quit"]),
         ("sequencer", ["cherry-pick", "--quit"]),
         ("MERGE_HEAD", ["merge", "--quit"]),
-        ("BISECT_LOG", ["bisect", "reset"]),
     ] {
         if begun(mark) {
-            // What does not go away is seen by the check that follows every cleaning.
+            // For what git put aside meanwhile (`--autostash`): it becomes a stash of the repository.
             git.run(&args)?;
         }
     }
-    Ok(())
+    private::sweep(tree)
 }
 
 /// Brings tracked files to `base` with HEAD detached there, and removes what is not tracked; with
-/// `ignored` also what is ignored. `keep` are paths that stay.
+/// `ignored` also what is ignored or what git does not look at. `keep` are paths that stay.
 pub fn reset(tree: &Worktree<'_>, base: &str, ignored: bool, keep: &[String]) -> Result<()> {
     let git = tree.git();
     let what = "bring a worktree to its base";
     // A branch may have the name of this very commit, and git would go there.
     let commit = format!("{base}^0");
-    let output = git.again(&["checkout", "--quiet", "--force", "--detach", &commit, "--"])?;
-    if !output.ok() {
-        return Err(git.failed(what, &output));
-    }
+    let checkout = || -> Result<()> {
+        let output = git.again(&["checkout", "--quiet", "--force", "--detach", &commit, "--"])?;
+        if output.ok() { Ok(()) } else { Err(git.failed(what, &output)) }
+    };
+    checkout()?;
     let excludes: Vec<String> = keep.iter().map(|path| format!("/{}", escaped(path))).collect();
     let mut args = vec!["clean", "-ffd", "--quiet"];
     if ignored {
@@ -150,17 +151,22 @@ pub fn reset(tree: &Worktree<'_>, base: &str, ignored: bool, keep: &[String]) ->
     args.extend(excludes.iter().flat_map(|pattern| ["-e", pattern.as_str()]));
     // What cannot be removed is seen by the check.
     git.run(&args)?;
+    // On the file system of the worktree, and in none of them.
+    let trash = git.dir().with_file_name(format!(".gone-{}", name_of(git.dir())));
+    if ignored && disk::clear(tree, keep, &trash)? {
+        checkout()?;
+    }
     Ok(())
 }
 
 /// A path as a pattern of .gitignore that means only it.
-fn escaped(path: &str) -> String {
+pub fn escaped(path: &str) -> String {
     let special = |c: char| matches!(c, '\\' | '*' | '?' | '[' | ']' | '!' | '#' | ' ');
     path.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
-/// Whether a worktree is what an attempt may start in: at `base`, and nothing in it but what it may
-/// have. `Some`: what is wrong.
+/// Whether a worktree is what an attempt may start in: at `base`, and nothing in it but what it may have,
+/// also of submodules that the base does not know. `Some`: what is wrong.
 pub fn fault(tree: &Worktree<'_>, base: &str, may: &Apart) -> Result<Option<String>> {
     let git = tree.git();
     let head = git.commit("HEAD")?;
@@ -171,11 +177,14 @@ pub fn fault(tree: &Worktree<'_>, base: &str, may: &Apart) -> Result<Option<Stri
         )));
     }
     let strange = |all: Vec<Change>| all.into_iter().find(|c| !may.has(c));
-    let mut found = strange(status(git, true)?);
+    let mut found = strange(status(git, false)?);
     if found.as_ref().is_some_and(|c| c.submodule == "SC") {
         // Only behind its base: it was looked at when the attempt before ended.
         git.run(&["submodule", "--quiet", "update", "--recursive", "--no-fetch"])?;
-        found = strange(status(git, true)?);
+        found = strange(status(git, false)?);
+    }
+    if found.is_none() {
+        return Ok(modules::clear(tree)?.or(disk::left(tree, &may.caches)?));
     }
     Ok(found.map(|change| {
         let path = change.path.trim_end_matches('/');

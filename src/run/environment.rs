@@ -15,6 +15,7 @@ use crate::sys::clock::rfc3339;
 use crate::sys::escaped::unescape_path;
 use crate::sys::spawn::Variables;
 
+use super::furnish::tell_git;
 use super::site::Site;
 use super::worktree::Workplace;
 
@@ -129,6 +130,7 @@ pub fn build(
     if let Some(ms) = deadline_ms {
         set("COORD_DEADLINE", &rfc3339(ms));
     }
+    tell_git(&mut env, &place.settings);
     env
 }
 

@@ -8,12 +8,12 @@ use crate::git::confirmed::{Answer, Meant, Worktree, ask};
 use crate::git::index::reveal;
 use crate::git::repository::branch;
 use crate::git::status::{Change, Mark, status};
-use crate::git::{Git, wip, worktrees};
+use crate::git::{Git, disk, wip, worktrees};
 use crate::queue::Queue;
 use crate::queue::layout::Layout;
 use crate::queue::procs::Proc;
 use crate::queue::recover::{self, Death};
-use crate::sys::fs::{Fs, RealFs, is_absent, name_of, remove_tree};
+use crate::sys::fs::{Fs, RealFs, is_absent, name_of};
 use crate::sys::wake::nap;
 use crate::sys::{alive, tool, tree};
 
@@ -149,7 +149,7 @@ fn would_stay(shop: &Workshop<'_>, record: &Record) -> Result<Option<String>> {
     if record.assigned.is_some() {
         return Ok(nested(shop, &status(tree.git(), false)?));
     }
-    unsaved_of(shop, tree.git(), record)
+    unsaved_of(shop, &tree, record)
 }
 
 /// Why something stays that is no worktree of this pool: what was noted of it, or what git says.
@@ -166,8 +166,12 @@ fn nested(shop: &Workshop<'_>, changes: &[Change]) -> Option<String> {
 }
 
 /// What in a worktree is in no ref; `None`: it may go.
-fn unsaved_of(shop: &Workshop<'_>, git: &Git<'_>, record: &Record) -> Result<Option<String>> {
-    let apart = shop.apart();
+fn unsaved_of(shop: &Workshop<'_>, tree: &Worktree<'_>, record: &Record) -> Result<Option<String>> {
+    let (git, apart) = (tree.git(), shop.apart());
+    if let Some(at) = disk::mounted(git).first() {
+        return Ok(Some(format!("something is mounted at {at} in it")));
+    }
+    let unseen = disk::look(tree, &apart)?;
     let changes = status(git, false)?;
     if let Some(why) = nested(shop, &changes) {
         return Ok(Some(why));
@@ -175,6 +179,12 @@ fn unsaved_of(shop: &Workshop<'_>, git: &Git<'_>, record: &Record) -> Result<Opt
     let ours: Vec<_> = changes.iter().filter(|c| !apart.has(c)).collect();
     if let Some(first) = ours.first() {
         return Ok(Some(format!("{} is not committed ({} in all)", first.path, ours.len())));
+    }
+    if let Some(path) = unseen.repositories.first() {
+        return Ok(Some(format!("it holds {path}/.git, which git passes over here")));
+    }
+    if let Some(other) = unseen.others.first() {
+        return Ok(Some(format!("it holds {other}")));
     }
     if record.clone {
         // All of its refs, but those that say what it was cloned from; and HEAD, which may be in none.
@@ -263,16 +273,18 @@ fn clear(shop: &Workshop<'_>, slot: &mut Slot, before: &Record) -> Result<Stays>
         worktrees::reset(&tree, &of.base, false, &[])?;
     }
     reveal(&tree)?;
-    if let Some(why) = unsaved_of(shop, git, &slot.record)? {
+    if let Some(why) = unsaved_of(shop, &tree, &slot.record)? {
         return Ok(Stays::AsItWas(why));
     }
     shop.drop_tmp(slot);
     if slot.record.clone {
         // A clone of ours, all of whose commits the repository has.
-        remove_tree(&slot.top).cannot("remove a clone", &slot.top)?;
+        discard(shop, slot, &slot.top).cannot("remove a clone", &slot.top)?;
         return Ok(Stays::No);
     }
     unlink_apart(shop, slot);
+    // git stops half-way at a directory that may not be written.
+    disk::clear(&tree, &[], &shop.trash(slot))?;
     if status(git, false)?.iter().any(|c| c.mark == Mark::Tracked) {
         // Tracked files were among those: git removes nothing where one is missing.
         git.must("put tracked files back", &["checkout", "--quiet", "--force", "HEAD", "--"])?;
@@ -281,13 +293,18 @@ fn clear(shop: &Workshop<'_>, slot: &mut Slot, before: &Record) -> Result<Stays>
     Ok(why.map_or(Stays::No, Stays::AsItWas))
 }
 
+/// Removes a directory of a slot, whatever an attempt made of it.
+fn discard(shop: &Workshop<'_>, slot: &Slot, path: &Path) -> std::io::Result<()> {
+    tree::discard(path, &shop.trash(slot))
+}
+
 /// What was copied or linked there for attempts stands in git's way where it is not ignored.
 fn unlink_apart(shop: &Workshop<'_>, slot: &Slot) {
     for path in shop.apart().all() {
         // Behind a link that an attempt made lies what is not the slot's: perhaps the project itself.
         let Some(path) = tree::beneath(&slot.top, Path::new(&path)) else { continue };
         match RealFs.unlink(&path) {
-            Err(e) if !is_absent(&e) => drop(remove_tree(&path)),
+            Err(e) if !is_absent(&e) => drop(discard(shop, slot, &path)),
             _ => {}
         }
     }

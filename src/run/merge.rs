@@ -25,10 +25,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::MergeBy;
 use crate::error::{Error, Exit, Result};
-use crate::git::Git;
 use crate::git::candidate::{Person, Strategy};
 use crate::git::fence::{self, Turn};
 use crate::git::repository::ref_component;
+use crate::git::{Git, connect};
 use crate::queue::events::{self, Event};
 use crate::queue::ids::{Key, lane_name, short};
 use crate::queue::lane::{self, Entry};
@@ -89,6 +89,9 @@ impl Summary {
 /// The file name of the summary.
 pub const SUMMARY: &str = "turn.json";
 
+/// How often a candidate is built again whose objects somebody removes.
+const LOSSES_MAX: u32 = 5;
+
 /// A turn that is being taken.
 struct Merger<'a> {
     site: &'a Site,
@@ -108,6 +111,8 @@ struct Merger<'a> {
     limit: usize,
     /// The number of the next check's log.
     checks: u32,
+    /// How often objects of a candidate were missing.
+    losses: u32,
     /// Only these, if any are named.
     only: Vec<String>,
     told: Summary,
@@ -163,6 +168,7 @@ pub fn take_turn(site: &Site, me: &mut Proc, key: &Key) -> Result<Summary> {
         green: String::new(),
         limit,
         checks: 0,
+        losses: 0,
         only: only.split_whitespace().map(str::to_owned).collect(),
         told: Summary::default(),
     };
@@ -268,10 +274,28 @@ impl Merger<'_> {
                 Went::Stuck(Wait::until_mended(stuck.to_owned()))
             });
         }
+        if let Some(said) = self.hold(&built.tip, tip)? {
+            self.losses += 1;
+            return match self.losses {
+                ..=LOSSES_MAX => Ok(Went::Again),
+                _ => Err(connect::broken(&self.git, &said)),
+            };
+        }
         match self.check(&built.tip)? {
             Checked::Green => self.land(tip, &built.tip, &built.parts),
             Checked::Red(text) => self.red(tip, waiting, &built.parts, text),
         }
+    }
+
+    /// Gives a candidate a name, so that nobody's collection of garbage takes it while it is checked, and
+    /// looks whether all of it is there. `Some`: it is not.
+    fn hold(&self, candidate: &str, tip: &str) -> Result<Option<String>> {
+        let name = format!("refs/coord/candidate/{}", self.turn.lane);
+        let output = self.git.again(&["update-ref", &name, candidate])?;
+        if !output.ok() {
+            return Err(self.git.failed("name what is to be merged", &output));
+        }
+        connect::missing(&self.git, candidate, tip)
     }
 
     /// A red batch is halved; a red task comes back, if the branch itself is green.

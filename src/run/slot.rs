@@ -12,13 +12,13 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::confirmed::{Answer, Meant, Worktree, ask};
 use crate::git::index::add_all;
 use crate::git::repository::{branch, wip_ref};
-use crate::git::status::Apart;
+use crate::git::status::{Apart, Change, Mark, status};
 use crate::git::wip::{self, Saved, Wanted};
-use crate::git::{Git, worktrees};
+use crate::git::{Git, connect, disk, private, worktrees};
 use crate::queue::ids::{Key, short};
 use crate::queue::procs::Proc;
-use crate::sys::alive;
 use crate::sys::fs::{Fs, RealFs, mkdir_all};
+use crate::sys::{alive, tree};
 
 use super::environment::identity;
 use super::pool::chain::{Assigned, Record};
@@ -80,6 +80,11 @@ impl<'a> Workshop<'a> {
         self.ask(slot)?.must(&slot.top)
     }
 
+    /// Where directories of a slot are moved to be removed: on its file system, and in no worktree.
+    pub fn trash(&self, slot: &Slot) -> std::path::PathBuf {
+        self.pool.root.join(format!(".gone-{}", slot.name))
+    }
+
     /// Paths in a worktree that are no attempt's work.
     pub fn apart(&self) -> Apart {
         apart(self.site, self.pool)
@@ -132,6 +137,7 @@ impl<'a> Workshop<'a> {
         }
         let keep = paths(self.pool, &self.site.config.worktree.keep);
         worktrees::abandon(&tree)?;
+        private::settle(&tree, &self.main().at(&self.pool.repo.here))?;
         worktrees::reset(&tree, base, true, &keep)?;
         match worktrees::fault(&tree, base, &self.apart())? {
             None => Ok(Ready::Yes(tree)),
@@ -184,14 +190,14 @@ impl<'a> Workshop<'a> {
     }
 
     /// Lets git forget the worktree of a slot whose directory is gone: somebody removed it by hand, or
-    /// died while removing or making it. A commit that only its HEAD had gets a ref before.
-    pub fn forget(&self, slot: &Slot) -> Result<()> {
+    /// died while removing or making it. A commit that only its HEAD had gets a ref before: that ref, or nothing.
+    pub fn forget(&self, slot: &Slot) -> Result<String> {
         let main = self.main();
-        let Some(known) = worktrees::known_at(&main, &slot.top)? else { return Ok(()) };
+        let Some(known) = worktrees::known_at(&main, &slot.top)? else { return Ok(String::new()) };
         let (name, email) = identity(self.site, short(&self.me.wid));
-        wip::keep(&main.identity(&name, &email), &wip_name(slot), &known.head)?;
+        let kept = wip::keep(&main.identity(&name, &email), &wip_name(slot), &known.head)?;
         match worktrees::forget(&main, &known.path, &self.reason())? {
-            None => Ok(()),
+            None => Ok(kept),
             Some(why) => {
                 Err(Error::new(Exit::Environment, why).at(&slot.top).hint("git worktree list"))
             }
@@ -209,6 +215,7 @@ impl<'a> Workshop<'a> {
         let args = ["clone", "--quiet", "--local", "--no-checkout", "--no-tags", &from, &to];
         // Which is made in a directory of its own: nothing that is said of the repository counts there.
         Git::new(self.pool.repo.home(), self.beat).must("make a clone", &args)?;
+        private::remember(&made.join(".git")).cannot("note the settings of a clone", &made)?;
         RealFs.rename(&made, &slot.top).cannot("put a clone into its place", &slot.top)
     }
 
@@ -245,6 +252,7 @@ impl<'a> Workshop<'a> {
         let holder = if of.holder.is_empty() { &self.me.wid } else { &of.holder };
         let (author, email) = identity(self.site, short(holder));
         let tree = tree.identity(&author, &email);
+        connect::mend(&tree, &of.base)?;
         let what = if of.task.is_empty() {
             format!("left in {}", slot.name)
         } else {
@@ -325,20 +333,37 @@ impl<'a> Workshop<'a> {
         }
     }
 
+    /// Whether the worktree of a slot is gone, with all that was in it: an attempt may have removed it after
+    /// its last commit. An empty directory in its place goes, too.
+    pub fn is_gone(&self, slot: &Slot) -> bool {
+        if slot.record.clone {
+            return false;
+        }
+        if RealFs.list(&slot.top).is_ok_and(|names| names.is_empty()) {
+            drop(RealFs.rmdir(&slot.top));
+        }
+        !RealFs.exists(&slot.top)
+    }
+
     /// Commits what a done attempt left, on its branch, in its worker's name. False: it cannot be,
     /// because of conflicts, a HEAD elsewhere, or a hook that refuses.
     pub fn commit(&self, tree: &Worktree<'_>, of: &Assigned, title: &str) -> Result<bool> {
         if self.site.config.git.commit != CommitBy::Worker {
             return Ok(false);
         }
+        connect::mend(tree, &of.base)?;
         let git = tree.git();
         let on = git.ask(&["symbolic-ref", "--quiet", "HEAD"])?;
-        let conflicts =
-            !git.must("look for conflicts", &["ls-files", "-z", "--unmerged"])?.stdout.is_empty();
-        if conflicts || on.as_deref() != Some(format!("refs/heads/{}", of.branch).as_str()) {
+        let changes = status(git, false)?;
+        let apart = self.apart();
+        // A repository in the worktree would become a link to a commit that only it has.
+        let hinders = |c: &Change| c.mark == Mark::Unmerged || c.is_nested() && !apart.has(c);
+        if changes.iter().any(hinders)
+            || on.as_deref() != Some(format!("refs/heads/{}", of.branch).as_str())
+        {
             return Ok(false);
         }
-        if !add_all(tree, &self.apart(), &[])?.ok() {
+        if !add_all(tree, &apart, &[])?.ok() {
             return Ok(false);
         }
         if git.run(&["diff", "--cached", "--quiet"])?.ok() {
@@ -363,6 +388,10 @@ impl<'a> Workshop<'a> {
         if somebody_in(slot).is_some() {
             return;
         }
+        // What is mounted there is not the slot's: it is looked at when the slot is used next.
+        if !disk::mounted(tree.git()).is_empty() {
+            return;
+        }
         let cleaned = worktrees::abandon(tree)
             .and_then(|()| worktrees::reset(tree, base, false, &self.apart().all()));
         if let Err(e) = cleaned {
@@ -381,7 +410,7 @@ impl<'a> Workshop<'a> {
     /// Removes `TMPDIR` of a slot.
     pub fn drop_tmp(&self, slot: &Slot) {
         // What cannot be removed now is, perhaps, before the next attempt.
-        drop(crate::sys::fs::remove_tree(&self.pool.tmp(&slot.name)));
+        drop(tree::discard(&self.pool.tmp(&slot.name), &self.trash(slot)));
     }
 }
 

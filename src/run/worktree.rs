@@ -6,33 +6,36 @@
 //! end register names it, its commit and the ref.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{CommitBy, Isolation};
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::git::Git;
 use crate::git::confirmed::{Answer, Worktree};
 use crate::git::misled::Misled;
-use crate::git::own;
 use crate::git::repository::wip_ref;
 use crate::git::wip::Saved;
+use crate::git::{Git, connect, own};
 use crate::queue::claim::Lease;
 use crate::queue::ids::short;
 use crate::queue::procs::Proc;
 use crate::queue::record::Outcome;
-use crate::sys::fs::{Fs, RealFs, mkdir_all};
-use crate::sys::{tool, tree};
+use crate::sys::fs::{RealFs, mkdir_all};
+use crate::sys::tool;
 
+use super::furnish;
 use super::pool::{Pool, Slot};
 use super::reapply::{self, Reapplied};
 use super::scope::{from_project, learnable};
 use super::site::Site;
 use super::slot::{Ready, Workshop, lost};
+use super::unwanted::{self, Unwanted};
 
 /// Slots in a row that turn out to be of no use before an attempt is given up.
 const TRIES: usize = 20;
+/// How often what an attempt left is committed and saved, where objects of it are missing afterwards.
+const SECURED: usize = 3;
 /// Paths that a refusal names.
 const NAMED: usize = 5;
 
@@ -59,6 +62,9 @@ pub struct Workplace {
     /// `TMPDIR`, where the attempt has one of its own.
     #[serde(skip)]
     pub tmp: Option<PathBuf>,
+    /// Settings of git for its commands.
+    #[serde(skip)]
+    pub settings: Vec<(String, String)>,
 }
 
 /// What an attempt did to the repository: from which commit to which, and the paths that differ,
@@ -112,10 +118,12 @@ pub fn prepare(
         let branch = shop.assign(&tree, &mut own, &lease.key, &base, &dir)?;
         // Before anything is copied there: what came back may bring the same paths.
         let reapplied = reapply::apply(&shop, &tree, &own, lease, &base)?;
-        furnish(site, &dir)?;
+        furnish::furnish(site, &dir)?;
+        let env = super::environment::of_person(site, &lease.spec);
+        let settings = furnish::settings(site, &pool, &tree, &env)?;
         let tmp = shop.fresh_tmp(&own)?;
         let (slot, index) = (own.name.clone(), own.index());
-        Ok(Workplace { dir, branch, base, slot, index, reapplied, tmp: Some(tmp) })
+        Ok(Workplace { dir, branch, base, slot, index, reapplied, tmp: Some(tmp), settings })
     })();
     *slot = Some(own);
     made
@@ -154,34 +162,6 @@ fn take_ready<'a>(
     Err(Error::new(Exit::Environment, format!("no worktree can be used; of the last: {why}"))
         .at(&shop.pool.root)
         .hint("coord worktree ls"))
-}
-
-/// Copies and links what coord.toml names from the project to the attempt's directory. What the
-/// project does not have, the attempt does not get.
-fn furnish(site: &Site, dir: &Path) -> Result<()> {
-    let config = &site.config.worktree;
-    let all = config.copy.iter().map(|p| (p, false)).chain(config.link.iter().map(|p| (p, true)));
-    for (path, is_link) in all {
-        let from = site.root.join(path);
-        if !RealFs.exists(&from) {
-            continue;
-        }
-        let to = tree::beneath(dir, Path::new(path)).ok_or_else(|| {
-            let what = format!("`{path}` lies behind a symbolic link in the worktree");
-            Error::new(Exit::Environment, what)
-                .at(&dir.join(path))
-                .hint("[worktree] keep, copy and link in coord.toml")
-        })?;
-        if let Some(parent) = to.parent() {
-            mkdir_all(&RealFs, parent).cannot("make a directory for a copy", parent)?;
-        }
-        if is_link {
-            tree::symlink(&from, &to).cannot("link into a worktree", &to)?;
-        } else {
-            tree::copy_tree(&from, &to).cannot("copy into a worktree", &to)?;
-        }
-    }
-    Ok(())
 }
 
 /// The work of an attempt: its base, its commit, and every path that it changed itself, saved or
@@ -230,6 +210,7 @@ pub fn conclude(
         Outcome { branch: place.branch.clone(), base: place.base.clone(), ..Outcome::default() };
     let mut saved = Saved::default();
     let mut fault = None;
+    let mut removed = false;
     let own = slot.take().filter(|own| own.name == place.slot);
     let ours = own.as_ref().is_some_and(|own| pool.is_ours(own).unwrap_or(false));
     // Whoever took it over has saved what was in it.
@@ -241,7 +222,7 @@ pub fn conclude(
                 fault = Some(format!("what it left cannot be saved: {}", misled.why));
                 *slot = Some(own);
             }
-            Ok(Leaving::Saved(left, whole)) => {
+            Ok(Leaving::Saved(Left { saved: left, whole, gone })) => {
                 if let Some(first) = left.unsaved.first() {
                     let why = format!("it holds {first}, of attempt {}", lease.key);
                     outcome.worktree = own.top.to_string_lossy().into_owned();
@@ -252,6 +233,7 @@ pub fn conclude(
                 if !whole && done {
                     fault = fault_of(site, lease, &left);
                 }
+                removed = gone;
                 saved = left;
             }
             Err(e) => {
@@ -284,6 +266,15 @@ pub fn conclude(
             Some(format!("whether its conflict is resolved cannot be read: {}", e.one_line()))
         });
     }
+    if done {
+        let by_worker = site.config.git.commit == CommitBy::Worker;
+        if removed && by_worker && work.commit == place.base {
+            let what = "removed its worktree before anything in it was committed";
+            fault = joined(fault, Some(what.to_owned()));
+        }
+        let bound = by_worker || lease.spec.merge;
+        fault = joined(fault, unwanted_of(&shop, &work, bound));
+    }
     if lease.spec.merge {
         let project = |path: &String| from_project(&pool.repo.below, path);
         let changed: Vec<String> = work.changed.iter().map(project).collect();
@@ -292,16 +283,43 @@ pub fn conclude(
     Concluded { outcome, work, fault }
 }
 
+fn joined(one: Option<String>, other: Option<String>) -> Option<String> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(format!("{one}; {other}")),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Why what was committed must not go on. A link to a repository does no harm on a branch that nobody
+/// merges, where `bound` is false.
+fn unwanted_of(shop: &Workshop<'_>, work: &Work, bound: bool) -> Option<String> {
+    let given = shop.apart().given;
+    match unwanted::find(&shop.main(), &work.base, &work.commit, &given) {
+        Ok(found) if bound => found.words(),
+        Ok(found) => Unwanted { links: Vec::new(), ..found }.words(),
+        Err(e) => Some(format!("what it did cannot be read: {}", e.one_line())),
+    }
+}
+
 fn retire(pool: &Pool, slot: Slot, why: &str) {
     if let Err(e) = pool.retire(slot, why) {
         tracing::error!("{}", e.one_line());
     }
 }
 
+/// What an attempt left.
+struct Left {
+    saved: Saved,
+    /// The branch has everything.
+    whole: bool,
+    /// The attempt has removed its worktree.
+    gone: bool,
+}
+
 /// What leaving a slot came to.
 enum Leaving {
-    /// What was in it is saved. The second: the branch has everything.
-    Saved(Saved, bool),
+    /// What was in it is saved.
+    Saved(Left),
     /// Nothing was touched: git works elsewhere, and would in every slot.
     Misled(Misled),
 }
@@ -315,25 +333,70 @@ fn leave(
     done: bool,
 ) -> Result<Leaving> {
     let of = slot.record.assigned.clone().unwrap_or_default();
-    let tree = match shop.ask(slot)? {
-        Answer::Misled(misled) if misled.shared => return Ok(Leaving::Misled(misled)),
-        answer => answer.must(&slot.top)?,
+    let tree = if shop.is_gone(slot) {
+        None
+    } else {
+        match shop.ask(slot)? {
+            Answer::Misled(misled) if misled.shared => return Ok(Leaving::Misled(misled)),
+            answer => Some(answer.must(&slot.top)?),
+        }
     };
-    if done {
-        reapply::add_resolved(shop.site, &tree, place)?;
-        shop.commit(&tree, &of, &lease.spec.title)?;
-    }
-    let saved = shop.save(&tree, slot, &of, wip_ref(&lease.key.task, lease.key.n), &of.base)?;
+    let saved = match &tree {
+        Some(tree) => secure(shop, tree, slot, lease, place, done)?,
+        None => {
+            // Its branch has what it committed; of anything else nothing is left.
+            let name = shop.forget(slot)?;
+            Saved { strayed: !name.is_empty(), name, ..Saved::default() }
+        }
+    };
     let whole = saved.name.is_empty() && saved.unsaved.is_empty();
+    let left = Left { saved, whole, gone: tree.is_none() };
     shop.drop_tmp(slot);
-    if !saved.unsaved.is_empty() {
-        return Ok(Leaving::Saved(saved, whole));
+    if !left.saved.unsaved.is_empty() {
+        return Ok(Leaving::Saved(left));
     }
     if !shop.pool.step(slot, |record| record.assigned = None)? {
         return Err(lost(slot));
     }
-    shop.clean(&tree, slot, &of.base);
-    Ok(Leaving::Saved(saved, whole))
+    if let Some(tree) = tree {
+        shop.clean(&tree, slot, &of.base);
+    }
+    Ok(Leaving::Saved(left))
+}
+
+/// Commits and saves, and looks whether all of it is there: an object that somebody's collection of garbage
+/// removed before anything named it is written again from the files.
+fn secure(
+    shop: &Workshop<'_>,
+    tree: &Worktree<'_>,
+    slot: &Slot,
+    lease: &Lease,
+    place: &Workplace,
+    done: bool,
+) -> Result<Saved> {
+    let git = tree.git();
+    let of = &slot.record.assigned.clone().unwrap_or_default();
+    if done {
+        reapply::add_resolved(shop.site, tree, place)?;
+    }
+    let mut said = String::new();
+    for _ in 0..SECURED {
+        if done {
+            shop.commit(tree, of, &lease.spec.title)?;
+        }
+        let saved = shop.save(tree, slot, of, wip_ref(&lease.key.task, lease.key.n), &of.base)?;
+        let mut lacks = None;
+        for name in [&format!("refs/heads/{}", of.branch), &saved.name] {
+            if let Some(tip) = git.resolve(name)? {
+                lacks = lacks.or(connect::missing(git, &tip, &of.base)?);
+            }
+        }
+        match lacks {
+            None => return Ok(saved),
+            Some(missing) => said = missing,
+        }
+    }
+    Err(connect::broken(git, &said))
 }
 
 /// Why a done attempt that left something behind failed after all: it was to be merged, or the

@@ -4,6 +4,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+mod discard;
+mod walk;
+
+pub use discard::{discard, open_up};
+pub use walk::{Found, What, mounted_below, walk};
+
 /// Copies one file with its mode.
 pub fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::copy(from, to).map(drop)

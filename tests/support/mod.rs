@@ -13,6 +13,9 @@ use serde_json::Value;
 /// By this variable a process belongs to a sandbox: all programs and jobs inherit it.
 const MARK: &str = "SANDBOX_OF_TEST";
 
+/// A user who may do nothing special.
+const NOBODY: u32 = 65534;
+
 /// Generous: what passes does so much earlier. Only a test that hangs ever waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -22,6 +25,8 @@ pub struct Sandbox {
     /// The project, which holds `.coord`.
     pub root: PathBuf,
     env: Vec<(String, String)>,
+    /// Who runs the programs, if not the user of the tests.
+    user: Option<u32>,
 }
 
 /// What a program printed and how it ended.
@@ -160,7 +165,7 @@ impl Sandbox {
             ("GIT_COMMITTER_EMAIL", "tester@example.org".to_owned()),
         ];
         let env = env.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-        Sandbox { dir, root, env }
+        Sandbox { dir, root, env, user: None }
     }
 
     /// Short waits, as tests want them, and further tables.
@@ -174,6 +179,18 @@ impl Sandbox {
     /// A further variable for everything that is started from now on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// From now on everything runs as a plain user, to whom the sandbox belongs. False: the programs that
+    /// are tested cannot be reached by one.
+    pub fn as_plain_user(&mut self) -> bool {
+        if !nix::unistd::geteuid().is_root() {
+            return true;
+        }
+        self.sh(&format!("chown -R {NOBODY}:{NOBODY} '{}'", self.dir.path().display()));
+        self.user = Some(NOBODY);
+        let reached = self.command(env!("CARGO_BIN_EXE_coord")).arg("--version").output();
+        reached.is_ok_and(|output| output.status.success())
     }
 
     /// A directory of the sandbox outside the project.
@@ -193,6 +210,10 @@ impl Sandbox {
         // Where the programs' coverage goes, when that is measured.
         command.envs(std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE"));
         command.stdin(Stdio::null());
+        if let Some(user) = self.user {
+            use std::os::unix::process::CommandExt;
+            command.uid(user).gid(user);
+        }
         command
     }
 

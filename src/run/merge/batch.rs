@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::config::MergeBy;
 use crate::error::Result;
 use crate::git::candidate::{self, Change, Put};
+use crate::git::connect;
 use crate::plan::scope::covers;
 use crate::queue::evaluate::dependency;
 use crate::queue::ids::{Key, short};
@@ -66,6 +67,11 @@ impl Merger<'_> {
             let change = change(entry);
             if !self.is_there(&change)? {
                 let why = format!("its commit {} is not in the repository", change.commit);
+                built.bad.push((entry.clone(), why, String::new()));
+                continue;
+            }
+            if let Some(said) = connect::missing(&self.git, &change.commit, &change.base)? {
+                let why = format!("its commits are not whole: git says: {said}");
                 built.bad.push((entry.clone(), why, String::new()));
                 continue;
             }

@@ -6,12 +6,15 @@ use std::time::Duration;
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::MISLEADING;
 use crate::queue::ids::lane_name;
+use crate::queue::record::Spec;
 use crate::sys::alive::EnvMark;
 use crate::sys::fs::{Fs, RealFs};
+use crate::sys::spawn::Variables;
 use crate::sys::tool::{self, Tool};
 
 use super::super::pool::Slot;
 use super::super::slot::{Ready, Workshop};
+use super::super::{environment, furnish};
 use super::{Merger, println};
 
 /// Lines of a red check's output that the next attempt is told.
@@ -20,6 +23,20 @@ const LINES: usize = 200;
 const BYTES: usize = 64 << 10;
 /// Time for what a check has left running to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What comes before the check: its output goes into the file that is named first, and `[worktree] setup`,
+/// which is named second, makes of the worktree what attempts have.
+const BEFORE: &str = "exec >\"$1\" 2>&1
+if [ -n \"$2\" ]; then
+    (cd \"$COORD_WORKTREE\" && exec sh -c \"$2\")
+    code=$?
+    if [ $code -ne 0 ]; then
+        echo \"setup failed: exit $code\"
+        exit $code
+    fi
+fi
+shift 2
+";
 
 /// What the check said.
 pub(super) enum Checked {
@@ -49,10 +66,13 @@ impl Merger<'_> {
         let config = &self.site.config;
         self.checks += 1;
         let dir = slot.top.join(&self.pool.repo.below);
+        // What attempts are given is there for the check, too.
+        crate::sys::fs::mkdir_all(&RealFs, &dir).cannot("make the project's directory", &dir)?;
+        furnish::furnish(self.site, &dir)?;
         println(&format!("checking {commit}: {}", config.merge.check));
         // Into a file, not a pipe: what the check leaves running would keep a pipe open, and be waited
         // for. Both streams in the order in which they were written.
-        let line = format!("exec >\"$1\" 2>&1\nshift\n{}", config.merge.check);
+        let line = format!("{BEFORE}{}", config.merge.check);
         let log = self.out.join(format!("check-{}.log", self.checks));
         let mark = format!("{}@{}.{}", self.key, self.me.wid, self.checks);
         let tmp = self.pool.tmp(&slot.name);
@@ -60,7 +80,12 @@ impl Merger<'_> {
         let mut sh = Tool::new(Path::new("sh"), &dir)
             .args(["-c", &line, "sh"])
             .args([&log])
-            .without(&MISLEADING)
+            .args([&config.worktree.setup])
+            .without(&MISLEADING);
+        for (name, value) in self.environment(&slot)? {
+            sh = sh.env(&name.to_string_lossy(), value);
+        }
+        sh = sh
             .env("TMPDIR", tmp.as_os_str())
             .env("COORD_WORKTREE", dir.as_os_str())
             .env("COORD_COMMIT", commit)
@@ -97,6 +122,16 @@ impl Merger<'_> {
         let said = RealFs.stat(&log).map(|stat| stat.len.saturating_sub(BYTES as u64));
         let said = said.and_then(|from| RealFs.read(&log, from, BYTES)).unwrap_or_default();
         Ok(Checked::Red(format!("{}\n(the check: {how})", tail(&String::from_utf8_lossy(&said)))))
+    }
+
+    /// What commands in the lane's worktree find in their environment, as those of attempts do.
+    fn environment(&self, slot: &Slot) -> Result<Variables> {
+        let mut env = environment::of_person(self.site, &Spec::default());
+        env.insert("COORD_ROOT".into(), self.site.root.clone().into());
+        let tree = self.shop().confirmed(slot)?;
+        let settings = furnish::settings(self.site, &self.pool, &tree, &env)?;
+        furnish::tell_git(&mut env, &settings);
+        Ok(env)
     }
 
     fn shop(&self) -> Workshop<'_> {
