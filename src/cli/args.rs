@@ -27,7 +27,7 @@ pub struct Cli {
     /// One JSON document on standard output (a line each where it goes on)
     #[arg(long, global = true)]
     pub json: bool,
-    /// Print ids only
+    /// Print ids only; of a run, say nothing but errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Say more about what happens (-vv: even more)
@@ -50,6 +50,8 @@ pub enum Verb {
     Import(Import),
     /// Run a command for each line of a list, here and now; the same command again goes on with it
     Run(Box<Run>),
+    /// List the runs of `coord run` that are kept, and where
+    Runs,
     /// Put a list into the queue: one task, of which workers run a command for each line
     Map(Box<Map>),
     /// The summary: what needs you, what runs, what is next
@@ -198,15 +200,18 @@ pub struct Add {
     /// Do not let it be claimed before `coord release`
     #[arg(long)]
     pub hold: bool,
-    /// Further attempts after a failed first one [default: 2]
-    #[arg(long, value_name = "N")]
+    /// How often it is tried, the first time included [default: 3, or attempts in coord.toml]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub attempts: Option<u32>,
+    /// The same without the first time
+    #[arg(long, hide = true, value_name = "N", conflicts_with = "attempts")]
     pub retries: Option<u32>,
     /// Rest after the first failure, doubled after each further one [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub backoff: Option<String>,
     /// The longest that an attempt may run
-    #[arg(long, value_name = "DURATION")]
-    pub limit: Option<String>,
+    #[arg(long, alias = "limit", value_name = "DURATION")]
+    pub timeout: Option<String>,
     /// Not before this time: RFC 3339, or a duration from now
     #[arg(long, value_name = "WHEN")]
     pub not_before: Option<String>,

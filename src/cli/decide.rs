@@ -148,6 +148,9 @@ pub fn done(cli: &Cli, args: &Done) -> Answer {
             queue.replace(&out.join("result.json"), value.to_string().as_bytes())?;
         }
         output::note(&format!("noted; {id} is done when this job exits with 0"));
+        if cli.json {
+            report(cli, "done", &id);
+        }
         return Ok(None);
     }
     place::with_proc(&queue, |me| {
@@ -178,6 +181,9 @@ pub fn fail(cli: &Cli, args: &Fail) -> Answer {
         };
         queue.replace(&out.join("verdict.json"), &record::to_bytes(&verdict))?;
         output::note(&format!("noted; this attempt of {id} fails when its job exits"));
+        if cli.json {
+            report(cli, "fail", &id);
+        }
         return Ok(None);
     }
     place::with_proc(&queue, |me| {

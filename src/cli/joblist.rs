@@ -30,6 +30,8 @@ pub struct Listed {
     pub input: Box<dyn Input>,
     /// Where they run.
     pub cwd: PathBuf,
+    /// The queue that jobs reach, where that is not the one that they lie in.
+    pub queue: Option<String>,
     /// What to say where the list turns out to be empty.
     pub doubt: Option<String>,
     /// How many values a row has, of which a job may have several.
@@ -81,6 +83,12 @@ pub fn read(verb: &str, args: &Jobs, jobs: usize) -> Result<Listed> {
     let many = args.xargs || args.max_args.is_some_and(|n| n > 1);
     let command = Command { argv, sh: args.sh, many, names };
     let template = Template::new(&command)?;
+    if let Some(shell) = template.shell_of_script() {
+        output::warn(&format!(
+            "an argument is put into the script of `{shell} -c` as it is, and what is in it may be run; \
+             write {shell} -c '… \"$1\" …' _ {{}}, or --sh '…'"
+        ));
+    }
     let cwd = std::env::current_dir().cannot("find the current directory", ".".as_ref())?;
     let timeout_ms = args.timeout.as_deref().map(duration_ms).transpose().map_err(Error::usage)?;
     let files: Vec<String> = sources.iter().map(|source| format!("{source:?}")).collect();
@@ -94,7 +102,17 @@ pub fn read(verb: &str, args: &Jobs, jobs: usize) -> Result<Listed> {
         jobs,
     };
     let input = Box::new(Groups::new(rows, grouping, template.weight()));
-    Ok(Listed { command, input, cwd, doubt, columns, tries: args.retries, timeout_ms, identity })
+    Ok(Listed {
+        command,
+        input,
+        cwd,
+        queue: None,
+        doubt,
+        columns,
+        tries: args.attempts,
+        timeout_ms,
+        identity,
+    })
 }
 
 /// The command with `{}` where `text` stands, as `xargs -I` has it.
@@ -143,6 +161,7 @@ impl Listed {
             names: self.command.names.clone(),
             tries: self.tries,
             cwd: escape_os(self.cwd.clone().into()),
+            queue: self.queue.clone(),
         });
         Ok(spec)
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::error::{Error, Exit};
+use crate::jobs::template::Template;
 use crate::program::front::feed;
 use crate::queue::submit::{Submitted, submit};
 use crate::run::site::{agree, open_queue, read_config};
@@ -14,13 +15,19 @@ use crate::sys::fs::canonical;
 use super::Answer;
 use super::args::{Cli, Map};
 use super::put::{person, unknown};
-use super::{joblist, output, place};
+use super::{joblist, output, place, program};
 
 /// `coord map`.
 pub fn map(cli: &Cli, args: &Map) -> Answer {
     let listed = joblist::read("map", &args.jobs, 1)?;
     if args.jobs.dry_run {
         return joblist::print(listed).map(|()| None);
+    }
+    // Its workers may have another PATH, so this is no reason to refuse it.
+    let (path, template) = (std::env::var_os("PATH"), Template::new(&listed.command)?);
+    let path = path.unwrap_or_default();
+    if let Some((_, error)) = program::missing(&listed.command, &template, &path, &listed.cwd) {
+        output::warn(&format!("{} here: the workers must have it", error.message));
     }
     let dir = place::find(cli)?;
     let queue = open_queue(&dir)?;

@@ -10,11 +10,13 @@ pub mod follow;
 pub mod fsck;
 pub mod gc;
 pub mod habits;
+pub mod help;
 pub mod import;
 pub mod inside;
 pub mod joblist;
 pub mod joblogs;
 pub mod lastlines;
+pub mod listing;
 pub mod look;
 pub mod map;
 pub mod merge;
@@ -22,6 +24,7 @@ pub mod needs;
 pub mod options;
 pub mod output;
 pub mod place;
+pub mod program;
 pub mod put;
 pub mod run;
 pub mod runs;
@@ -53,10 +56,20 @@ pub fn main() -> ExitCode {
         }
     };
     output::log_for_people(cli.verbose);
+    if let Some(refused) = no_json(&cli) {
+        output::error(&refused, true);
+        return failure(&refused);
+    }
     let answer = match &cli.verb {
         // Its exit status is that of its jobs.
         Some(Verb::Run(args)) => run::run(&cli, args),
-        _ => dispatch(&cli).map(|answer| answer.map_or(0, |exit| exit as u8)),
+        Some(verb) => dispatch(&cli).map(|answer| {
+            if let (true, Some(schema)) = (cli.json, told_by_its_schema(verb)) {
+                output::document(&serde_json::json!({ "schema": schema }));
+            }
+            answer.map_or(0, |exit| exit as u8)
+        }),
+        None => dispatch(&cli).map(|answer| answer.map_or(0, |exit| exit as u8)),
     };
     // What could not be printed is not there, whatever else went well.
     let answer = answer.and_then(|status| output::fault().map_or(Ok(status), Err));
@@ -67,6 +80,33 @@ pub fn main() -> ExitCode {
             failure(&e)
         }
     }
+}
+
+/// What has no JSON: it prints what others print, or is for a terminal.
+fn no_json(cli: &Cli) -> Option<crate::error::Error> {
+    let (verb, instead) = match cli.verb.as_ref().filter(|_| cli.json)? {
+        Verb::Run(_) => {
+            ("run", "coord runs --json says what has become of it, and --joblog of each job")
+        }
+        Verb::Logs(_) => ("logs", "it prints what the task printed, as it is; coord show --json"),
+        Verb::Shell(_) => ("shell", "coord worktree path --json says where the attempt ran"),
+        Verb::Checkout(_) => ("checkout", "coord show --json names the branch"),
+        _ => return None,
+    };
+    let what = format!("coord {verb} has no --json");
+    Some(crate::error::Error::usage(what).hint(instead))
+}
+
+/// The document of a verb that has nothing to say but that it was done.
+fn told_by_its_schema(verb: &Verb) -> Option<&'static str> {
+    Some(match verb {
+        Verb::Pause => "coord.pause/1",
+        Verb::Resume => "coord.resume/1",
+        Verb::Scale(_) => "coord.scale/1",
+        Verb::Stop(_) => "coord.stop/1",
+        Verb::Progress(_) => "coord.progress/1",
+        _ => return None,
+    })
 }
 
 /// Reads a command line. That of a verb which is there is read as if there were no other, since clap
@@ -86,6 +126,7 @@ fn read(mut words: Vec<OsString>) -> Result<Cli, Refused> {
             return Ok(cli);
         }
     }
+    let all = help::for_people(all);
     let mut matches = all.clone().try_get_matches_from(words).map_err(Refused::Clap)?;
     Cli::from_arg_matches_mut(&mut matches).map_err(|e| Refused::Clap(e.format(&mut { all })))
 }
@@ -177,6 +218,7 @@ fn dispatch(cli: &Cli) -> Answer {
         Verb::Done(a) => decide::done(cli, a),
         Verb::Fail(a) => decide::fail(cli, a),
         Verb::Run(a) => run::run(cli, a).map(|status| (status != 0).then_some(Exit::No)),
+        Verb::Runs => listing::runs(cli),
         Verb::Map(a) => map::map(cli, a),
         Verb::Start(a) => serve::start(cli, a),
         Verb::Stop(a) => serve::stop(cli, a),
@@ -235,7 +277,8 @@ mod tests {
             );
         }
         for line in ["coord ad x", "coord add --help", "coord add -p x", "coord help", "coord -V"] {
-            let of_all = Cli::command().try_get_matches_from(words(line)).unwrap_err();
+            let of_all =
+                help::for_people(Cli::command()).try_get_matches_from(words(line)).unwrap_err();
             let Err(Refused::Clap(e)) = read(words(line)) else { panic!("{line}") };
             assert_eq!(e.to_string(), of_all.to_string(), "{line}");
         }

@@ -156,7 +156,8 @@ pub(super) fn is_known(queue: &Queue, id: &str) -> bool {
 fn spec_of(queue: &Queue, config: &config::Config, args: &Add) -> Result<Spec> {
     let duration = |text: &str| duration_ms(text).map_err(Error::usage);
     let mut spec = Spec::new(&title(args));
-    spec.max_attempts = args.retries.map_or(config.retry.attempts, |n| n.saturating_add(1));
+    let more = args.retries.map(|n| n.saturating_add(1));
+    spec.max_attempts = args.attempts.or(more).unwrap_or(config.retry.attempts);
     spec.priority = args.priority.unwrap_or(50);
     spec.after.clone_from(&args.after);
     spec.on_dep_dead = match args.on_dep_dead.as_str() {
@@ -186,7 +187,7 @@ fn spec_of(queue: &Queue, config: &config::Config, args: &Add) -> Result<Spec> {
         let base_s = std::time::Duration::from_millis(duration(text)?).as_secs_f64();
         spec.backoff = Some(Backoff { base_s, ..config.retry.backoff() });
     }
-    if let Some(text) = &args.limit {
+    if let Some(text) = &args.timeout {
         let limit = std::time::Duration::from_millis(duration(text)?);
         spec.time_limit_s = Some(limit.as_secs_f64());
     }

@@ -2,6 +2,8 @@
 //!
 //! A run is an array in a queue of its own; runs.rs says where. The same command given again finds it.
 
+use std::ffi::OsString;
+
 use crate::error::{Error, Exit, Result};
 use crate::jobs::exit;
 use crate::jobs::halt::Halt;
@@ -16,9 +18,10 @@ use crate::queue::Queue;
 use crate::queue::array::{self, tally};
 use crate::queue::tasks;
 use crate::run::shift::pattern;
+use crate::run::site::read_config;
 
 use super::args::{Cli, Run};
-use super::{joblist, output, runs};
+use super::{joblist, output, program, runs};
 
 /// Failed jobs that are named at the end.
 const NAMED: usize = 5;
@@ -33,9 +36,21 @@ const UNREAD: u8 = 141;
 pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
     let halt = Halt::parse(&args.halt)?;
     let workers = args.workers.unwrap_or_else(cores);
-    let listed = joblist::read("run", &args.jobs, usize::try_from(workers).unwrap_or(1))?;
+    let mut listed = joblist::read("run", &args.jobs, usize::try_from(workers).unwrap_or(1))?;
     if args.jobs.dry_run {
         return joblist::print(listed).map(|()| 0);
+    }
+    listed.queue = runs::reached(cli, args)?;
+    let path = match &args.queue {
+        Some(dir) => read_config(dir)?.env.get("PATH").map(OsString::from),
+        None => None,
+    };
+    let path = path.or_else(|| std::env::var_os("PATH")).unwrap_or_default();
+    let template = Template::new(&listed.command)?;
+    if let Some((status, error)) = program::missing(&listed.command, &template, &path, &listed.cwd)
+    {
+        output::error(&error, cli.json);
+        return Ok(status);
     }
     let found = runs::find(cli, args, &listed)?;
     let (site, id) = (&found.site, &found.id);

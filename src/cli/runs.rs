@@ -27,7 +27,9 @@ use crate::queue::record::Note;
 use crate::queue::submit::submit;
 use crate::queue::tasks::{self, Phase, Task};
 use crate::queue::{Queue, control};
+use crate::run::environment::OF_RUN;
 use crate::run::site::{Site, read_config};
+use crate::sys::escaped::escape_os;
 use crate::sys::fs::{Fs, Kind, RealFs, make_private, mkdir_all, remove_tree};
 use crate::sys::host::Platform;
 
@@ -54,6 +56,18 @@ pub struct Found {
     pub id: String,
     /// Whether it was begun before.
     pub resumed: bool,
+}
+
+/// The queue that a job reaches by `COORD_DIR`: that of the project which the run is given in, if there is
+/// one, and not that of the run.
+pub fn reached(cli: &Cli, args: &Run) -> Result<Option<String>> {
+    let project = place::find(cli).ok().filter(|queue| RealFs.exists(&queue.join("layout.json")));
+    let own =
+        args.queue.as_deref().map(|dir| std::path::absolute(dir).cannot("find the directory", dir));
+    let own = own.transpose()?.map(|dir| dir.join(".coord"));
+    let same = project.is_some() && project == own;
+    let text = |queue: PathBuf| escape_os(queue.into());
+    Ok((!same).then(|| project.map(text).unwrap_or_default()))
 }
 
 /// The run of this command that is not over, else a new one.
@@ -122,7 +136,13 @@ fn nothing_failed() -> Error {
 }
 
 /// `runs/` of the project's queue, or of the user.
-fn place_of_runs(cli: &Cli) -> Result<PathBuf> {
+pub fn place_of_runs(cli: &Cli) -> Result<PathBuf> {
+    // Inside a job of a run, below that run: it goes with it.
+    if let Some(parent) = std::env::var_os(OF_RUN).map(PathBuf::from).filter(|_| cli.dir.is_none())
+        && Queue::open(&parent, Platform::real()).is_ok()
+    {
+        return Ok(parent.join("runs"));
+    }
     match place::find(cli) {
         Ok(queue) => Queue::open(&queue, Platform::real()).map(|_| queue.join("runs")),
         Err(e) if cli.dir.is_some() => Err(e),

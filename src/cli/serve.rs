@@ -262,6 +262,7 @@ pub fn work(cli: &Cli, args: &Work) -> Answer {
         roles: args.role.clone(),
         labels: args.label.clone(),
         until_empty: args.until_empty,
+        only: None,
         once: args.once,
         max_tasks: if args.once { Some(1) } else { args.max_tasks },
         tell: (!cli.quiet && !cli.json).then_some(output::note as fn(&str)),

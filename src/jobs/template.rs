@@ -192,6 +192,34 @@ impl Template {
         Ok(argv)
     }
 
+    /// The program, where it is the same for all jobs and no shell runs it.
+    pub fn program(&self) -> Option<&str> {
+        match self.words.first().map(|word| word.parts.as_slice()) {
+            Some([Part::Text(text)]) if self.kind == Kind::Words => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The shell whose script a value is put into as it is: `sh -c 'cat {}'`. What is in the value would
+    /// be run.
+    pub fn shell_of_script(&self) -> Option<&str> {
+        if self.kind != Kind::Words {
+            return None;
+        }
+        let mut words = self.words.iter().skip_while(|word| !text(word).is_some_and(is_shell));
+        let shell = words.next()?;
+        // Options, and the words of those that have one: `-o pipefail -c`.
+        let mut words = words.skip_while(|word| !text(word).is_some_and(is_script_option));
+        let script = words.nth(1)?;
+        let is_value = |part: &Part| match part {
+            Part::Hole((which, _), _) => !matches!(which, Which::Seq | Which::Slot),
+            Part::Text(_) => false,
+        };
+        // One that is all of it is a list of scripts, and meant so.
+        let alone = matches!(script.parts.as_slice(), [Part::Hole(..)]);
+        (!alone && script.parts.iter().any(is_value)).then(|| text(shell)).flatten()
+    }
+
     /// What the values of a job cost, in bytes, so that as many as fit can be put into one.
     pub fn weight(&self) -> Weight {
         // A string of a command line costs its NUL and a pointer; a number has at most 20 digits.
@@ -215,6 +243,23 @@ impl Template {
         }
         weight
     }
+}
+
+/// A word without placeholders.
+fn text(word: &Word) -> Option<&str> {
+    match word.parts.as_slice() {
+        [Part::Text(text)] => Some(text),
+        _ => None,
+    }
+}
+
+fn is_shell(word: &str) -> bool {
+    let name = word.rsplit('/').next().unwrap_or(word);
+    matches!(name, "sh" | "bash" | "dash" | "ash" | "ksh" | "mksh" | "zsh")
+}
+
+fn is_script_option(word: &str) -> bool {
+    word.strip_prefix('-').is_some_and(|letters| !letters.starts_with('-') && letters.contains('c'))
 }
 
 fn shell_command(script: String) -> Result<Vec<String>> {

@@ -190,6 +190,29 @@ fn places_where_no_value_can_stand() {
 }
 
 #[test]
+fn values_in_the_script_of_a_shell() {
+    for (argv, shell) in [
+        (&["sh", "-c", "cat {}"][..], Some("sh")),
+        (&["/bin/bash", "-euc", "cat {1}"], Some("/bin/bash")),
+        (&["env", "A=1", "bash", "-o", "pipefail", "-c", "x {name}"], Some("bash")),
+        (&["sh -c 'cat {}'"], Some("sh")),
+        (&["sh", "-c", "cat \"$1\"", "_", "{}"], None),
+        (&["sh", "-c", "echo {#}"], None),
+        (&["sh", "-c", "{}"], None),
+        (&["sh", "{}"], None),
+        (&["grep", "-c", "{}x"], None),
+    ] {
+        let names = strings(&["name"]);
+        let command = Command { argv: strings(argv), names, ..Command::default() };
+        assert_eq!(Template::new(&command).unwrap().shell_of_script(), shell, "{argv:?}");
+    }
+    let command = Command { argv: strings(&["sh", "-c", "cat {}"]), ..Command::default() };
+    assert_eq!(Template::new(&command).unwrap().program(), Some("sh"));
+    let command = Command { argv: strings(&["x{}", "y"]), ..Command::default() };
+    assert_eq!(Template::new(&command).unwrap().program(), None);
+}
+
+#[test]
 fn commands_that_are_refused() {
     for argv in [&["a | b"][..], &["exit {}"], &["exit", "{}"], &["a 'b"]] {
         let command = Command { argv: strings(argv), ..Command::default() };

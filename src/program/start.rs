@@ -55,6 +55,9 @@ struct Args {
     /// Leave when nothing can become ready without a person
     #[arg(long)]
     until_empty: bool,
+    /// Work at this task only
+    #[arg(long)]
+    only: Option<String>,
     /// Leave after this many attempts
     #[arg(long)]
     max_tasks: Option<u64>,
@@ -148,6 +151,7 @@ pub fn worker() -> ExitCode {
             roles: args.role.clone(),
             labels: args.label.clone(),
             until_empty: args.until_empty,
+            only: args.only.clone(),
             max_tasks: args.max_tasks,
             place: args.place,
             front: args.front.clone(),

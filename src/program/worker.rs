@@ -63,6 +63,8 @@ pub struct Options {
     pub roles: Vec<String>,
     /// Labels it offers.
     pub labels: Vec<String>,
+    /// The only task that it works at; all where `None`.
+    pub only: Option<String>,
     /// Leave when nothing can become ready without a person.
     pub until_empty: bool,
     /// Leave after this many attempts.

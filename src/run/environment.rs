@@ -24,6 +24,9 @@ use super::worktree::Workplace;
 const REMOVED: &[&str] =
     &["CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "NOTIFY_SOCKET", "COORD_STEP", "COORD_STEP_TRACE"];
 
+/// The queue of the run that a job belongs to; a run that the job starts is kept below it.
+pub const OF_RUN: &str = "COORD_RUN_DIR";
+
 /// What tests tell our own programs; a job must not see it.
 pub fn of_tests() -> impl Iterator<Item = (OsString, OsString)> {
     let names = ["COORD_STEP", "COORD_STEP_TRACE"].into_iter();
@@ -57,7 +60,9 @@ pub fn port_base(index: u32) -> u32 {
 
 /// What does not depend on the attempt: this process's own, `[env]`, and the task's.
 pub fn of_person(site: &Site, spec: &Spec) -> Variables {
-    let misleads = |name: &OsStr| REMOVED.iter().chain(&MISLEADING).any(|bad| name == *bad);
+    let ours = ["COORD_DIR", "COORD_ROOT", OF_RUN];
+    let misleads =
+        |name: &OsStr| REMOVED.iter().chain(&MISLEADING).chain(&ours).any(|bad| name == *bad);
     let mut env: Variables = std::env::vars_os().filter(|(name, _)| !misleads(name)).collect();
     env.extend(site.config.env.iter().map(|(name, value)| (name.into(), value.into())));
     for (name, value) in &spec.env {
@@ -141,8 +146,16 @@ pub fn of_array(site: &Site, me: &Proc, lease: &Lease) -> Variables {
     let mut set = |name: &str, value: &dyn AsRef<OsStr>| {
         env.insert(name.into(), value.as_ref().to_owned());
     };
-    set("COORD_DIR", &site.queue.layout.root());
-    set("COORD_ROOT", &site.root);
+    // A run has a queue of its own; what its jobs add belongs to the project.
+    let project = spec.array.as_ref().and_then(|array| array.queue.as_deref()).map(unescape_path);
+    let dir = project.as_deref().unwrap_or(site.queue.layout.root());
+    if !dir.as_os_str().is_empty() {
+        set("COORD_DIR", &dir);
+        set("COORD_ROOT", &dir.parent().unwrap_or(dir));
+    }
+    if project.is_some() {
+        set(OF_RUN, &site.queue.layout.root());
+    }
     set("COORD_FORMAT", &"1");
     set("COORD_TASK_ID", &key.task);
     set("COORD_TASK_FILE", &site.queue.layout.task(&key.task).join("spec.json"));

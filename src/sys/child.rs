@@ -201,8 +201,14 @@ pub fn start_program(program: &Path, args: &[OsString], cwd: &Path, log: &Log) -
     let mark = format!("{:016x}", RealClock.random());
     argv.extend(["--mark", &mark].map(OsString::from));
     // A program that an attempt starts belongs to the queue from then on, not to the attempt.
-    let not_ours =
-        [super::alive::MARK, "COORD_TOKEN", "COORD_TASK_ID", "COORD_ATTEMPT", "COORD_OUT"];
+    let not_ours = [
+        super::alive::MARK,
+        "COORD_TOKEN",
+        "COORD_TASK_ID",
+        "COORD_ATTEMPT",
+        "COORD_OUT",
+        "COORD_RUN_DIR",
+    ];
     let mut env: Variables = std::env::vars_os()
         .filter(|(name, _)| not_ours.iter().all(|ours| name != OsStr::new(ours)))
         .collect();

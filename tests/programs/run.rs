@@ -196,8 +196,11 @@ fn input_that_cannot_be_read_is_named() {
 #[test]
 fn a_command_that_cannot_start_fails_in_words() {
     let s = Sandbox::new();
-    let gone = s.coord(&["run", "no-such-program-here", ":::", "1", "2"]);
-    gone.exits(2).warns("cannot start `no-such-program-here`: No such file");
+    let gone = sh(&s, "printf 'no-such-program-here\\necho ran\\n' | coord run");
+    assert_eq!(
+        gone.exits(1).warns("cannot start `no-such-program-here`: No such file").stdout,
+        "ran\n"
+    );
 }
 
 #[test]

@@ -32,17 +32,18 @@ pub struct Jobs {
     /// As many arguments as fit for one job
     #[arg(short = 'X', long)]
     pub xargs: bool,
-    /// Leave out empty lines
+    /// Leave out empty lines (with an empty list nothing is run in any case)
     #[arg(short = 'r', long)]
     pub no_run_if_empty: bool,
     /// The command is a line for `sh -c`
     #[arg(long)]
     pub sh: bool,
-    /// How often a job that fails is tried
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
-    pub retries: u32,
-    /// A job may run so long
-    #[arg(long, value_name = "TIME")]
+    /// How often a job that fails is tried, the first time included
+    #[arg(long, alias = "retries", value_name = "N", default_value = "1",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub attempts: u32,
+    /// The longest that a job may run
+    #[arg(long, alias = "limit", value_name = "DURATION")]
     pub timeout: Option<String>,
     /// Print the commands and run nothing
     #[arg(long, alias = "dryrun")]

@@ -205,6 +205,7 @@ impl Front<'_> {
         let words = ["--name", &name, "--until-empty", "--place", &number, "--front", &me.wid];
         let mut args = vec![OsString::from("--dir"), queue.layout.root().as_os_str().to_owned()];
         args.extend(words.map(OsString::from));
+        args.extend(["--only", &self.order.id].map(OsString::from));
         let pid = child::start_program(&program, &args, &self.order.cwd, &log)
             .cannot("start a worker", &program)?;
         let since = Instant::now();

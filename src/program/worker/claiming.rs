@@ -48,6 +48,9 @@ impl Worker {
                 }
                 return Ok(false);
             };
+            if !self.is_ours(&candidate.key.task) {
+                continue;
+            }
             let (site, labels) = (&self.site, &self.options.labels);
             let suits = |spec: &Spec| {
                 spec.needs.iter().all(|need| labels.contains(need))
@@ -91,6 +94,11 @@ impl Worker {
                 Claimed::Dead => self.register_anew(waiter)?,
             }
         }
+    }
+
+    /// Whether it may work at that task.
+    pub(super) fn is_ours(&self, task: &str) -> bool {
+        self.options.only.as_ref().is_none_or(|only| only == task)
     }
 
     pub(super) fn start(&mut self, lease: Lease) -> Result<()> {

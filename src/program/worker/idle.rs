@@ -104,7 +104,8 @@ impl Worker {
         let open = lease.task.phase == Phase::Pending(candidate.key.n)
             && readiness(&self.site.queue, &lease.task, candidate.key.n)
                 .is_ok_and(|now| now == Readiness::Ready);
-        open && !asked.pause
+        open && self.is_ours(&candidate.key.task)
+            && !asked.pause
             && lease.spec.needs.iter().all(|need| self.options.labels.contains(need))
             && scopes::in_the_way(&self.site.queue, &candidate.key, &lease.task)
                 .is_ok_and(|others| others.is_empty())
@@ -139,6 +140,12 @@ impl Worker {
     /// failed before the next. Returns the number of failed tasks then.
     pub(super) fn nothing_left(&mut self) -> Result<Option<usize>> {
         let queue = &self.site.queue;
+        if let Some(only) = &self.options.only
+            && let Some(task) = tasks::look(queue, only)?
+            && task.phase.is_over()
+        {
+            return Ok(Some(usize::from(matches!(task.phase, Phase::Failed(_)))));
+        }
         let written = board::size_of_events(queue)?;
         if self.others_work()? {
             return Ok(None);

@@ -25,6 +25,10 @@ pub struct Array {
     pub tries: u32,
     /// The directory that its jobs run in.
     pub cwd: String,
+    /// Of `coord run`: the queue that `coord` in a job reaches (`COORD_DIR`), where that is not the one of
+    /// the run; empty: none. Absent: the queue that the array lies in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
 }
 
 /// `jobs/closed`: the list is complete.
