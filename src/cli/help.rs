@@ -4,12 +4,15 @@
 use clap::Command;
 use clap::builder::StyledStr;
 
+/// Verbs, and what is said of them in a list.
+type Abouts = Vec<(String, Option<StyledStr>)>;
+
 /// The command line with its texts as people read them. Costs a build of every verb, so only where a
 /// page or an error is printed.
 pub fn for_people(mut all: Command) -> Command {
     let said = abouts(&all);
     all.build();
-    let nested: Vec<(String, Vec<(String, Option<StyledStr>)>)> =
+    let nested: Vec<(String, Abouts)> =
         all.get_subcommands().map(|verb| (verb.get_name().to_owned(), abouts(verb))).collect();
     for (name, about) in said {
         let below = nested.iter().find(|(of, _)| *of == name).map(|(_, below)| below.clone());
@@ -37,7 +40,7 @@ pub fn for_people(mut all: Command) -> Command {
     }
 }
 
-fn abouts(of: &Command) -> Vec<(String, Option<StyledStr>)> {
+fn abouts(of: &Command) -> Abouts {
     let verbs = of.get_subcommands();
     verbs.map(|verb| (verb.get_name().to_owned(), verb.get_about().cloned())).collect()
 }

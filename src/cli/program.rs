@@ -77,6 +77,6 @@ fn is_line(word: &str) -> bool {
 /// What stands behind `#!`.
 fn interpreter(line: &[u8]) -> std::path::PathBuf {
     use std::os::unix::ffi::OsStrExt;
-    let words = line.split(|byte| matches!(byte, b' ' | b'\t' | b'\n'));
-    OsStr::from_bytes(words.filter(|word| !word.is_empty()).next().unwrap_or_default()).into()
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | b'\n'));
+    OsStr::from_bytes(words.find(|word| !word.is_empty()).unwrap_or_default()).into()
 }

@@ -8,6 +8,7 @@
 //! tasks/T/jobs/START/JOB.n.end      register: how it ended
 //! tasks/T/jobs/START.nN.rR.fF.over  hint: in round R all N jobs of the chunk were over, F had failed
 //! tasks/T/jobs/closed               register: the list is complete
+//! tasks/T/jobs/open.K closed.K      registers: for the Kth time it is longer than it was; complete again
 //! tasks/T/jobs/W.log W.out W.err    what W's jobs did and printed
 //! tasks/T/jobs/live/W.JOB.n.out     what a job that runs has printed so far (also .err)
 //! tasks/T/jobs/halt.N               register: the rule of a run, or that it was fulfilled (halting.rs)
@@ -41,6 +42,7 @@ use crate::error::{Cannot, Result};
 use crate::sys::fs::{is_absent, is_no_file};
 
 use super::Queue;
+use super::ids::attempt_number;
 use super::record::{self, Closed, RECORD_MAX};
 use super::tasks::Task;
 
@@ -140,6 +142,8 @@ pub struct Overview {
     pub chunks: BTreeMap<u64, Option<Over>>,
     /// How many jobs there are, once the list is complete.
     pub jobs: Option<u64>,
+    /// How often it was opened again after it had been complete.
+    pub opened: u32,
     /// The workers that have a log here.
     pub logs: Vec<String>,
 }
@@ -147,9 +151,22 @@ pub struct Overview {
 impl Overview {
     /// Reads it. Costs one listing, with about two names for 1024 jobs.
     pub fn read(queue: &Queue, home: &Path, round: u32) -> Result<Overview> {
+        let mut opened = 0;
+        loop {
+            let seen = Overview::read_as(queue, home, round, opened)?;
+            if seen.opened <= opened {
+                return Ok(seen);
+            }
+            opened = seen.opened;
+        }
+    }
+
+    /// Reads it, where the list was opened again so often as far as is known.
+    fn read_as(queue: &Queue, home: &Path, round: u32, opened: u32) -> Result<Overview> {
         // Whether the list is complete is read first: a listing that began before may lack a chunk that
         // was submitted meanwhile, and show what was linked behind it.
-        let mut seen = Overview { jobs: closed_at(queue, home)?, ..Overview::default() };
+        let jobs = closed_at(queue, home, opened)?;
+        let mut seen = Overview { jobs, opened, ..Overview::default() };
         for entry in queue.list(home)? {
             let name = entry.name.as_str();
             if let Some(start) = name.strip_suffix(".in").and_then(start_of) {
@@ -159,6 +176,8 @@ impl Overview {
                 if of == round || (over.failed == 0 && of < round) {
                     seen.chunks.insert(start, Some(over));
                 }
+            } else if let Some(times) = name.strip_prefix("open.").and_then(attempt_number) {
+                seen.opened = seen.opened.max(times);
             } else if let Some(wid) = name.strip_suffix(".log") {
                 seen.logs.push(wid.to_owned());
             }
@@ -222,9 +241,22 @@ pub fn parse_over(name: &str) -> Option<(u64, u32, Over)> {
     parts.next().is_none().then_some((start, round, Over { jobs, failed }))
 }
 
+/// `jobs/closed`, or `closed.K` after the list was opened again K times.
+fn closed_file(home: &Path, opened: u32) -> PathBuf {
+    match opened {
+        0 => home.join("closed"),
+        times => home.join(format!("closed.{times}")),
+    }
+}
+
+/// `jobs/open.K`: what follows the end of the list was submitted, the Kth time.
+fn open_file(home: &Path, opened: u32) -> PathBuf {
+    home.join(format!("open.{opened}"))
+}
+
 /// What `jobs/closed` says, if it is there. One that cannot be read closes the list at what is there.
-fn closed_at(queue: &Queue, home: &Path) -> Result<Option<u64>> {
-    let path = home.join("closed");
+fn closed_at(queue: &Queue, home: &Path, opened: u32) -> Result<Option<u64>> {
+    let path = closed_file(home, opened);
     match queue.fs.read(&path, 0, RECORD_MAX) {
         Ok(bytes) => Ok(Some(record::parse::<Closed>(&bytes).map_or(0, |closed| closed.jobs))),
         Err(e) if is_absent(&e) => Ok(None),
@@ -259,7 +291,7 @@ mod tests {
         let seen = |chunks: &[(u64, Option<Over>)], jobs| Overview {
             chunks: chunks.iter().copied().collect(),
             jobs,
-            logs: Vec::new(),
+            ..Overview::default()
         };
         let whole = [(1, over(3)), (4, over(3)), (7, over(2))];
         assert_eq!(seen(&whole, Some(8)).is_over(), Some((8, 3)));

@@ -33,7 +33,7 @@ pub fn submit(order: &Order) -> Outcome<()> {
             lines.clear();
         }
     }
-    list::close(&queue, &me, &id, order.jobs)?;
+    list::close(&queue, &me, &id, 0, order.jobs)?;
     me.leave(&queue);
     Ok(())
 }

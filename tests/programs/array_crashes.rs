@@ -132,6 +132,31 @@ fn who_recovers_in_an_array_is_killed_too() {
     }
 }
 
+/// A list that was complete has grown; who says so dies before and behind it.
+#[test]
+fn the_submitter_is_killed_while_its_list_grows() {
+    for step in ["list.open", "list.mkdir", "list.stage", "list.link", "list.close"] {
+        let mut s = Sandbox::new();
+        let line = ["run", "-k", "-j", "2", "-a", "list", "--sh", "echo {} >> ran; echo {}"];
+        s.sh("printf '1\\n2\\n' > list");
+        s.set("COORD_STEP", NO_WORKERS);
+        // Read to its end, and nothing of it was run.
+        s.coord(&line);
+        s.sh("printf '3\\n4\\n' >> list");
+        for _ in 0..2 {
+            s.set("COORD_STEP", &format!("coord/{step}:crash,{NO_WORKERS}"));
+            assert_eq!(s.coord(&line).code, 128 + 9, "{step} was not reached");
+        }
+        s.set("COORD_STEP", "");
+        assert_eq!(s.coord(&line).ok().stdout, "1\n2\n3\n4\n", "{step}");
+        assert_eq!(s.lines("ran").len(), 4, "{step}");
+        let (queue, _) = crate::run::newest(&s);
+        let checked = s.coord(&["-C", queue.to_str().unwrap(), "fsck", "--strict"]);
+        let found: Vec<&str> = checked.stdout.lines().filter(|l| l.contains("jobs/")).collect();
+        assert!(found.is_empty(), "{step}: {found:?}");
+    }
+}
+
 #[test]
 fn the_submitter_is_killed_at_each_step_of_a_list() {
     for step in ["array.intent", "list.mkdir", "list.stage", "list.link", "list.close", "sync.jobs"]

@@ -286,6 +286,7 @@ const APART: &[&str] = &[
     "list.close",
     "list.link",
     "list.mkdir",
+    "list.open",
     "list.stage",
     "recover.leave",
     "sync.jobs",

@@ -19,6 +19,7 @@ mod crash;
 mod fleet;
 mod git_elsewhere;
 mod given;
+mod grown;
 mod habits;
 mod halts;
 mod imports;

@@ -88,7 +88,6 @@ fn another_list_is_not_taken_for_the_same() {
     for (list, says) in [
         ("1 2 x 4 5", "job 3 was [\"3\"] and is now [\"x\"]"),
         ("1 2", "job 3 was [\"3\"] and is now the end of the input"),
-        ("1 2 3 4 5 6", "job 6 was the end of the input and is now [\"6\"]"),
     ] {
         s.sh(&format!("printf '%s\n' {list} > list"));
         sh(&s, line).fails(255, says).warns("--resume").warns("--fresh");

@@ -3,14 +3,17 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::queue::array::list::{self, Given, Written};
-use crate::queue::array::{self, CHUNK, halting};
+use crate::queue::array::{self, CHUNK, Overview, halting};
 use crate::queue::procs::{Identity, Proc};
-use crate::queue::record::CardKind;
-use crate::queue::{Queue, tasks};
+use crate::queue::record::{CardKind, Note};
+use crate::queue::tasks::Phase;
+use crate::queue::{Queue, end, tasks};
 use crate::step;
+use crate::sys::wake::nap;
 
 /// Where the arguments of the jobs come from.
 pub trait Input: Send {
@@ -22,6 +25,9 @@ pub trait Input: Send {
     /// Whether the next job is not there yet, and asking for it would wait.
     fn would_block(&self) -> bool;
 }
+
+/// How long somebody who ends an array is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What has come of the feeding.
 #[derive(Debug, Default)]
@@ -41,7 +47,7 @@ pub type Shared = Arc<Mutex<Fed>>;
 pub fn begin(queue: &Queue, id: &str, input: Box<dyn Input>, anew: bool) -> Result<Shared> {
     let shared = Shared::new(Mutex::new(Fed { agreed: anew, ..Fed::default() }));
     // Before the thread: whoever looks finds that more is to come.
-    let mut feeder = Feeder::new(queue, id, input)?;
+    let mut feeder = Feeder { grows: true, ..Feeder::new(queue, id, input)? };
     let result = shared.clone();
     let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(move || {
         let fed = || result.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,6 +89,10 @@ struct Feeder {
     input: Box<dyn Input>,
     lines: Vec<String>,
     start: u64,
+    /// How often the list was opened again.
+    opened: u32,
+    /// Whether a list that was complete may have become longer.
+    grows: bool,
 }
 
 impl Feeder {
@@ -100,6 +110,8 @@ impl Feeder {
             input,
             lines: Vec::with_capacity(CHUNK),
             start: 1,
+            opened: 0,
+            grows: false,
         })
     }
 
@@ -121,7 +133,7 @@ impl Feeder {
             self.publish()?;
         }
         let jobs = self.start - 1;
-        list::close(&self.queue, &self.me, &self.id, jobs)?;
+        list::close(&self.queue, &self.me, &self.id, self.opened, jobs)?;
         halting::closed(&self.queue, &self.me, &self.id)?;
         Ok(jobs)
     }
@@ -138,13 +150,47 @@ impl Feeder {
             job += 1;
         }
         self.start = written.end();
-        let closed = is_closed(&queue, &self.id)?;
-        if closed.is_some()
+        let Some(task) = tasks::look(&queue, &self.id)? else { return Ok(None) };
+        let seen = Overview::read(&queue, &home, array::round(&task))?;
+        self.opened = seen.opened;
+        if let Some(jobs) = seen.jobs
             && let Some(more) = self.input.next()?
         {
-            self.agree(job, "the end of the input", Some(&more))?;
+            if !self.grows {
+                self.agree(job, "the end of the input", Some(&more))?;
+            }
+            self.lines.push(list::line(&more));
+            self.grow(jobs)?;
+            return Ok(None);
         }
-        Ok(closed)
+        Ok(seen.jobs)
+    }
+
+    /// The input has more than it had when it was read to its end: the run goes on with the rest.
+    fn grow(&mut self, jobs: u64) -> Result<()> {
+        let queue = self.queue.clone();
+        self.opened += 1;
+        list::open_again(&queue, &self.me, &self.id, self.opened, jobs)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let task = tasks::existing(&queue, &self.id)?;
+            match task.phase {
+                Phase::Pending(_) => return Ok(()),
+                // Somebody ends it, and sees what was opened, or has not.
+                Phase::Claimed(_) if Instant::now() < deadline => nap(Duration::from_millis(5)),
+                // It was over, with nobody to tell it: every job that there was is done.
+                Phase::Done(n) => {
+                    let note = Note::new(&self.me.wid, queue.now(), "the list has grown");
+                    end::reopen(&queue, &mut self.me, &task, n, &note)?;
+                }
+                _ => {
+                    let what = format!("{} is over, and its list has grown since", self.id);
+                    return Err(Error::new(Exit::Conflict, what).hint(
+                        "--resume tells what became of it; --fresh begins a new run with all of it",
+                    ));
+                }
+            }
+        }
     }
 
     fn agree(&self, job: u64, there: &str, next: Option<&Given>) -> Result<()> {
@@ -182,10 +228,4 @@ impl Feeder {
         self.lines = rest.collect();
         Ok(())
     }
-}
-
-/// Whether an array was closed already: then there is nothing to feed.
-pub fn is_closed(queue: &Queue, id: &str) -> Result<Option<u64>> {
-    let Some(task) = tasks::look(queue, id)? else { return Ok(None) };
-    Ok(array::Overview::read(queue, &array::home(queue, id), array::round(&task))?.jobs)
 }

@@ -21,7 +21,7 @@ use super::super::procs::Proc;
 use super::super::record::{CardKind, End, Verdict};
 use super::super::tasks::{self, Phase};
 use super::chunk::{Chunk, Seen};
-use super::{Over, Overview, bell, home, over_file, round};
+use super::{Over, Overview, bell, home, open_file, over_file, round};
 
 /// Notes that every job of a chunk is over. `seen`: what a look in this round found.
 pub fn note_over(queue: &Queue, home: &Path, chunk: &Chunk, round: u32, seen: &Seen) -> Result<()> {
@@ -41,6 +41,14 @@ pub fn note_over(queue: &Queue, home: &Path, chunk: &Chunk, round: u32, seen: &S
     Ok(())
 }
 
+/// Whether a list that was over with so many jobs is not any more.
+fn has_grown(queue: &Queue, home: &Path, round: u32, total: u64) -> Result<bool> {
+    let seen = Overview::read(queue, home, round)?;
+    let over = seen.is_over().is_some_and(|(jobs, _)| jobs == total);
+    // By its name, too: a listing of a shared file system may be an old one.
+    Ok(!over || queue.fs.exists(&open_file(home, seen.opened + 1)))
+}
+
 /// Ends the task if every job is over. True: it was looked at and is over now, whoever ended it.
 pub fn end_if_over(queue: &Queue, me: &mut Proc, id: &str) -> Result<bool> {
     let Some(task) = tasks::look(queue, id)? else { return Ok(true) };
@@ -54,6 +62,15 @@ pub fn end_if_over(queue: &Queue, me: &mut Proc, id: &str) -> Result<bool> {
     let kind = me.card.kind;
     let kind = if kind == CardKind::Worker { kind } else { CardKind::Human };
     if let Claimed::Won(lease) = claim::take(queue, me, &key, task, spec, kind)? {
+        // Who opens the list again looks at the task behind that, and this looks behind its claim: of
+        // the two, one sees the other.
+        if has_grown(queue, &jobs, round(&lease.task), total)? {
+            let end =
+                End { why: "the list has grown".to_owned(), ..End::new(Verdict::Release, true) };
+            end::record(queue, me, &lease, end)?;
+            end::finish(queue, me, &lease, false)?;
+            return Ok(false);
+        }
         let mut end = if failed == 0 {
             End::new(Verdict::Done, false)
         } else {

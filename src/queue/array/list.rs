@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::step;
+use crate::sys::fs::name_of;
 
 use super::super::Queue;
 use super::super::durable;
@@ -23,7 +24,7 @@ use super::super::record::{self, Closed, RECORD_MAX};
 use super::super::register::{Held, publish};
 use super::super::tasks;
 use super::chunk::read_list;
-use super::{CHUNK, JOBS_MAX, bell, chunk_dir, ensure_home, home};
+use super::{CHUNK, JOBS_MAX, bell, chunk_dir, closed_file, ensure_home, home, open_file};
 
 /// The longest line of a list, bytes: the arguments of one job.
 pub const LINE_MAX: usize = RECORD_MAX - 1;
@@ -120,11 +121,29 @@ fn whole(lines: Vec<String>, start: u64) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Says that the list is complete with `jobs` jobs.
+/// Opens a list again that is complete with `jobs` jobs, the `opened`th time: more follows. Whoever
+/// ends the array looks for it after the claim, so from then on either the array does not end, or the
+/// caller sees that it has.
+pub fn open_again(queue: &Queue, me: &Proc, id: &str, opened: u32, jobs: u64) -> Result<()> {
+    let dir = home(queue, id);
+    let open = queue.fs.open_dir(&dir).cannot("open the list of jobs", &dir)?;
+    let bytes = record::to_bytes(&Closed { v: 1, jobs });
+    let staged = me.run(&format!("_chunk.{id}"));
+    queue.stage(&staged, &bytes, "open a list of jobs again")?;
+    step!("list.open");
+    let name = name_of(&open_file(&dir, opened));
+    // Somebody else who does the same has opened it for both.
+    let held = publish(queue, &staged, &open, &name, |theirs| theirs == bytes);
+    queue.discard(&staged)?;
+    held?;
+    durable::list(queue, &dir)
+}
+
+/// Says that the list is complete with `jobs` jobs, after it was opened again `opened` times.
 ///
 /// # Errors
 /// When somebody else closed it with another number.
-pub fn close(queue: &Queue, me: &Proc, id: &str, jobs: u64) -> Result<()> {
+pub fn close(queue: &Queue, me: &Proc, id: &str, opened: u32, jobs: u64) -> Result<()> {
     let dir = home(queue, id);
     ensure_home(queue, &dir)?;
     let open = queue.fs.open_dir(&dir).cannot("open the list of jobs", &dir)?;
@@ -132,7 +151,8 @@ pub fn close(queue: &Queue, me: &Proc, id: &str, jobs: u64) -> Result<()> {
     let staged = me.run(&format!("_chunk.{id}"));
     queue.stage(&staged, &bytes, "write the end of a list of jobs")?;
     step!("list.close");
-    let held = publish(queue, &staged, &open, "closed", |theirs| theirs == bytes);
+    let name = name_of(&closed_file(&dir, opened));
+    let held = publish(queue, &staged, &open, &name, |theirs| theirs == bytes);
     queue.discard(&staged)?;
     if let Held::Theirs(theirs) = held? {
         let said = record::parse::<Closed>(&theirs).map_or(0, |closed| closed.jobs);

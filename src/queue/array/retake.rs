@@ -318,7 +318,7 @@ mod tests {
         RealFs.create(&super::super::list_file(&jobs, 1), b"", 0o444).unwrap();
         let e = list::append(&queue, &me, "A", 1, &[r#"["x"]"#.to_owned()]).unwrap_err();
         assert!(e.one_line().contains("is empty"), "{e}");
-        list::close(&queue, &me, "A", 1).unwrap();
+        list::close(&queue, &me, "A", 0, 1).unwrap();
         close::end_if_over(&queue, &mut me, "A").unwrap();
         let task = tasks::look(&queue, "A").unwrap().unwrap();
         assert_eq!(task.phase, Phase::Pending(1), "its jobs were accepted, and are not known");

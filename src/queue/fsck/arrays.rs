@@ -11,7 +11,7 @@ use super::super::Queue;
 use super::super::array::chunk::{self, Chunk, read_list};
 use super::super::array::list::readable;
 use super::super::array::{self, Overview, chunk_dir, list_file};
-use super::super::ids::short;
+use super::super::ids::{attempt_number, short};
 use super::super::record::{self, Card, Closed, End, Line, Verdict};
 use super::super::tasks::{Phase, Task};
 use super::{Severity, Survey};
@@ -105,10 +105,13 @@ fn lists(
 }
 
 fn closed(survey: &mut Survey<'_>, home: &Path, names: &[Entry], jobs: u64) {
-    if !names.iter().any(|entry| entry.name == "closed") {
+    // Of a list that was opened again, the end before that is the end no more.
+    let times = names.iter().filter_map(|entry| attempt_number(entry.name.strip_prefix("open.")?));
+    let name = times.max().map_or("closed".to_owned(), |times| format!("closed.{times}"));
+    if !names.iter().any(|entry| entry.name == name) {
         return;
     }
-    let path = home.join("closed");
+    let path = home.join(name);
     let read = survey.queue.fs.read(&path, 0, record::RECORD_MAX).map_err(|e| e.to_string());
     match read.and_then(|b| record::parse::<Closed>(&b).map_err(|e| e.to_string())) {
         Ok(closed) if closed.jobs == jobs => {}
