@@ -115,8 +115,7 @@ pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
     }
     let wordy = !cli.quiet && (terminal || found.resumed);
     if outcome.stopped == Stopped::Finished && outcome.fault.is_none() {
-        // A list that had grown has begun another round.
-        runs::note_told(queue, &tasks::existing(queue, id)?)?;
+        runs::note_told(queue, &task)?;
     }
     let text = summary(&order, &outcome, &show);
     let refused = outcome.fault.as_ref().is_some_and(|e| e.exit == Exit::Conflict);

@@ -254,6 +254,12 @@ fn open_file(home: &Path, opened: u32) -> PathBuf {
     home.join(format!("open.{opened}"))
 }
 
+/// Whether this is the name of a register that says that a list was opened again, or is complete again.
+pub fn is_part_of_closing(name: &str) -> bool {
+    let times = name.strip_prefix("open.").or_else(|| name.strip_prefix("closed."));
+    times.and_then(attempt_number).is_some()
+}
+
 /// What `jobs/closed` says, if it is there. One that cannot be read closes the list at what is there.
 fn closed_at(queue: &Queue, home: &Path, opened: u32) -> Result<Option<u64>> {
     let path = closed_file(home, opened);

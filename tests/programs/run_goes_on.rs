@@ -93,7 +93,7 @@ fn another_list_is_not_taken_for_the_same() {
         sh(&s, line).fails(255, says).warns("--resume").warns("--fresh");
         assert_eq!(s.lines("ran"), before, "nothing ran");
     }
-    s.sh("touch go");
+    s.sh("touch go; seq 6 > list");
     let rest = line.replace("now,fail=1", "never");
     let resumed = rest.replace("-k", "-k --resume");
     sh(&s, &resumed).exits(1).says("3\n4\n5\n").warns("5 jobs are over, 1 failed");

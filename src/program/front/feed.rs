@@ -9,9 +9,9 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::queue::array::list::{self, Given, Written};
 use crate::queue::array::{self, CHUNK, Overview, halting};
 use crate::queue::procs::{Identity, Proc};
-use crate::queue::record::{CardKind, Note};
+use crate::queue::record::CardKind;
 use crate::queue::tasks::Phase;
-use crate::queue::{Queue, end, tasks};
+use crate::queue::{Queue, tasks};
 use crate::step;
 use crate::sys::wake::nap;
 
@@ -169,28 +169,27 @@ impl Feeder {
     /// The input has more than it had when it was read to its end: the run goes on with the rest.
     fn grow(&mut self, jobs: u64) -> Result<()> {
         let queue = self.queue.clone();
+        let over = |phase: &Phase| !matches!(phase, Phase::Pending(_) | Phase::Claimed(_));
+        if over(&tasks::existing(&queue, &self.id)?.phase) {
+            return Err(self.too_late());
+        }
         self.opened += 1;
         list::open_again(&queue, &self.me, &self.id, self.opened, jobs)?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let task = tasks::existing(&queue, &self.id)?;
-            match task.phase {
+            match tasks::existing(&queue, &self.id)?.phase {
                 Phase::Pending(_) => return Ok(()),
-                // Somebody ends it, and sees what was opened, or has not.
+                // Somebody ends it, and has seen what was opened, or has not.
                 Phase::Claimed(_) if Instant::now() < deadline => nap(Duration::from_millis(5)),
-                // It was over, with nobody to tell it: every job that there was is done.
-                Phase::Done(n) => {
-                    let note = Note::new(&self.me.wid, queue.now(), "the list has grown");
-                    end::reopen(&queue, &mut self.me, &task, n, &note)?;
-                }
-                _ => {
-                    let what = format!("{} is over, and its list has grown since", self.id);
-                    return Err(Error::new(Exit::Conflict, what).hint(
-                        "--resume tells what became of it; --fresh begins a new run with all of it",
-                    ));
-                }
+                _ => return Err(self.too_late()),
             }
         }
+    }
+
+    fn too_late(&self) -> Error {
+        let what = format!("{} is over, and its list has grown since", self.id);
+        Error::new(Exit::Conflict, what)
+            .hint("--resume tells what became of it; --fresh begins a new run with all of it")
     }
 
     fn agree(&self, job: u64, there: &str, next: Option<&Given>) -> Result<()> {

@@ -209,6 +209,7 @@ fn jobs(rest: &[&str]) -> Class {
     match rest {
         ["closed" | "bell" | "progress" | "shown"] => Class::File,
         [name] if name.starts_with("told.") => Class::File,
+        [name] if array::is_part_of_closing(name) => Class::File,
         [array::live::LIVE] => Class::Dir,
         [array::live::LIVE, name] if array::live::Live::parse(name).is_some() => Class::File,
         [name] if array::start_of(name).is_some() => Class::Dir,
