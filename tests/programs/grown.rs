@@ -96,7 +96,11 @@ fn what_its_workers_finished_alone_does_not_grow_and_says_so() {
             s.coord(&["runs", "--json"]).json("coord.runs/1")["runs"][0]["state"] == state
         });
         s.sh("printf '5\\n' >> list");
-        s.coord(&words).exits(255).warns("its list has grown since").warns("--resume").warns("--fresh");
+        s.coord(&words)
+            .exits(255)
+            .warns("its list has grown since")
+            .warns("--resume")
+            .warns("--fresh");
         let resumed = [&["run", "--resume"], &words[1..]].concat();
         let told = s.coord(&resumed);
         told.exits(i32::from(last == "false")).warns("going on where it stopped: 4 of 4");
