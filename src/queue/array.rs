@@ -260,6 +260,15 @@ pub fn is_part_of_closing(name: &str) -> bool {
     times.and_then(attempt_number).is_some()
 }
 
+/// How many jobs the list has that is complete, however often it was opened again.
+fn closed_now(queue: &Queue, home: &Path) -> Result<Option<u64>> {
+    let mut opened = 0;
+    while queue.fs.exists(&open_file(home, opened + 1)) {
+        opened += 1;
+    }
+    closed_at(queue, home, opened)
+}
+
 /// What `jobs/closed` says, if it is there. One that cannot be read closes the list at what is there.
 fn closed_at(queue: &Queue, home: &Path, opened: u32) -> Result<Option<u64>> {
     let path = closed_file(home, opened);

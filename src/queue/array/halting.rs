@@ -24,7 +24,7 @@ use super::super::procs::Proc;
 use super::super::record::{self, End, Halting, RECORD_MAX};
 use super::super::register::{Held, publish};
 use super::chunk::Chunk;
-use super::{closed_at, home, ring_all};
+use super::{closed_now, home, ring_all};
 
 /// The key of an end under which it says for which rule it counts.
 const KEY: &str = "halt";
@@ -117,7 +117,7 @@ impl Standing {
     /// Says that the rule is fulfilled, if it is with so many.
     fn decide(&mut self, queue: &Queue, me: &Proc, id: &str, count: u64) -> Result<()> {
         let home = home(queue, id);
-        let total = if self.halt.is_percent() { closed_at(queue, &home)? } else { None };
+        let total = if self.halt.is_percent() { closed_now(queue, &home)? } else { None };
         while !self.met && self.halt.is_met(count, total) {
             let of = self.of;
             let note = Halting { met: of, ..Halting::new(&me.wid, queue.now()) };
