@@ -212,6 +212,16 @@ fn jobs(rest: &[&str]) -> Class {
         [name] if array::is_part_of_closing(name) => Class::File,
         [array::live::LIVE] => Class::Dir,
         [array::live::LIVE, name] if array::live::Live::parse(name).is_some() => Class::File,
+        [name] if array::halting::parse(name).is_some() => Class::File,
+        [name] if name.starts_with("joined.") => Class::File,
+        [name] if is_counted_for(name) => Class::Dir,
+        [dir, name] if is_counted_for(dir) => {
+            let digits = name.strip_prefix("of.").unwrap_or(name);
+            match digits.bytes().all(|b| b.is_ascii_digit()) {
+                true => Class::File,
+                false => Class::Foreign,
+            }
+        }
         [name] if array::start_of(name).is_some() => Class::Dir,
         [name] => {
             let list = name.strip_suffix(".in").and_then(array::start_of).is_some();
@@ -229,6 +239,11 @@ fn jobs(rest: &[&str]) -> Class {
         }
         _ => Class::Foreign,
     }
+}
+
+/// `halt.N.ends`.
+fn is_counted_for(name: &str) -> bool {
+    name.strip_suffix(".ends").and_then(array::halting::parse).is_some()
 }
 
 fn control(name: &str) -> Class {
