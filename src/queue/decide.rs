@@ -235,18 +235,13 @@ pub fn release(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
     for _ in 0..TRIES {
         let task = tasks::existing(queue, id)?;
         let n = match task.phase {
-            // Added with --hold: the hold becomes a claim, and its end is the release.
+            // Added with --hold: nobody has claimed it, so its first attempt is still to come.
             Phase::Pending(n) => {
                 if readiness(queue, &task, n)? != Readiness::Held {
                     return Err(conflict(format!("{id} is not held")));
                 }
-                let key = Key::new(id, n);
-                let Claimed::Won(lease) = seize(queue, me, &key, CardKind::Hold)? else {
-                    continue;
-                };
-                let end = End { why: "released".to_owned(), ..End::new(Verdict::Release, true) };
-                end::record(queue, me, &lease, end)?;
-                return end::finish(queue, me, &lease, false);
+                let note = Note::new(&me.wid, queue.now(), "released");
+                return end::reopen(queue, me, &task, n - 1, &note).map(drop);
             }
             Phase::Claimed(n) => n,
             _ => return Err(conflict(format!("{id} is not held"))),

@@ -212,7 +212,8 @@ fn reopen_event(key: &Key, closed: bool) -> Event {
     Event { retry: closed.then_some(false), ..Event::of("reopen", key) }
 }
 
-/// Permits attempt n+1 of a task that is over, and does what follows from it. False: somebody was
+/// Permits attempt n+1 of a task that is over or, with n = 0, held since it was added, and does what
+/// follows from it. False: somebody was
 /// faster, which is as good.
 pub fn reopen(queue: &Queue, me: &mut Proc, task: &Task, n: u32, note: &Note) -> Result<bool> {
     let intent = me.settle_intent(queue, &task.id)?;

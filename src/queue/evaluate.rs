@@ -40,7 +40,7 @@ pub struct Blocker {
 pub enum Readiness {
     /// It may be claimed.
     Ready,
-    /// It was added with `hold`, and nobody has released it.
+    /// It was added with `hold`, and nobody has released it (`0.reopen`).
     Held,
     /// A person does it, and nothing else stands in the way.
     Manual,
@@ -99,7 +99,7 @@ pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
     if let Some(why) = cancel_due(task, n) {
         return Ok(Readiness::CancelDue(why, None));
     }
-    if spec.hold && n == 1 {
+    if spec.hold && n == 1 && !task.names.reopens.contains(&0) {
         return Ok(Readiness::Held);
     }
     let mut blockers = Vec::new();

@@ -68,7 +68,9 @@ impl Names {
                     "out" => &mut all.outs,
                     _ => return None,
                 };
-                Some((set, attempt_number(n)?))
+                // The release of a task that was added with `hold`: it permits attempt 1.
+                let released = (n == "0" && kind == "reopen").then_some(0);
+                Some((set, released.or_else(|| attempt_number(n))?))
             });
             match parsed {
                 Some((set, n)) => {

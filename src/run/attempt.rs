@@ -13,6 +13,7 @@ use crate::queue::procs::Proc;
 use crate::queue::record::{End, Spec, Verdict, duration};
 use crate::step;
 use crate::sys::child;
+use crate::sys::fs::{Kind, Stat};
 use crate::sys::spawn::{Command, Environment, Variables, will_pass};
 
 use super::base;
@@ -99,6 +100,13 @@ pub fn start(
     let prepared = prepare(site, me, &lease, slot, &out);
     let spawned = prepared.and_then(|(argv, env, place)| {
         let cwd = place.dir.join(&lease.spec.cwd);
+        // The kernel says the same of a program and of a directory that is not there.
+        let is_dir = |stat: Stat| stat.kind == Kind::Dir;
+        if !lease.spec.cwd.is_empty() && !site.queue.fs.stat(&cwd).is_ok_and(is_dir) {
+            let what =
+                format!("its cwd `{}` is no directory in {}", lease.spec.cwd, place.dir.display());
+            return Err(Error::new(Exit::Usage, what).hint("make or commit it, then: coord retry"));
+        }
         let program = argv.first().map_or("", String::as_str).to_owned();
         let argv: Vec<OsString> = argv.into_iter().map(OsString::from).collect();
         let spawned = Environment::new(&env).and_then(|env| {
@@ -134,7 +142,8 @@ pub fn start(
             let why = describe(&e);
             // For whoever reads the log; the register has it too.
             drop(site.queue.fs.append(&log, format!("coord: {why}\n").as_bytes()));
-            let end = outcome::failed(site, &lease, false, &why);
+            // What the task itself says wrongly is wrong the next time, too.
+            let end = outcome::failed(site, &lease, e.exit == Exit::Usage, &why);
             Ok(Err((lease, end)))
         }
     }

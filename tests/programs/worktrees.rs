@@ -242,9 +242,8 @@ fn a_done_attempt_that_is_to_be_merged_must_be_whole() {
     std::fs::write(&path, spec.to_string()).unwrap();
     s.coord(&["release", "T"]).ok();
     s.work().exits(1);
-    // The first was the hold.
-    let end = s.end("T", 2);
-    assert_eq!(end["why"], "left 2 changes uncommitted: a, b; saved in refs/coord/wip/T.a2");
+    let end = s.end("T", 1);
+    assert_eq!(end["why"], "left 2 changes uncommitted: a, b; saved in refs/coord/wip/T.a1");
     assert_eq!((&end["verdict"], &end["result"]["uncommitted"]), (&"fail".into(), &2.into()));
 }
 

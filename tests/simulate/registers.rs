@@ -316,7 +316,7 @@ impl Tasks {
         {
             return Next::CancelDue(m);
         }
-        if spec["hold"] == true && m == 1 {
+        if spec["hold"] == true && m == 1 && task.get(0, "reopen").is_none() {
             return Next::Kept;
         }
         let unmet = self.unmet(id);
