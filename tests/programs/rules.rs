@@ -261,7 +261,7 @@ fn pause_stops_claims_and_resume_gives_them_free() {
     s.start(2);
     let id = s.add(&[], NOTE);
     s.coord(&["status"]).ok().says("PAUSED");
-    s.coord(&["why", &id]).ok().says("the queue is paused").says("next: coord resume");
+    s.coord(&["why", &id]).ok().says("control/pause is there").says("next: coord resume");
     s.coord(&["wait", "--timeout", "300ms"]).exits(124);
     assert_eq!(s.state(&id), "ready");
     s.coord(&["resume"]).ok();
