@@ -17,13 +17,13 @@ use crate::queue::evaluate::{Readiness, readiness};
 use crate::queue::ids::{Key, short};
 use crate::queue::procs::Proc;
 use crate::queue::record::{self, CardKind, End, Verdict};
-use crate::queue::tasks::{self, Phase};
+use crate::queue::tasks::{self, Phase, StageKind};
 use crate::run::outcome::JobVerdict;
 use crate::sys::fs::{Fs, RealFs};
 
 use super::Answer;
 use super::args::{Cancel, Cli, Done, Fail, Retry, Select};
-use super::{arrays, look, output, place};
+use super::{arrays, look, merge, output, place};
 
 /// Does `act` to every selected task; goes on after a refusal and reports the first one.
 fn each(
@@ -64,14 +64,25 @@ fn each(
 /// `coord cancel`.
 pub fn cancel(cli: &Cli, args: &Cancel) -> Answer {
     let how = if args.force { How::Force } else { How::Ask };
-    each(cli, "cancel", &args.tasks, |queue, me, id| {
+    let mut merging = Vec::new();
+    let answer = each(cli, "cancel", &args.tasks, |queue, me, id| {
+        let waits = waits_to_be_merged(queue, id)?;
         // Of an array, jobs may have run.
         let is_array = tasks::look(queue, id)?.is_some_and(|task| arrays::of(&task).is_some());
         let reason = if is_array && args.reason.is_empty() { "cancelled" } else { &args.reason };
         decide::cancel(queue, me, id, how, reason, |card| {
             output::note(&format!("{id}: {} was asked to stop", short(&card.wid)));
-        })
-    })
+        })?;
+        merging.extend(waits.then(|| id.to_owned()));
+        Ok(())
+    });
+    merge::give_back(cli, &merging)?;
+    answer
+}
+
+fn waits_to_be_merged(queue: &Queue, id: &str) -> Result<bool> {
+    let task = tasks::look(queue, id)?;
+    Ok(task.is_some_and(|task| matches!(task.phase, Phase::Stage(_, StageKind::Merge))))
 }
 
 /// `coord hold`.
@@ -86,7 +97,12 @@ pub fn release(cli: &Cli, args: &Select) -> Answer {
 
 /// `coord retry`.
 pub fn retry(cli: &Cli, args: &Retry) -> Answer {
-    each(cli, "retry", &args.tasks, |queue, me, id| decide::retry(queue, me, id, &args.note))
+    each(cli, "retry", &args.tasks, |queue, me, id| {
+        if waits_to_be_merged(queue, id)? {
+            return merge::hurry_all(queue, me);
+        }
+        decide::retry(queue, me, id, &args.note)
+    })
 }
 
 /// Claims a manual task as a person.

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::program::fleet;
 use crate::program::start::{ensure_marked, work as run_worker};
 use crate::program::worker::{Left, Options};
 use crate::queue::ids::{Key, lane_name, short};
 use crate::queue::procs::Proc;
-use crate::queue::record::{CardKind, Note};
+use crate::queue::record::{CardKind, Note, Stage, StageVerdict};
 use crate::queue::settle::settle;
 use crate::queue::state::state;
 use crate::queue::tasks::{self, Phase, StageKind};
 use crate::queue::{Queue, control, decide, end, lane};
 use crate::run::merge::preview::{Outlook, preview};
 use crate::run::merge::{SUMMARY, is_left_behind, take_turn};
+use crate::run::pool::Pool;
 use crate::run::site::Site;
 use crate::sys::fs::{Fs, RealFs};
 
@@ -83,6 +85,52 @@ pub fn merge(cli: &Cli, args: &Merge) -> Answer {
     Ok(None)
 }
 
+/// Lets those that were cancelled while they waited to be merged come back: the next turn does that, here
+/// and now where nobody else works.
+pub(super) fn give_back(cli: &Cli, ids: &[String]) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let site = place::site(cli)?;
+    let queue = &site.queue;
+    if Pool::of(&site).is_none() && site.repo.refusal(&site.root).is_none() {
+        // Without a repository nothing can have been merged, nor can anybody take a turn.
+        return place::with_proc(queue, |me| {
+            for id in ids {
+                let Phase::Stage(n, _) = tasks::existing(queue, id)?.phase else { continue };
+                let why = "cancelled; there is no git repository to merge it in";
+                let stage = Stage { retry: true, ..Stage::new(StageVerdict::Bounce, why) };
+                lane::decide(queue, me, &Key::new(id, n), stage)?;
+            }
+            Ok(())
+        });
+    }
+    place::with_proc(queue, |me| hurry_all(queue, me))?;
+    if lane::is_paused(queue) || !fleet::workers(queue).is_empty() || holder(queue)?.is_some() {
+        output::note("the next turn to merge gives it back (coord mergeq ls)");
+        return Ok(());
+    }
+    let waits = |id: &String| {
+        let task = tasks::existing(queue, id)?;
+        Ok::<_, Error>(matches!(task.phase, Phase::Stage(_, StageKind::Merge)))
+    };
+    let mut select = Vec::new();
+    for id in ids {
+        if waits(id)? {
+            select.push(id.clone());
+        }
+    }
+    if select.is_empty() {
+        return Ok(());
+    }
+    merge(cli, &Merge { select, dry_run: false }).map(drop)
+}
+
+/// Lets the next turn of every lane begin now, whatever pause the last one asked for.
+pub(super) fn hurry_all(queue: &Queue, me: &mut Proc) -> Result<()> {
+    lane::ids(queue)?.iter().try_for_each(|lane| hurry(queue, me, lane, false))
+}
+
 /// Whether any of these tasks could be merged now.
 fn waits_any(queue: &Queue, ids: &[String]) -> Result<bool> {
     for id in ids {
@@ -121,17 +169,13 @@ pub fn mergeq(cli: &Cli, args: &Mergeq) -> Answer {
         Mergeq::Resume => {
             let queue = place::open(cli)?;
             control::withdraw(&queue, lane::PAUSE)?;
-            place::with_proc(&queue, |me| {
-                lane::ids(&queue)?.iter().try_for_each(|lane| hurry(&queue, me, lane, false))
-            })?;
+            place::with_proc(&queue, |me| hurry_all(&queue, me))?;
             Ok(None)
         }
         Mergeq::Retry { id } => {
             let queue = place::open(cli)?;
             place::with_proc(&queue, |me| match tasks::existing(&queue, id)?.phase {
-                Phase::Stage(_, StageKind::Merge) => {
-                    lane::ids(&queue)?.iter().try_for_each(|l| hurry(&queue, me, l, false))
-                }
+                Phase::Stage(_, StageKind::Merge) => hurry_all(&queue, me),
                 _ => decide::retry(&queue, me, id, "its merge is tried again"),
             })?;
             Ok(None)

@@ -249,8 +249,8 @@ pub fn lack(
     if serving.is_empty() {
         return Some(("role", spec.role().to_owned()));
     }
-    let has_all = |m: &&&Member| spec.needs.iter().all(|need| m.card.labels.contains(need));
-    if serving.iter().any(|m| has_all(&m)) {
+    let has_all = |m: &&Member| spec.needs.iter().all(|need| m.card.labels.contains(need));
+    if serving.iter().any(|m| has_all(m)) {
         return None;
     }
     let nobody = |need: &&String| !serving.iter().any(|m| m.card.labels.contains(need));

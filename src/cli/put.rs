@@ -10,8 +10,9 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::repository::Found;
 use crate::plan::suggest;
 use crate::plan::units::duration_ms;
+use crate::program::fleet;
 use crate::queue::init as queue_init;
-use crate::queue::record::{Backoff, OnDepDead, Spec};
+use crate::queue::record::{Backoff, CardKind, OnDepDead, Spec};
 use crate::queue::submit::{Submitted, submit};
 use crate::queue::{Queue, archive, evaluate};
 use crate::run::site::{agree, open_queue, read_config, repository_of};
@@ -21,7 +22,7 @@ use crate::sys::host::Platform;
 
 use super::Answer;
 use super::args::{Add, Cli, Init};
-use super::{output, place};
+use super::{needs, output, place};
 
 /// `coord init`.
 pub fn init(cli: &Cli, args: &Init) -> Answer {
@@ -123,12 +124,14 @@ pub fn add(cli: &Cli, args: &Add) -> Answer {
     for on in unknown(&queue, &spec) {
         output::warn(&format!("there is no task {on} yet: {} waits for it", submitted.id()));
     }
-    let has_command = !spec.argv.is_empty() || !spec.sh.is_empty();
-    if !has_command && !spec.manual && spec.agent.is_empty() && config.workers.agent.is_empty() {
-        output::warn(&format!(
-            "nobody can run {}: it has no command, and coord.toml names no agent",
-            submitted.id()
-        ));
+    if !spec.role.is_empty() || !spec.needs.is_empty() {
+        let members = fleet::members(&queue);
+        let workers: Vec<&fleet::Member> =
+            members.iter().filter(|m| m.kind == CardKind::Worker && m.state != "dead").collect();
+        if let Some((kind, name)) = needs::lack(None, &workers, &spec) {
+            let helps = needs::what_helps(kind, &name);
+            output::warn(&format!("no worker has {kind} {name}: {helps}"));
+        }
     }
     report(cli, &submitted);
     Ok(None)

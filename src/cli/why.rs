@@ -125,9 +125,12 @@ fn claimed(queue: &Queue, task: &Task, n: u32) -> Result<Answered> {
     Ok(Answered { reasons, next: format!("coord logs -f {}", task.id) })
 }
 
+/// Kinds of reasons, and what they are.
+type Rows = Vec<(String, String)>;
+
 /// The dependencies of a task in the chain above it that explain why `id` is not done, down to one that
 /// does not wait for another; and what to type there, if a person has to.
-fn root(queue: &Queue, id: &str) -> Result<(Vec<(String, String)>, Option<String>)> {
+fn root(queue: &Queue, id: &str) -> Result<(Rows, Option<String>)> {
     let (mut rows, mut seen) = (Vec::new(), BTreeSet::from([id.to_owned()]));
     let mut id = id.to_owned();
     loop {

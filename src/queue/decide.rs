@@ -21,7 +21,8 @@ use super::ids::Key;
 use super::procs::{self, Proc};
 use super::record::{self, Card, CardKind, End, Note, Verdict};
 use super::register::{is_there, publish};
-use super::tasks::{self, Phase, Task};
+use super::settle::settle;
+use super::tasks::{self, Phase, StageKind, Task};
 
 /// Tries to do something to a task whose state others change at the same time.
 pub const TRIES: u32 = 20;
@@ -66,9 +67,19 @@ pub fn cancel(
         let task = tasks::existing(queue, id)?;
         match task.phase {
             Phase::Cancelled(_) => return durable::registers(queue, me, &task),
-            // What it did may be on the branch already, whatever its register says so far.
-            Phase::Stage(..) => {
-                let what = format!("{id} has run and waits to be merged: it is too late to cancel");
+            // What it did may be on the branch already, whatever its register says so far: whoever has
+            // the turn to merge knows, and gives it back if it is not.
+            Phase::Stage(n, StageKind::Merge) => {
+                ask(queue, me, &task, n, reason)?;
+                if !is_there(queue, &task.dir, &format!("{n}.merge"))? {
+                    let intent = me.settle_intent(queue, id)?;
+                    settle(queue, me, id)?;
+                    return queue.discard(&intent);
+                }
+            }
+            Phase::Stage(_, StageKind::Review) => {
+                let what =
+                    format!("{id} has run and waits for its review: it is too late to cancel");
                 return Err(conflict(what).hint(format!("coord why {id}")));
             }
             Phase::Done(_) | Phase::Failed(_) => {
@@ -118,17 +129,8 @@ fn cancel_claimed(
     if !has_process {
         return end_as_cancelled(queue, me, task, n, reason);
     }
-    let note = Note::new(&me.wid, queue.now(), reason);
+    ask(queue, me, task, n, reason)?;
     let key = Key::new(&task.id, n);
-    let intent = me.settle_intent(queue, &task.id)?;
-    let tmp = me.run(&format!("_cancel.{key}"));
-    queue.stage(&tmp, &record::to_bytes(&note), "write a cancel")?;
-    step!("cancel.link");
-    publish(queue, &tmp, &task.dir, &format!("{n}.cancel"), |_| true)?;
-    durable::task(queue, &task.dir)?;
-    queue.discard(&tmp)?;
-    events::append(queue, me, Event::of("cancel", &key).why(reason));
-    queue.discard(&intent)?;
     if let Some(card) = &card {
         procs::ring(queue, &card.wid);
         if how == How::Ask {
@@ -153,6 +155,21 @@ fn cancel_claimed(
         }
     }
     end_as_cancelled(queue, me, task, n, reason)
+}
+
+/// Links `n.cancel`: whoever has attempt n is to give it up.
+fn ask(queue: &Queue, me: &mut Proc, task: &Task, n: u32, reason: &str) -> Result<()> {
+    let note = Note::new(&me.wid, queue.now(), reason);
+    let key = Key::new(&task.id, n);
+    let intent = me.settle_intent(queue, &task.id)?;
+    let tmp = me.run(&format!("_cancel.{key}"));
+    queue.stage(&tmp, &record::to_bytes(&note), "write a cancel")?;
+    step!("cancel.link");
+    publish(queue, &tmp, &task.dir, &format!("{n}.cancel"), |_| true)?;
+    durable::task(queue, &task.dir)?;
+    queue.discard(&tmp)?;
+    events::append(queue, me, Event::of("cancel", &key).why(reason));
+    queue.discard(&intent)
 }
 
 /// Links `n.end` = cancel for a claim of somebody else. False: it ended meanwhile.

@@ -233,6 +233,8 @@ pub struct Entry {
     pub learned: Learned,
     /// How often the task came back since a person last permitted an attempt.
     pub bounces: u32,
+    /// Whether a person has cancelled it while it waited: it comes back, and is ended then.
+    pub cancelled: bool,
 }
 
 impl Entry {
@@ -292,7 +294,9 @@ fn entry_with(queue: &Queue, key: &Key, ahead: &[Ahead]) -> Result<Option<Entry>
     let blockers = blockers(queue, &key.task, &spec)?;
     let (learned, makes_way) = makes_way(queue, &task, key.n, ahead)?;
     let bounces = bounces(queue, &task)?;
-    Ok(Some(Entry { key: key.clone(), spec, end, blockers, makes_way, learned, bounces }))
+    let cancelled = task.names.cancels.contains(&key.n);
+    let key = key.clone();
+    Ok(Some(Entry { key, spec, end, blockers, makes_way, learned, bounces, cancelled }))
 }
 
 /// How often a stage has sent the task back since it was last reopened: who gives it another chance
@@ -323,7 +327,7 @@ pub fn readiness(queue: &Queue, lane: &Task) -> Result<Option<Readiness>> {
     let ahead = learned::ahead(queue)?;
     for hint in queue.list(&dir)? {
         let Some(key) = Key::parse(&hint.name) else { continue };
-        if entry_with(queue, &key, &ahead)?.is_some_and(|entry| entry.is_free()) {
+        if entry_with(queue, &key, &ahead)?.is_some_and(|e| e.is_free() || e.cancelled) {
             return Ok(None);
         }
     }

@@ -1,9 +1,11 @@
-//! What the project says of a task before it is accepted: which branch it is merged into.
+//! What the project says of a task before it is accepted: whether anybody can run it, and which branch it
+//! is merged into.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::git::Git;
 use crate::git::repository::Found;
@@ -11,6 +13,7 @@ use crate::queue::acceptance::Acceptance;
 use crate::queue::record::Spec;
 use crate::sys::tool;
 
+use super::attempt::agent_of;
 use super::merge::Target;
 use super::site::{read_config, repository_of};
 
@@ -53,6 +56,15 @@ impl Project {
 
 impl Acceptance for Project {
     fn complete(&self, spec: &mut Spec) -> Result<()> {
+        // Read only where it decides: most tasks have a command.
+        if agent_of(&Config::default(), spec).is_some()
+            && agent_of(&read_config(&self.root)?, spec) == Some("")
+        {
+            let what = "nobody can run it: it has no command, and coord.toml names no agent";
+            return Err(Error::usage(what).hint(
+                "a command behind --, [workers] agent in coord.toml, or --manual for a person",
+            ));
+        }
         if !spec.merge {
             return Ok(());
         }

@@ -142,13 +142,9 @@ pub fn take_turn(site: &Site, me: &mut Proc, key: &Key) -> Result<Summary> {
     let nothing = &crate::sys::tool::nothing;
     let git = Git::shared(pool.repo.home(), nothing);
     let lane = lane_name(&key.task).unwrap_or_default().to_owned();
-    let target = match Target::of(site, &git, &key.task)? {
-        Ok(target) => target,
-        // Nothing else can be done for the lane, and nothing was begun.
-        Err(e) => {
-            let Wait { why, remedy } = e.into();
-            return Ok(Summary { waits: why, remedy, ..Summary::default() });
-        }
+    let (target, gone) = match Target::of(site, &git, &key.task)? {
+        Ok(target) => (target, None),
+        Err(e) => (Target::default(), Some(Wait::from(e))),
     };
     // Unique for ever: the turn's number, its process, and the queue.
     let words = format!("{key} by {} of {}", me.wid, site.queue.layout.root().display());
@@ -172,7 +168,11 @@ pub fn take_turn(site: &Site, me: &mut Proc, key: &Key) -> Result<Summary> {
         only: only.split_whitespace().map(str::to_owned).collect(),
         told: Summary::default(),
     };
-    let went = merger.run();
+    let went = match gone {
+        None => merger.run(),
+        // Nothing can be merged. What was cancelled can be given back all the same.
+        Some(wait) => merger.settle_past().map(|_| Some(wait)),
+    };
     if let Some(slot) = merger.slot.take()
         && let Err(e) = merger.pool.free(slot, "")
     {
@@ -190,11 +190,11 @@ pub fn take_turn(site: &Site, me: &mut Proc, key: &Key) -> Result<Summary> {
 impl Merger<'_> {
     /// Merges until nothing is left. `Some`: what a person has to do first.
     fn run(&mut self) -> Result<Option<Wait>> {
-        let name = self.target.name.clone();
-        if let Some(wait) = self.in_use(&name)? {
+        if let Some(wait) = self.settle_past()? {
             return Ok(Some(wait));
         }
-        if let Some(wait) = journal::serve(self)? {
+        let name = self.target.name.clone();
+        if let Some(wait) = self.in_use(&name)? {
             return Ok(Some(wait));
         }
         self.catch_up()?;
@@ -211,8 +211,9 @@ impl Merger<'_> {
             };
             // Before the look who makes way for whom.
             fence::watch_starts(&self.git, &mut self.turn)?;
+            self.return_cancelled()?;
             let mut waiting = lane::entries(&self.site.queue, &self.key.task)?;
-            waiting.retain(Entry::is_free);
+            waiting.retain(|e| e.is_free() && !e.cancelled);
             waiting.retain(|e| self.only.is_empty() || self.only.contains(&e.key.task));
             if waiting.is_empty() {
                 return Ok(None);
@@ -226,6 +227,28 @@ impl Merger<'_> {
                 Went::Stuck(wait) => return Ok(Some(wait)),
             }
         }
+    }
+
+    /// Tells what earlier turns had decided, and gives back what was cancelled while it waited. In this
+    /// order: what is on the branch is not given back.
+    fn settle_past(&mut self) -> Result<Option<Wait>> {
+        if let Some(wait) = journal::serve(self)? {
+            return Ok(Some(wait));
+        }
+        self.return_cancelled().map(|()| None)
+    }
+
+    /// Sends back what a person has cancelled. The next attempt is permitted, and whoever settles the task
+    /// ends it as cancelled (`n.cancel`).
+    fn return_cancelled(&mut self) -> Result<()> {
+        for entry in lane::entries(&self.site.queue, &self.key.task)? {
+            if entry.cancelled && !self.decided_before(std::slice::from_ref(&entry))? {
+                let why = "cancelled while it waited to be merged";
+                let stage = Stage { retry: true, ..Stage::new(StageVerdict::Bounce, why) };
+                self.return_as(&entry.key, stage)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether this turn was ended by somebody else: then nothing of it counts any more.
@@ -372,11 +395,15 @@ impl Merger<'_> {
         let retry = entry.bounces < self.site.config.merge.max_bounces;
         let scope = self.learned(entry)?;
         let stage = Stage { retry, context, scope, ..Stage::new(StageVerdict::Bounce, why) };
-        journal::note_return(self, &entry.key, &stage)?;
-        if !fence::settle_bounce(&self.git, &self.turn, &ref_key(&entry.key))? {
+        self.return_as(&entry.key, stage)
+    }
+
+    fn return_as(&mut self, key: &Key, stage: Stage) -> Result<()> {
+        journal::note_return(self, key, &stage)?;
+        if !fence::settle_bounce(&self.git, &self.turn, &ref_key(key))? {
             return Err(fenced(&self.key));
         }
-        self.tell_returned(&entry.key, stage)
+        self.tell_returned(key, stage)
     }
 
     fn tell_returned(&mut self, key: &Key, stage: Stage) -> Result<()> {

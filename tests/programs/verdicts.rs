@@ -80,3 +80,84 @@ fn what_was_added_as_held_begins_at_attempt_1() {
         ("done".to_owned(), Some("done"))
     );
 }
+
+/// A task that is done and waits to be merged can be cancelled as long as it is not merged.
+#[test]
+fn what_waits_to_be_merged_can_be_cancelled() {
+    let s = Sandbox::with_git();
+    s.configure("[merge]\nenabled = true\n");
+    for id in ["T", "U"] {
+        let act = format!("echo {id} > {id} && git add {id} && git commit -qm {id}");
+        s.coord(&["add", "--id", id, "--sh", &act]).ok();
+    }
+    s.coord(&["mergeq", "pause"]).ok();
+    s.coord(&["work", "--max-tasks", "2"]).ok();
+    assert_eq!((s.state("T"), s.state("U")), ("merging".to_owned(), "merging".to_owned()));
+    // Asked while nothing is merged: it holds when merging goes on.
+    s.coord(&["cancel", "T", "--reason", "not wanted"]).ok();
+    s.coord(&["mergeq", "resume"]).ok();
+    s.coord(&["work", "--until-empty"]).ok();
+    assert_eq!((s.state("T"), s.state("U")), ("cancelled".to_owned(), "done".to_owned()));
+    assert_eq!(s.sh("git ls-tree --name-only HEAD").stdout, "U\nfile\n");
+    s.coord(&["fsck", "--strict"]).ok();
+    s.coord(&["cancel", "U"]).fails(5, "over already");
+    // Its branch is there, and another attempt may be made.
+    s.sh("git rev-parse --verify -q refs/heads/coord/T/a1");
+    s.coord(&["retry", "T"]).ok();
+    s.coord(&["work", "--until-empty"]).ok();
+    assert_eq!(s.state("T"), "done");
+}
+
+/// Here and now, where nobody works; also where the branch that it was to be merged into is gone.
+#[test]
+fn a_cancel_needs_no_worker_and_no_target() {
+    for gone in [false, true] {
+        let s = Sandbox::with_git();
+        s.configure("[merge]\nenabled = true\n");
+        s.sh("git branch other");
+        let act = "echo T > T && git add T && git commit -qm T";
+        s.coord(&["add", "--id", "T", "--into", "other", "--sh", act]).ok();
+        s.coord(&["mergeq", "pause"]).ok();
+        s.coord(&["work", "--max-tasks", "1"]).ok();
+        s.coord(&["mergeq", "resume"]).ok();
+        if gone {
+            s.sh("git branch -D other");
+        }
+        s.coord(&["cancel", "T"]).ok();
+        assert_eq!(s.state("T"), "cancelled", "target gone: {gone}");
+        s.coord(&["fsck", "--strict"]).ok();
+    }
+}
+
+/// `coord retry` of what waits to be merged tries the merge once more.
+#[test]
+fn a_retry_of_what_waits_to_be_merged_tries_that_again() {
+    let s = Sandbox::with_git();
+    s.configure("[merge]\nenabled = true\n");
+    s.sh("git branch other");
+    let act = "echo T > T && git add T && git commit -qm T";
+    s.coord(&["add", "--id", "T", "--into", "other", "--sh", act]).ok();
+    s.sh("git branch -m other away");
+    s.coord(&["work", "--until-empty"]);
+    s.sh("git branch -m away other");
+    s.coord(&["retry", "T"]).ok();
+    s.coord(&["work", "--until-empty"]).ok();
+    assert_eq!(s.state("T"), "done");
+}
+
+#[test]
+fn a_task_that_nobody_could_run_is_refused() {
+    let s = Sandbox::new();
+    s.coord(&["add", "think about it"]).fails(2, "nobody can run it").warns("--manual");
+    s.coord(&["add", "think about it", "--manual"]).ok();
+    assert_eq!(s.names("tasks").len(), 1);
+    s.sh("echo '{\"title\":\"x\"}' > x.json && touch -d '1 minute ago' x.json && mv x.json .coord/incoming/");
+    s.coord(&["work", "--once"]).exits(6);
+    assert!(s.text(".coord/incoming/rejected/x.json.why").contains("nobody can run it"));
+    // A role or a label that nobody serves is said in a line, and accepted.
+    let mut worker = s.background(&["work", "--role", "tester"]);
+    crate::support::until("it works", || s.coord(&["workers"]).stdout.contains("solo"));
+    s.coord(&["add", "--id", "R", "--role", "painter", "--", "true"]).ok().warns("role painter");
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+}

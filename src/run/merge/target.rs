@@ -16,7 +16,7 @@ use super::super::site::Site;
 const HEADS: &str = "refs/heads/";
 
 /// A branch of the repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Target {
     /// Its short name.
     pub branch: String,
