@@ -35,6 +35,12 @@ impl fmt::Display for Key {
     }
 }
 
+/// The number of a register's name, `n.KIND`. The release of a task that was added with `hold` is a
+/// `0.reopen`: it permits attempt 1.
+pub fn register_number(n: &str, kind: &str) -> Option<u32> {
+    if n == "0" && kind == "reopen" { Some(0) } else { attempt_number(n) }
+}
+
 /// Parses an attempt's number: decimal, no leading zero, at least 1.
 pub fn attempt_number(text: &str) -> Option<u32> {
     if text.is_empty() || text.starts_with('0') || !text.bytes().all(|b| b.is_ascii_digit()) {

@@ -13,7 +13,7 @@ use crate::sys::fs::{Dir, is_absent, is_no_file};
 
 use super::Queue;
 use super::archive;
-use super::ids::{attempt_number, lane_name};
+use super::ids::{lane_name, register_number};
 use super::record::{
     self, Card, CardKind, End, Note, RECORD_MAX, Spec, Stage, StageVerdict, Unreadable, Verdict,
 };
@@ -68,9 +68,7 @@ impl Names {
                     "out" => &mut all.outs,
                     _ => return None,
                 };
-                // The release of a task that was added with `hold`: it permits attempt 1.
-                let released = (n == "0" && kind == "reopen").then_some(0);
-                Some((set, released.or_else(|| attempt_number(n))?))
+                Some((set, register_number(n, kind)?))
             });
             match parsed {
                 Some((set, n)) => {
