@@ -134,6 +134,8 @@ pub struct Git {
     pub identity_email: String,
     /// Who commits.
     pub commit: CommitBy,
+    /// The longest that one command of git may take that `coord` runs.
+    pub timeout_ms: u64,
 }
 
 /// `[worktree]`.
@@ -281,6 +283,7 @@ impl Default for Config {
                 identity_name: "coord {worker}".to_owned(),
                 identity_email: "{worker}@coord.local".to_owned(),
                 commit: CommitBy::Agent,
+                timeout_ms: 600_000,
             },
             worktree: Worktree {
                 isolation: Isolation::Worktree,

@@ -17,7 +17,7 @@ use crate::run::context::{leftovers, workplace};
 use crate::run::pool::chain::{Assigned, Record};
 use crate::run::pool::{Pool, Slot};
 use crate::run::site::Site;
-use crate::run::{environment, gc};
+use crate::run::{environment, gc, tmpdir};
 use crate::sys::fs::{Fs, RealFs, is_same};
 use crate::sys::spawn::Variables;
 use crate::sys::{child, tool};
@@ -85,7 +85,7 @@ fn asked(cli: &Cli, word: &str) -> Result<Asked> {
 /// `coord diff`.
 pub fn diff(cli: &Cli, args: &Diff) -> Answer {
     let asked = asked(cli, &args.id)?;
-    let git = Git::shared(asked.pool.repo.home(), &tool::nothing);
+    let git = asked.site.git_of(asked.pool.repo.home(), &tool::nothing);
     let branch = format!("refs/heads/{}", asked.of.branch);
     let tip = git.commit(&branch)?;
     // Of one that runs, or whose worker died: with what is not committed.
@@ -147,7 +147,7 @@ fn gone(asked: &Asked) -> Error {
 pub fn checkout(cli: &Cli, args: &Attempt) -> Answer {
     let asked = asked(cli, &args.id)?;
     let here = std::env::current_dir().cannot("find the current directory", Path::new("."))?;
-    let git = Git::new(&here, &tool::nothing);
+    let git = asked.site.git(&here, &tool::nothing);
     let top = git.must("find the worktree here", &["rev-parse", "--show-toplevel"])?;
     let top = PathBuf::from(top.text().trim_end_matches('\n'));
     // git may mean another directory than one in which the caller stands.
@@ -234,7 +234,7 @@ fn environment(asked: &Asked, dir: &Path, slot: Option<&str>) -> Variables {
         env.insert(name.into(), value.to_owned());
     }
     if let Some(slot) = slot {
-        env.insert("TMPDIR".into(), asked.pool.tmp(slot).into());
+        env.insert("TMPDIR".into(), tmpdir::of(&asked.pool, slot).into());
     }
     env
 }

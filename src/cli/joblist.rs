@@ -13,6 +13,7 @@ use crate::jobs::source::{Origin, SourceArg, split};
 use crate::jobs::template::{Command, Job, Template};
 use crate::plan::units::duration_ms;
 use crate::program::front::feed::Input;
+use crate::queue::ids::stable_hash;
 use crate::queue::record::{Array, Spec};
 use crate::sys::escaped::escape_os;
 
@@ -140,7 +141,7 @@ impl Listed {
         let plain: String =
             word.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(20).collect();
         let word = if plain.is_empty() { "run".to_owned() } else { plain };
-        format!("{word}-{:08x}", fnv(&self.identity))
+        format!("{word}-{:08x}", stable_hash(self.identity.as_bytes()))
     }
 
     /// The task that stands for the list.
@@ -165,14 +166,6 @@ impl Listed {
         });
         Ok(spec)
     }
-}
-
-/// The FNV-1a hash of a text, folded to 32 bits: the same for ever, which the name of a run must be.
-fn fnv(text: &str) -> u64 {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    (hash >> 32) ^ (hash & 0xffff_ffff)
 }
 
 /// `--dry-run`: the commands, a line each.

@@ -15,10 +15,11 @@ use crate::queue::ids::{Key, short};
 use crate::queue::record::{CardKind, StageVerdict};
 use crate::queue::state::{self, Listed};
 use crate::queue::status::{Status as Summary, current};
-use crate::queue::tasks::{self, Task};
+use crate::queue::tasks::{self, Phase, Task};
 use crate::queue::{Queue, archive, control, dismissed, lane, learned};
 use crate::run::context::leftovers;
 use crate::run::site::{Site, read_config};
+use crate::run::vigil;
 use crate::sys::clock::{local_hms, parse_rfc3339};
 
 use super::Answer;
@@ -121,7 +122,10 @@ fn print_status(queue: &Queue, status: &Summary, members: &[fleet::Member]) -> R
                 format!("beat {} ago", human_duration(m.beat_age_ms))
             });
             let pct = row.pct.map(|p| format!("{p:.0} % ")).unwrap_or_default();
+            let waiting = vigil::waiting(queue, &Key::new(&row.id, row.attempt));
+            let waiting = waiting.map(|waiting| format!("waits for {}", waiting.words(queue)));
             let note = if row.note.is_empty() { &row.title } else { &row.note };
+            let note = waiting.as_ref().unwrap_or(note);
             vec![
                 format!("  {}", row.id),
                 short(&row.worker).to_owned(),
@@ -132,6 +136,14 @@ fn print_status(queue: &Queue, status: &Summary, members: &[fleet::Member]) -> R
             ]
         });
         output::columns(&rows.collect::<Vec<_>>());
+    }
+    for id in lane::ids(queue)? {
+        let Some(task) = tasks::look(queue, &id)? else { continue };
+        if let Phase::Claimed(n) = task.phase
+            && let Some(waiting) = vigil::waiting(queue, &Key::new(&id, n))
+        {
+            line(&format!("MERGING waits for {}", waiting.words(queue)));
+        }
     }
     arrays::print_open(queue, &arrays::open(queue, members, &status.next)?)?;
     let mut tail = Vec::new();

@@ -19,6 +19,7 @@ use crate::run::merge::preview::{Outlook, preview};
 use crate::run::merge::{SUMMARY, is_left_behind, take_turn};
 use crate::run::pool::Pool;
 use crate::run::site::Site;
+use crate::run::vigil;
 use crate::sys::fs::{Fs, RealFs};
 
 use super::Answer;
@@ -58,8 +59,8 @@ pub fn merge(cli: &Cli, args: &Merge) -> Answer {
             hurry(&site.queue, me, lane, pushes || is_left_behind(&site.queue, lane))
         })
     })?;
-    if let Some((lane, holder)) = holder(&site.queue)? {
-        output::note(&format!("{holder} is merging already: coord logs -f {lane}"));
+    if let Some(Turn { lane, who, .. }) = holder(&site.queue)? {
+        output::note(&format!("{who} is merging already: coord logs -f {lane}"));
         return Ok(None);
     }
     let options = Options {
@@ -144,14 +145,22 @@ fn waits_any(queue: &Queue, ids: &[String]) -> Result<bool> {
     Ok(false)
 }
 
-/// The lane of which somebody takes a turn now, and who does.
-fn holder(queue: &Queue) -> Result<Option<(String, String)>> {
+/// A turn that somebody takes now.
+struct Turn {
+    lane: String,
+    who: String,
+    /// What git, or the check, is at.
+    waiting: Option<String>,
+}
+
+fn holder(queue: &Queue) -> Result<Option<Turn>> {
     for id in lane::ids(queue)? {
         let Some(task) = tasks::look(queue, &id)? else { continue };
         if let Phase::Claimed(n) = task.phase {
             let card = tasks::claimer(queue, &task, n)?;
             let who = card.map_or("somebody".to_owned(), |c| short(&c.wid).to_owned());
-            return Ok(Some((id, who)));
+            let waiting = vigil::waiting(queue, &Key::new(&id, n));
+            return Ok(Some(Turn { lane: id, who, waiting: waiting.map(|w| w.words(queue)) }));
         }
     }
     Ok(None)
@@ -236,10 +245,12 @@ fn list(cli: &Cli, site: &Site) -> Answer {
         targets.extend((!into.is_empty()).then_some(into));
     }
     let paused = lane::is_paused(&site.queue);
+    let now = holder(&site.queue)?;
     if cli.json {
         output::document(&json!({
             "schema": "coord.mergeq/1", "paused": paused, "waiting": documents,
-            "merging": holder(&site.queue)?.map(|(_, who)| who),
+            "merging": now.as_ref().map(|turn| &turn.who),
+            "waits_for": now.as_ref().and_then(|turn| turn.waiting.as_ref()),
         }));
         return Ok(None);
     }
@@ -250,9 +261,10 @@ fn list(cli: &Cli, site: &Site) -> Answer {
     output::columns(&rows);
     let into =
         if targets.is_empty() { "a branch that is missing".to_owned() } else { targets.join(", ") };
-    let state = match (paused, holder(&site.queue)?) {
+    let state = match (paused, now) {
         (true, _) => "paused: coord mergeq resume".to_owned(),
-        (_, Some((_, who))) => format!("{who} is merging"),
+        (_, Some(Turn { who, waiting: None, .. })) => format!("{who} is merging"),
+        (_, Some(Turn { who, waiting: Some(what), .. })) => format!("{who} is merging: {what}"),
         _ if rows.is_empty() => "nothing waits to be merged".to_owned(),
         _ => format!("{} to be merged into {into}", rows.len()),
     };

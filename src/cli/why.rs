@@ -15,9 +15,9 @@ use crate::queue::record::CardKind;
 use crate::queue::scopes::{self, Entry};
 use crate::queue::tasks::{self, Phase, StageKind, Task};
 use crate::queue::{Queue, archive, control, lane, state};
-use crate::run::attempt;
 use crate::run::merge::preview::{Outlook, preview};
 use crate::run::site::Site;
+use crate::run::{attempt, vigil};
 
 use super::Answer;
 use super::args::{Cli, One};
@@ -119,6 +119,9 @@ fn claimed(queue: &Queue, task: &Task, n: u32) -> Result<Answered> {
         format!("pid {} on {}, {}, last beat {beat} ago", m.pid, m.host, m.state)
     });
     let mut reasons = vec![("claim".to_owned(), format!("{who} runs attempt {n} ({state})"))];
+    if let Some(waiting) = vigil::waiting(queue, &Key::new(&task.id, n)) {
+        reasons.push(("git".to_owned(), format!("it waits for {}", waiting.words(queue))));
+    }
     if task.names.cancels.contains(&n) {
         reasons.push(("cancel".to_owned(), "it was asked to stop".to_owned()));
     }

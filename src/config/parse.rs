@@ -196,7 +196,10 @@ impl Gc {
 
 impl Git {
     fn read(&mut self, source: &Source<'_>, table: &Table<'_>) {
-        table.only(&["base", "identity", "commit"], &[("branch", "base"), ("author", "identity")]);
+        let known = ["base", "identity", "commit", "timeout"];
+        let meant = [("branch", "base"), ("author", "identity"), ("limit", "timeout")];
+        table.only(&known, &meant);
+        set(&mut self.timeout_ms, table.duration("timeout", 1000));
         set(&mut self.base, table.string("base", "main").map(|(base, _)| base.to_owned()));
         if self.base.starts_with('-')
             && let Some(span) = table.span("base")

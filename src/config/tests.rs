@@ -33,7 +33,7 @@ fn the_template_says_the_defaults() {
     assert_eq!(read(&shown), Config::default());
     // Every key that has a default is shown, so the comparison above is one of all of them.
     let keys = shown.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-    assert_eq!(keys, 1 + 2 + 5 + 2 + 4 + 1 + 3 + 6 + 7 + 2 + 1, "{shown}");
+    assert_eq!(keys, 1 + 2 + 5 + 2 + 4 + 1 + 4 + 6 + 7 + 2 + 1, "{shown}");
     assert_eq!(shown.lines().filter(|line| line.starts_with('[')).count(), 12);
     // A table can be appended.
     assert_eq!(read(&format!("{TEMPLATE}[workers]\ncount = 7\n")).workers.count, 7);

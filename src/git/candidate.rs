@@ -113,7 +113,7 @@ pub fn put(
     let site = Site { git, change, onto, base, tip };
     match strategy {
         Strategy::Rebase if !has_merges => replay::replay(&site, &new),
-        Strategy::Squash => site.squash(),
+        Strategy::Squash => site.squash(&new),
         Strategy::Merge | Strategy::Rebase => site.merge(),
     }
 }
@@ -210,7 +210,7 @@ impl Site<'_> {
         Ok(Put::Made { commit: commit.write(self.git)?, kind: Strategy::Merge })
     }
 
-    fn squash(&self) -> Result<Put> {
+    fn squash(&self, new: &[Vec<&str>]) -> Result<Put> {
         // An attempt that started outside of what it is put on (on a change that was squashed
         // itself) is its own difference and no more. Any other has a common past with it that git
         // finds, and may have taken in a later part of it: seen from `base`, what was reverted
@@ -224,6 +224,20 @@ impl Site<'_> {
         };
         if tree == self.tree_of(self.onto)? {
             return Ok(Put::Nothing);
+        }
+        if let [one] = new
+            && let [old, _] = one[..]
+        {
+            // Nothing is squashed: what its author has written stays, with its trailers.
+            let old = Commit::read(self.git, old)?;
+            let commit = Commit {
+                tree,
+                parents: vec![self.onto.to_owned()],
+                committer: object::committer(self.git)?,
+                message: self.trailers().added_to(&old.message),
+                ..old
+            };
+            return Ok(Put::Made { commit: commit.write(self.git)?, kind: Strategy::Squash });
         }
         let (base, onto) = (format!("^{}", self.base), format!("^{}", self.onto));
         let args = ["--no-merges", "--reverse", "--topo-order", "--format=%s", self.tip];

@@ -19,6 +19,7 @@
 //! these variables.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{Error, Exit, Result};
 use crate::sys::fs::{Fs, Kind, RealFs, is_same, name_of};
@@ -103,6 +104,29 @@ impl<'a> Worktree<'a> {
     #[must_use]
     pub fn with(&self, setting: &str) -> Worktree<'a> {
         self.changed(|git| git.with(setting))
+    }
+
+    /// The same, whose commands may take so long, whatever else ends them.
+    #[must_use]
+    pub fn patiently(&self, limit: Duration) -> Worktree<'a> {
+        self.changed(|git| git.steadfast().limited(limit))
+    }
+
+    /// The same for what must not be given up.
+    #[must_use]
+    pub fn steadfast(&self) -> Worktree<'a> {
+        self.changed(Git::steadfast)
+    }
+
+    /// The same for what ends when nobody waits for it any more.
+    #[must_use]
+    pub fn heedful(&self) -> Worktree<'a> {
+        self.changed(Git::heedful)
+    }
+
+    /// git there as a person has it: it finds the worktree by itself, and hooks get what it gives them.
+    pub fn by_hand(&self) -> Git<'a> {
+        self.git.at(self.top())
     }
 
     fn changed(&self, change: impl FnOnce(&Git<'a>) -> Git<'a>) -> Worktree<'a> {

@@ -9,8 +9,6 @@ pub struct Ground {
     dir: tempfile::TempDir,
 }
 
-fn nothing() {}
-
 impl Ground {
     /// A repository with the branch `main` and no commit.
     pub fn new() -> Ground {
@@ -33,7 +31,7 @@ impl Ground {
 
     /// git in a directory of it.
     pub fn at(&self, name: &str) -> Git<'static> {
-        Git::new(&self.path(name), &nothing)
+        Git::new(&self.path(name), &crate::sys::tool::nothing)
             .env("HOME", self.dir.path())
             .env("XDG_CONFIG_HOME", self.dir.path())
             .env("GIT_CONFIG_NOSYSTEM", "1")

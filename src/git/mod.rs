@@ -21,16 +21,19 @@ pub mod in_use;
 pub mod index;
 pub mod misled;
 mod modules;
+pub mod moved;
 pub mod own;
 pub mod private;
 pub mod reapply;
 pub mod remote;
 pub mod repository;
+pub mod settings;
 pub mod status;
 pub mod wip;
 pub mod worktrees;
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,7 +41,7 @@ use std::time::Duration;
 use crate::error::{Error, Exit, Result};
 use crate::sys::clock::{Clock, RealClock};
 use crate::sys::fs::{Fs, RealFs};
-use crate::sys::tool::{Output, Tool};
+use crate::sys::tool::{Cut, Meanwhile, Output, Tool, Waits};
 use crate::sys::wake::nap;
 
 /// Variables of the caller that would lead git to another repository than the one that is meant, or
@@ -59,6 +62,8 @@ pub const MISLEADING: [&str; 13] = [
     "GIT_ICASE_PATHSPECS",
 ];
 
+/// The longest that a command may take where nobody has said another time.
+const LIMIT: Duration = Duration::from_secs(600);
 /// The longest pause before a command that met another one is tried again; about ten seconds in all.
 const PAUSE_MAX_MS: u64 = 3000;
 
@@ -95,20 +100,31 @@ pub struct Git<'a> {
     config: Vec<String>,
     /// Where it works, in so many words: its `GIT_DIR`, and `GIT_WORK_TREE` where it has one.
     named: Option<(PathBuf, Option<PathBuf>)>,
-    meanwhile: &'a dyn Fn(),
+    meanwhile: &'a Meanwhile<'a>,
+    limit: Duration,
+    place: String,
+    steadfast: bool,
 }
 
 impl<'a> Git<'a> {
     /// git in `dir`. `meanwhile` is called while a command takes its time: a large repository must
-    /// not cost a lease.
-    pub fn new(dir: &Path, meanwhile: &'a dyn Fn()) -> Git<'a> {
-        let (dir, named) = (dir.to_owned(), None);
-        Git { dir, env: Vec::new(), config: Vec::new(), named, meanwhile }
+    /// not cost a lease. If it says so, the command is ended, and no further one is started.
+    pub fn new(dir: &Path, meanwhile: &'a Meanwhile<'a>) -> Git<'a> {
+        Git {
+            dir: dir.to_owned(),
+            env: Vec::new(),
+            config: Vec::new(),
+            named: None,
+            meanwhile,
+            limit: LIMIT,
+            place: String::new(),
+            steadfast: false,
+        }
     }
 
     /// git in what all worktrees of a repository share, said in so many words: a bare repository that
     /// is only found is refused by some (`safe.bareRepository`).
-    pub fn shared(common: &Path, meanwhile: &'a dyn Fn()) -> Git<'a> {
+    pub fn shared(common: &Path, meanwhile: &'a Meanwhile<'a>) -> Git<'a> {
         Git { named: Some((common.to_owned(), None)), ..Git::new(common, meanwhile) }
     }
 
@@ -116,6 +132,30 @@ impl<'a> Git<'a> {
     fn naming(&self, own: &Path, top: &Path) -> Git<'a> {
         let named = Some((own.to_owned(), Some(top.to_owned())));
         Git { dir: top.to_owned(), named, ..self.clone() }
+    }
+
+    /// Each of its commands may take so long: a hook, a filter or a network that hangs is ended then.
+    #[must_use]
+    pub fn limited(&self, limit: Duration) -> Git<'a> {
+        Git { limit, ..self.clone() }
+    }
+
+    /// With a word for people for where it runs, such as `slot w1`.
+    #[must_use]
+    pub fn called(&self, place: &str) -> Git<'a> {
+        Git { place: place.to_owned(), ..self.clone() }
+    }
+
+    /// The same for what must not be given up, whatever `meanwhile` says: only its time limits it.
+    #[must_use]
+    pub fn steadfast(&self) -> Git<'a> {
+        Git { steadfast: true, ..self.clone() }
+    }
+
+    /// The same for what ends when nobody waits for it any more.
+    #[must_use]
+    pub fn heedful(&self) -> Git<'a> {
+        Git { steadfast: false, ..self.clone() }
     }
 
     /// The directory that it runs in.
@@ -142,6 +182,14 @@ impl<'a> Git<'a> {
     pub fn with(&self, setting: &str) -> Git<'a> {
         let mut git = self.clone();
         git.config.push(setting.to_owned());
+        git
+    }
+
+    /// Without a setting that it was given before.
+    #[must_use]
+    pub fn without(&self, setting: &str) -> Git<'a> {
+        let mut git = self.clone();
+        git.config.retain(|given| given != setting);
         git
     }
 
@@ -177,7 +225,24 @@ impl<'a> Git<'a> {
     }
 
     fn start(&self, args: Vec<OsString>, input: Vec<u8>) -> Result<Output> {
+        self.begin(args, input, None)
+    }
+
+    /// Runs a command whose hooks, filters and own words are for people: what it says on standard
+    /// error goes into `log`.
+    pub fn run_into(&self, args: &[&str], log: File) -> Result<Output> {
+        self.begin(args.iter().map(OsString::from).collect(), Vec::new(), Some(log))
+    }
+
+    fn begin(&self, args: Vec<OsString>, input: Vec<u8>, log: Option<File>) -> Result<Output> {
+        let what = self.words(&args);
+        let may_go_on = |waits: &Waits<'_>| (self.meanwhile)(waits) || self.steadfast;
+        if !may_go_on(&Waits { what: &what, dir: &self.dir, since: Duration::ZERO }) {
+            return Err(self.cut_short(&what, Cut::Asked));
+        }
         let mut tool = Tool::new(Path::new("git"), &self.dir)
+            .named(&what)
+            .limit(self.limit)
             .without(&MISLEADING)
             .env("LC_ALL", "C")
             .env("GIT_TERMINAL_PROMPT", "0")
@@ -189,41 +254,74 @@ impl<'a> Git<'a> {
                 tool = tool.env("GIT_WORK_TREE", top.as_os_str());
             }
         }
+        if let Some(log) = log {
+            tool = tool.errors(log);
+        }
         for (name, value) in &self.env {
             tool = tool.env(name, value.clone());
         }
-        let quiet = [
-            "gc.auto=0",
-            "maintenance.auto=false",
-            "advice.detachedHead=false",
-            // Its daemon would outlive every command, with its directory in a worktree.
-            "core.fsmonitor=false",
-        ];
-        let config = quiet.into_iter().chain(self.config.iter().map(String::as_str));
+        let config = settings::OWN.into_iter().chain(self.config.iter().map(String::as_str));
         tool = tool.args(config.flat_map(|setting| ["-c", setting]));
-        tool.args(args).input(input).run(self.meanwhile).map_err(|cause| {
-            if !RealFs.exists(&self.dir) {
-                // The kernel says the same of a program and of a directory that is not there.
-                let error =
-                    Error::new(Exit::Environment, "there is no such directory to run git in");
-                return error.at(&self.dir).hint("somebody removed it: coord worktree ls");
-            }
-            Error {
-                exit: Exit::Environment,
-                message: "cannot run git".to_owned(),
-                cause: Some(cause),
-                at: Some(self.dir.clone()),
-                hint: Some(
-                    "install git, or [worktree] isolation = \"none\" in coord.toml".to_owned(),
-                ),
-            }
-        })
+        let ran = tool.args(args).input(input).run(&may_go_on);
+        let output = ran.map_err(|cause| self.not_started(cause))?;
+        match output.cut {
+            None => Ok(output),
+            Some(cut) => Err(self.cut_short(&what, cut)),
+        }
+    }
+
+    fn not_started(&self, cause: std::io::Error) -> Error {
+        if !RealFs.exists(&self.dir) {
+            // The kernel says the same of a program and of a directory that is not there.
+            let error = Error::new(Exit::Environment, "there is no such directory to run git in");
+            return error.at(&self.dir).hint("somebody removed it: coord worktree ls");
+        }
+        Error {
+            exit: Exit::Environment,
+            message: "cannot run git".to_owned(),
+            cause: Some(cause),
+            at: Some(self.dir.clone()),
+            hint: Some("install git, or [worktree] isolation = \"none\" in coord.toml".to_owned()),
+        }
+    }
+
+    /// What a command is for people: `git worktree add in slot w1`.
+    fn words(&self, args: &[OsString]) -> String {
+        let word = |at: usize| args.get(at).and_then(|arg| arg.to_str()).unwrap_or_default();
+        let has_verb = matches!(word(0), "worktree" | "submodule" | "hook");
+        let verb = if has_verb { format!(" {}", word(1)) } else { String::new() };
+        let of = if word(0) == "hook" {
+            format!(" {}", word(args.len().min(4) - 1))
+        } else {
+            String::new()
+        };
+        let place = match self.place.as_str() {
+            "" => self.dir.display().to_string(),
+            place => place.to_owned(),
+        };
+        format!("git {}{verb}{of} in {place}", word(0))
+    }
+
+    /// The error of a command that was ended before it was done. Never taken for an answer of git.
+    fn cut_short(&self, what: &str, cut: Cut) -> Error {
+        let why = match cut {
+            Cut::Late => format!("{what} was ended after {} s", self.limit.as_secs()),
+            Cut::Asked => format!("{what} was ended, since nobody waits for it any more"),
+        };
+        let hint = "a hook, a filter or the network may hang; [git] timeout in coord.toml";
+        Error::new(Exit::Timeout, why).at(&self.dir).hint(hint)
+    }
+
+    fn beat(&self, since: Duration) {
+        let what = format!("another git{}", self.words(&[]).trim_start_matches("git "));
+        // That it is not to go on is heard by the next command.
+        let _ = (self.meanwhile)(&Waits { what: &what, dir: &self.dir, since });
     }
 
     /// Waits for somebody else's git; what goes on meanwhile does so.
     pub fn pause(&self, time: Duration) {
         nap(time);
-        (self.meanwhile)();
+        self.beat(time);
     }
 
     /// Runs a command that meets others of its kind: what fails because another git holds a lock for
@@ -235,8 +333,7 @@ impl<'a> Git<'a> {
             if output.ok() || longest_ms > PAUSE_MAX_MS || !is_passing(&output.stderr) {
                 return Ok(output);
             }
-            (self.meanwhile)();
-            nap(Duration::from_millis(RealClock.random() % longest_ms + longest_ms / 4));
+            self.pause(Duration::from_millis(RealClock.random() % longest_ms + longest_ms / 4));
             longest_ms = longest_ms * 3 / 2;
         }
     }

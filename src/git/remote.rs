@@ -76,7 +76,9 @@ pub fn fetch(git: &Git, remote: &str, branch: &str) -> Result<Option<String>> {
 /// # Errors
 /// The remote cannot be reached, or is none; there is no such commit.
 pub fn push(git: &Git, remote: &str, commit: &str, branch: &str) -> Result<Pushed> {
+    // A mirror, which pushes everything and forces it, takes no single branch.
     let git = git.with("push.gpgSign=false").with("push.followTags=false");
+    let git = git.with(&format!("remote.{remote}.mirror=false"));
     let Some(commit) = &git.commit(commit)? else {
         let message = format!("there is no commit {commit} to be pushed");
         return Err(Error::new(Exit::NotFound, message).at(git.dir()));

@@ -7,6 +7,7 @@
 //! if it does not exist, and is read back before the caller may change anything.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::sys::clock::{Clock, RealClock};
@@ -53,8 +54,43 @@ pub struct Saved {
     pub conflicts: bool,
 }
 
-/// Saves what the worktree has that no branch has; with the identity of whoever saves.
+/// How long filters may take for what is saved after somebody has stopped waiting for them.
+pub const FILTERS: Duration = Duration::from_secs(3);
+
+/// Saves what the worktree has that no branch has; with the identity of whoever saves. When git is
+/// ended in the middle (a filter hangs, or nobody wants to wait any more), it is saved all the same:
+/// with the filters if they take a moment only, without them otherwise.
 pub fn save(worktree: &Worktree<'_>, wanted: &Wanted) -> Result<Saved> {
+    let was_cut = |saved: &Result<Saved>| matches!(saved, Err(e) if e.exit == Exit::Timeout);
+    let mut saved = save_once(worktree, wanted);
+    if was_cut(&saved) {
+        saved = save_once(&worktree.patiently(FILTERS), wanted);
+    }
+    if was_cut(&saved) {
+        saved = save_once(&unfiltered(&worktree.steadfast())?, wanted);
+    }
+    saved
+}
+
+/// The same without filters, line endings and whatever else attributes say.
+fn unfiltered<'a>(tree: &Worktree<'a>) -> Result<Worktree<'a>> {
+    let git = tree.git();
+    let empty =
+        git.must("make an empty tree", &["hash-object", "-w", "-t", "tree", "/dev/null"])?;
+    let raw = tree
+        .env("GIT_ATTR_SOURCE", empty.text().trim())
+        .with("core.autocrlf=false")
+        .with("core.safecrlf=false");
+    // Attributes may also stand where no tree is asked: a filter without a command changes nothing.
+    let names = git.run(&["config", "--name-only", "-z", "--get-regexp", "^filter\\..*"])?;
+    let set = Git::names(&names).into_iter().map(|name| match name.rsplit_once('.') {
+        Some((_, "required")) => format!("{name}=false"),
+        _ => format!("{name}="),
+    });
+    Ok(set.fold(raw, |raw, setting| raw.with(&setting)))
+}
+
+fn save_once(worktree: &Worktree<'_>, wanted: &Wanted) -> Result<Saved> {
     let index = index_of(worktree.git())?;
     if RealFs.exists(&index) || worktree.git().commit("HEAD")?.is_none() {
         return save_as_indexed(worktree, wanted, false);
@@ -249,12 +285,7 @@ fn with_index(
     // A filter that fails (large files without their server), or line endings that git refuses to
     // change: as they are, then. Writing the index reads files again that are as young as it is, so
     // that goes without filters too.
-    let empty =
-        own.git().must("make an empty tree", &["hash-object", "-w", "-t", "tree", "/dev/null"])?;
-    let raw = own
-        .env("GIT_ATTR_SOURCE", empty.text().trim())
-        .with("core.autocrlf=false")
-        .with("core.safecrlf=false");
+    let raw = unfiltered(&own)?;
     let added = add_all(&raw, apart, more)?;
     if !added.ok() {
         let said = added.stderr.lines().next().unwrap_or_default().to_owned();

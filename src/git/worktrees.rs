@@ -55,7 +55,8 @@ pub fn add(git: &Git<'_>, dir: &Path, base: &str, reason: &str) -> Result<()> {
     let args =
         ["worktree", "add", "--quiet", "--detach", "--lock", "--reason", reason, &path, base];
     let output = git.again(&args)?;
-    if output.ok() {
+    // Its exit code may be that of somebody's hook: the worktree tells.
+    if output.ok() || known_at(git, dir)?.is_some_and(|known| known.head == base) {
         return Ok(());
     }
     let error = git.failed("make a worktree", &output).at(dir);
@@ -195,6 +196,12 @@ pub fn fault(tree: &Worktree<'_>, base: &str, may: &Apart) -> Result<Option<Stri
     }))
 }
 
+/// Whether HEAD is on the branch.
+pub fn is_on(git: &Git<'_>, branch: &str) -> Result<bool> {
+    let on = git.ask(&["symbolic-ref", "--quiet", "HEAD"])?;
+    Ok(on.as_deref() == Some(format!("refs/heads/{branch}").as_str()))
+}
+
 /// Makes the branch at the commit `base`, where HEAD is, and switches to it. False: there is a branch of
 /// that name already.
 pub fn begin(tree: &Worktree<'_>, branch: &str, base: &str) -> Result<bool> {
@@ -202,7 +209,8 @@ pub fn begin(tree: &Worktree<'_>, branch: &str, base: &str) -> Result<bool> {
     // There may be a branch named HEAD, too.
     let commit = format!("{base}^0");
     let output = git.again(&["checkout", "--quiet", "--no-track", "-b", branch, &commit, "--"])?;
-    if output.ok() {
+    // Its exit code may be that of somebody's hook: the worktree tells.
+    if output.ok() || is_on(git, branch)? {
         return Ok(true);
     }
     if git.resolve(&format!("refs/heads/{branch}"))?.is_some() {

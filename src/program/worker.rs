@@ -31,11 +31,13 @@ use crate::sys::wake::{Wake, Watch};
 pub mod claiming;
 mod following;
 mod idle;
+mod orders;
 mod signals;
 mod staying;
 
 use super::keeper::Keeper;
 use super::stumble::Stumble;
+use orders::Orders;
 
 /// Time for what a killed tree leaves to be gone.
 const TREE_PATIENCE: Duration = Duration::from_secs(10);
@@ -379,6 +381,17 @@ impl Worker {
             self.finder.restart(&self.site.queue)?;
         }
         Ok(())
+    }
+
+    /// What it was told so far.
+    fn orders(&self) -> Orders {
+        Orders {
+            leaving: self.leaving,
+            hand_back: self.hand_back,
+            on_term: self.site.config.workers.on_term,
+            queue: self.site.queue.clone(),
+            name: short(&self.me.wid).to_owned(),
+        }
     }
 
     fn should_leave(&self) -> Option<Left> {

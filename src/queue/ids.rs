@@ -170,6 +170,14 @@ pub fn natural_cmp(a: &str, b: &str) -> std::cmp::Ordering {
     a.len().cmp(&b.len())
 }
 
+/// The FNV-1a hash of some bytes, folded to 32 bits: the same for ever, which a name made of it must be.
+pub fn stable_hash(bytes: &[u8]) -> u64 {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (hash >> 32) ^ (hash & 0xffff_ffff)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

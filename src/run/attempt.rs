@@ -15,6 +15,7 @@ use crate::step;
 use crate::sys::child;
 use crate::sys::fs::{Kind, Stat};
 use crate::sys::spawn::{Command, Environment, Variables, will_pass};
+use crate::sys::tool::Meanwhile;
 
 use super::base;
 use super::context;
@@ -25,7 +26,11 @@ use super::pool::Slot;
 use super::rescue;
 use super::site::Site;
 use super::turn;
+use super::vigil::Vigil;
 use super::worktree::{self, Workplace};
+
+/// The least time for git before and after a command, whatever the limit of the attempt.
+const GIT_LEAST_MS: u64 = 5000;
 
 /// A running attempt.
 #[derive(Debug)]
@@ -69,8 +74,8 @@ pub fn command(site: &Site, spec: &Spec) -> Option<Vec<String>> {
     site.config.agents.get(agent).map(|agent| agent.command.clone())
 }
 
-/// Starts the command of a claimed task. The inner error is a verdict: the attempt failed before
-/// its command could run.
+/// Starts the command of a claimed task. The inner error is a verdict: the attempt failed, or was
+/// stopped, before its command could run. Git is ended when `handed_back` says so.
 ///
 /// # Errors
 /// What is no fault of the task: a full disk, or a repository that has become such that no attempt can
@@ -80,6 +85,7 @@ pub fn start(
     me: &Proc,
     lease: Lease,
     slot: &mut Option<Slot>,
+    handed_back: &dyn Fn() -> bool,
 ) -> Result<std::result::Result<Attempt, (Lease, End)>> {
     let out = site.queue.layout.out(&lease.key);
     step!("run.out");
@@ -97,7 +103,11 @@ pub fn start(
         let end = put_off(site, &lease, end, Some(e.hint.as_deref().unwrap_or_default()));
         return Ok(Err((lease, end)));
     }
-    let prepared = prepare(site, me, &lease, slot, &out);
+    let limit_ms = git_limit_ms(site, &lease.spec);
+    let vigil = Vigil::new(&site.queue, me, &lease.key, limit_ms, handed_back);
+    let prepared = prepare(site, me, &lease, slot, &out, &|waits| vigil.go_on(waits));
+    let stopped = vigil.stopped();
+    drop(vigil);
     let spawned = prepared.and_then(|(argv, env, place)| {
         let cwd = place.dir.join(&lease.spec.cwd);
         // The kernel says the same of a program and of a directory that is not there.
@@ -142,8 +152,11 @@ pub fn start(
             let why = describe(&e);
             // For whoever reads the log; the register has it too.
             drop(site.queue.fs.append(&log, format!("coord: {why}\n").as_bytes()));
-            // What the task itself says wrongly is wrong the next time, too.
-            let end = outcome::failed(site, &lease, e.exit == Exit::Usage, &why);
+            let end = match stopped.filter(|_| e.exit == Exit::Timeout) {
+                Some(stopped) => outcome::cut_short(site, &lease, stopped, &e.message),
+                // What the task itself says wrongly is wrong the next time, too.
+                None => outcome::failed(site, &lease, e.exit == Exit::Usage, &why),
+            };
             Ok(Err((lease, end)))
         }
     }
@@ -162,6 +175,12 @@ pub fn as_ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// How long git may be at work before and after the command of an attempt, in milliseconds: as long as
+/// the command itself, but not so short that a busy machine makes no worktree.
+pub fn git_limit_ms(site: &Site, spec: &Spec) -> Option<u64> {
+    limit(site, spec).map(|limit| as_ms(limit).max(GIT_LEAST_MS))
+}
+
 fn limit(site: &Site, spec: &Spec) -> Option<Duration> {
     let usual = site.config.limits.timeout_ms.map(Duration::from_millis);
     turn::limit(spec, duration(spec.time_limit_s).or(usual))
@@ -176,11 +195,11 @@ fn prepare(
     lease: &Lease,
     slot: &mut Option<Slot>,
     out: &std::path::Path,
+    beat: &Meanwhile<'_>,
 ) -> Result<Prepared> {
     let template = command(site, &lease.spec).ok_or_else(|| {
         Error::new(Exit::Usage, "the task has no command and coord.toml names no agent")
     })?;
-    let beat = || drop(me.beat(&site.queue));
     if turn::is_lane(&lease.spec) {
         let place = Workplace { dir: site.root.clone(), ..Workplace::default() };
         let files = Files { out: out.to_owned(), ..Files::default() };
@@ -189,8 +208,8 @@ fn prepare(
         env.extend(environment::of_tests());
         return Ok((template, env, place));
     }
-    rescue::earlier(site, me, lease, &beat)?;
-    let place = worktree::prepare(site, me, lease, slot, &beat)?;
+    rescue::earlier(site, me, lease, beat)?;
+    let place = worktree::prepare(site, me, lease, slot, beat)?;
     let write = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
         let path = out.join(name);
         site.queue.fs.create(&path, bytes, 0o644).cannot("write a file for the attempt", &path)?;

@@ -102,7 +102,8 @@ pub fn build(
     set("PWD", &place.dir);
     set("COORD_WORKER_INDEX", &place.index.to_string());
     set("COORD_PORT_BASE", &port_base(place.index).to_string());
-    if let Some(tmp) = &place.tmp {
+    let own = site.config.env.contains_key("TMPDIR") || spec.env.contains_key("TMPDIR");
+    if let Some(tmp) = place.tmp.as_ref().filter(|_| !own) {
         set("TMPDIR", tmp);
     }
     if let Some(wave) = spec.wave {

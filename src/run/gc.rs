@@ -8,7 +8,7 @@ use crate::git::confirmed::{Answer, Meant, Worktree, ask};
 use crate::git::index::reveal;
 use crate::git::repository::branch;
 use crate::git::status::{Change, Mark, status};
-use crate::git::{Git, disk, wip, worktrees};
+use crate::git::{disk, wip, worktrees};
 use crate::queue::Queue;
 use crate::queue::layout::Layout;
 use crate::queue::procs::Proc;
@@ -276,7 +276,7 @@ fn clear(shop: &Workshop<'_>, slot: &mut Slot, before: &Record) -> Result<Stays>
     if let Some(why) = unsaved_of(shop, &tree, &slot.record)? {
         return Ok(Stays::AsItWas(why));
     }
-    shop.drop_tmp(slot);
+    super::tmpdir::drop_of(shop.pool, &slot.name);
     if slot.record.clone {
         // A clone of ours, all of whose commits the repository has.
         discard(shop, slot, &slot.top).cannot("remove a clone", &slot.top)?;
@@ -332,7 +332,7 @@ pub fn for_shell(site: &Site, me: &Proc, pool: &Pool, of: &Assigned) -> Result<S
         }
         shop.make(&mut slot, &tip)?;
         // Where the branch is checked out elsewhere, HEAD stays detached at its tip.
-        shop.confirmed(&slot)?.git().run(&["checkout", "--quiet", &branch, "--"])?;
+        shop.hooked(&shop.confirmed(&slot)?, &slot).run(&["checkout", "--quiet", &branch, "--"])?;
     }
     Ok(slot)
 }
@@ -353,7 +353,7 @@ pub fn after_shell(site: &Site, me: &Proc, pool: &Pool, slot: Slot) -> Result<Op
 pub fn tree_now(site: &Site, pool: &Pool, record: &Record) -> Result<(Worktree<'static>, String)> {
     let top = pool.top(&record.slot);
     let meant = if record.clone { Meant::Clone } else { Meant::Linked(&pool.repo.common) };
-    let worktree = ask(&Git::new(&top, &tool::nothing), &top, meant)?.must(&top)?;
+    let worktree = ask(&site.git(&top, &tool::nothing), &top, meant)?.must(&top)?;
     let tree = wip::tree(&worktree, &apart(site, pool))?;
     Ok((worktree, tree))
 }

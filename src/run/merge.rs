@@ -20,11 +20,12 @@
 //! and what git says about it; step 2 of the next turn tells the rest.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::MergeBy;
-use crate::error::{Error, Exit, Result};
+use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::candidate::{Person, Strategy};
 use crate::git::fence::{self, Turn};
 use crate::git::repository::ref_component;
@@ -34,10 +35,13 @@ use crate::queue::ids::{Key, lane_name, short};
 use crate::queue::lane::{self, Entry};
 use crate::queue::procs::Proc;
 use crate::queue::record::{Stage, StageVerdict};
+use crate::sys::child;
+use crate::sys::tool::{Meanwhile, Waits};
 
 use super::environment::identity;
 use super::pool::{Pool, Slot};
 use super::site::Site;
+use super::vigil::Teller;
 
 mod batch;
 mod check;
@@ -99,6 +103,8 @@ struct Merger<'a> {
     /// The turn, as an attempt of its lane.
     key: Key,
     git: Git<'a>,
+    /// What goes on while git or a check is at work.
+    beat: &'a Meanwhile<'a>,
     pool: Pool,
     target: Target,
     turn: Turn,
@@ -139,8 +145,16 @@ pub fn take_turn(site: &Site, me: &mut Proc, key: &Key) -> Result<Summary> {
             .at(&site.root)
             .hint("[worktree] isolation in coord.toml, and a git repository"));
     };
-    let nothing = &crate::sys::tool::nothing;
-    let git = Git::shared(pool.repo.home(), nothing);
+    let out = site.queue.layout.out(key);
+    let told = child::note_signal(nix::libc::SIGTERM).cannot("hear signals", &out)?;
+    let teller = Teller::new(&site.queue, &out);
+    let beat = |waits: &Waits<'_>| {
+        teller.tell(waits);
+        !told.load(Ordering::Relaxed)
+    };
+    // What hooks leave behind is ended by the worker in any case, and sooner where it comes back here.
+    drop(child::become_subreaper());
+    let git = site.git_here(&pool.repo, &beat);
     let lane = lane_name(&key.task).unwrap_or_default().to_owned();
     let (target, gone) = match Target::of(site, &git, &key.task)? {
         Ok(target) => (target, None),
@@ -155,7 +169,8 @@ pub fn take_turn(site: &Site, me: &mut Proc, key: &Key) -> Result<Summary> {
         site,
         me,
         key: key.clone(),
-        out: site.queue.layout.out(key),
+        out,
+        beat: &beat,
         git,
         pool,
         target,

@@ -87,6 +87,20 @@ pub fn judge(site: &Site, lease: &Lease, exit: Exit, stopped: Option<Stopped>) -
     end
 }
 
+/// The verdict of an attempt that was stopped while git was at work for it, in words that say at what.
+pub fn cut_short(site: &Site, lease: &Lease, stopped: Stopped, what: &str) -> End {
+    match stopped {
+        Stopped::Cancel => because(Verdict::Cancel, false, &format!("cancelled: {what}")),
+        Stopped::HandBack => {
+            because(Verdict::Release, true, &format!("worker was stopped: {what}"))
+        }
+        Stopped::Fenced => {
+            because(Verdict::Release, true, "taken away while git was at work for it")
+        }
+        Stopped::TimeLimit => failed(site, lease, false, &format!("time limit: {what}")),
+    }
+}
+
 fn because(verdict: Verdict, retry: bool, why: &str) -> End {
     End { why: why.to_owned(), ..End::new(verdict, retry) }
 }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{self, Isolation};
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::git::moved::parents_of_worktrees;
 use crate::git::repository::{Repository, join};
 use crate::queue::Queue;
 use crate::queue::ids::{random_part, short};
@@ -24,7 +25,7 @@ use crate::queue::procs::Proc;
 use crate::queue::recover::{self, Death};
 use crate::sys::alive;
 use crate::sys::clock::{Clock, RealClock};
-use crate::sys::fs::{Fs, RealFs, is_absent, mkdir_all};
+use crate::sys::fs::{Fs, RealFs, is_absent, mkdir_all, name_of};
 use crate::sys::machine;
 
 use super::site::Site;
@@ -58,6 +59,9 @@ pub struct Slot {
     pub record: Record,
     /// Whether the worktree's lock names this process already.
     pub locked: bool,
+    /// The commit that it was at before it was brought to the base of its attempt; empty where it was
+    /// made for it.
+    pub was_at: String,
 }
 
 impl Slot {
@@ -85,11 +89,27 @@ pub fn root(template: &str, repo: &Repository) -> PathBuf {
     root.join(if taken { format!("sub-{below}") } else { below })
 }
 
+/// Where the pool of a project is now. After somebody has renamed the project it still is where it was:
+/// slots and what is in them are not left behind, and nothing is moved.
+pub fn found(template: &str, repo: &Repository) -> PathBuf {
+    let root = root(template, repo);
+    let is_pool = |dir: &Path| RealFs.exists(&dir.join(".slots"));
+    if template != config::POOL || is_pool(&root) {
+        return root;
+    }
+    let suits = |dir: &PathBuf| match repo.below.as_os_str().is_empty() {
+        true => name_of(dir).ends_with(".coord"),
+        false => dir.file_name() == root.file_name(),
+    };
+    let mut former = parents_of_worktrees(&repo.common).into_iter();
+    former.find(|dir| suits(dir) && is_pool(dir)).unwrap_or(root)
+}
+
 impl Pool {
     /// The pool of this site; `None` where attempts share the project's directory.
     pub fn of(site: &Site) -> Option<Pool> {
         let repo = site.repo.usable()?.clone();
-        let root = root(&site.config.worktree.root, &repo);
+        let root = found(&site.config.worktree.root, &repo);
         let chains = Chains::new(&root);
         Some(Pool { root, repo, chains, clone: site.config.worktree.isolation == Isolation::Clone })
     }
@@ -99,8 +119,8 @@ impl Pool {
         self.root.join(slot)
     }
 
-    /// `TMPDIR` of a slot.
-    pub fn tmp(&self, slot: &str) -> PathBuf {
+    /// A directory for what becomes a slot, and `TMPDIR` of its attempts where no other is used.
+    pub fn scratch(&self, slot: &str) -> PathBuf {
         self.root.join(".tmp").join(slot)
     }
 
@@ -179,6 +199,7 @@ impl Pool {
                     version,
                     record,
                     locked: false,
+                    was_at: String::new(),
                 }));
             }
         }
@@ -232,7 +253,8 @@ impl Pool {
     /// A slot that somebody else has, for looking: no step can be made with it.
     pub fn look(&self, record: &Record) -> Slot {
         let (name, top) = (record.slot.clone(), self.top(&record.slot));
-        Slot { name, top, version: 0, record: record.clone(), locked: false }
+        let (record, was_at) = (record.clone(), String::new());
+        Slot { name, top, version: 0, record, locked: false, was_at }
     }
 
     /// Gives the slot back. Somebody may have it in the next instant.

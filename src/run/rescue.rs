@@ -7,11 +7,12 @@
 
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Error, Exit, Result};
 use crate::git::confirmed::Answer;
 use crate::queue::claim::Lease;
 use crate::queue::procs::Proc;
 use crate::queue::recover::{self, Death};
+use crate::sys::tool::{Meanwhile, Waits};
 use crate::sys::wake::nap;
 
 use super::pool::chain::{Record, State};
@@ -26,23 +27,23 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Saves what earlier attempts of the task left in slots of dead workers. A slot that another process
 /// saves right now is waited for a while; its directory is named in the brief in any case.
-pub fn earlier(site: &Site, me: &Proc, lease: &Lease, beat: &dyn Fn()) -> Result<()> {
+pub fn earlier(site: &Site, me: &Proc, lease: &Lease, beat: &Meanwhile<'_>) -> Result<()> {
     let Some(pool) = Pool::of(site).filter(|_| lease.key.n > 1) else { return Ok(()) };
     let shop = Workshop { site, pool: &pool, me, beat };
-    let deadline_ms = site.queue.clock.mono_ms() + PATIENCE_MS;
-    let mut beaten_ms = site.queue.clock.mono_ms();
+    let began_ms = site.queue.clock.mono_ms();
     loop {
         let mut waiting = false;
         for record in pool.all()?.iter().filter(|record| is_of(site, lease, record)) {
             waiting |= !save(&shop, record)?;
         }
-        let now_ms = site.queue.clock.mono_ms();
-        if !waiting || now_ms >= deadline_ms {
+        let waited_ms = site.queue.clock.mono_ms().saturating_sub(began_ms);
+        if !waiting || waited_ms >= PATIENCE_MS {
             return Ok(());
         }
-        if now_ms >= beaten_ms + 500 {
-            beat();
-            beaten_ms = now_ms;
+        let what = "another process that saves what an earlier attempt left";
+        let since = Duration::from_millis(waited_ms);
+        if !beat(&Waits { what, dir: &pool.root, since }) {
+            return Err(Error::new(Exit::Timeout, format!("{what} was waited for")).at(&pool.root));
         }
         nap(LOOK);
     }
@@ -90,6 +91,11 @@ fn save(shop: &Workshop<'_>, record: &Record) -> Result<bool> {
             }
             None => shop.pool.free(slot, "")?,
         },
+        // Git was ended: it is all still there, and saved another time.
+        Err(e) if e.exit == Exit::Timeout => {
+            shop.pool.free(slot, "")?;
+            return Err(e);
+        }
         Err(e) => {
             let why = format!("cannot save what {} left: {}", of(record), e.one_line());
             shop.pool.retire(slot, &why)?;

@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{Config, Isolation};
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::git::repository::{self, Found, Wish};
+use crate::git::Git;
+use crate::git::repository::{self, Found, Repository, Wish};
 use crate::queue::Queue;
 use crate::sys::fs::{Fs, RealFs, is_absent};
 use crate::sys::host::Platform;
+use crate::sys::tool::Meanwhile;
 
 use super::acceptance::Project;
 
@@ -36,6 +39,26 @@ impl Site {
         agree(&queue, &config)?;
         let repo = repository_of(&root, &config);
         Ok(Site { queue, config: Arc::new(config), root, repo })
+    }
+
+    /// git in `dir`, with the time limit of coord.toml for each of its commands.
+    pub fn git<'a>(&self, dir: &Path, meanwhile: &'a Meanwhile<'a>) -> Git<'a> {
+        Git::new(dir, meanwhile).limited(Duration::from_millis(self.config.git.timeout_ms))
+    }
+
+    /// The same in what all worktrees of a repository share.
+    pub fn git_of<'a>(&self, common: &Path, meanwhile: &'a Meanwhile<'a>) -> Git<'a> {
+        Git::shared(common, meanwhile).limited(Duration::from_millis(self.config.git.timeout_ms))
+    }
+
+    /// The same in the worktree that the project lies in, as it would run for a person: there a relative
+    /// remote, a relative `core.hooksPath`, and the files of a merge driver are what they are for that
+    /// person. Where there is no worktree, in the repository itself.
+    pub fn git_here<'a>(&self, repo: &Repository, meanwhile: &'a Meanwhile<'a>) -> Git<'a> {
+        if repo.here == repo.common {
+            return self.git_of(&repo.common, meanwhile);
+        }
+        self.git(&repo.here, meanwhile)
     }
 
     /// Refuses to work where attempts should have worktrees and cannot have any: running them all

@@ -12,13 +12,15 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::confirmed::{Answer, Meant, Worktree, ask};
 use crate::git::index::add_all;
 use crate::git::repository::{branch, wip_ref};
+use crate::git::settings::NO_HOOKS;
 use crate::git::status::{Apart, Change, Mark, status};
 use crate::git::wip::{self, Saved, Wanted};
-use crate::git::{Git, connect, disk, private, worktrees};
+use crate::git::{Git, connect, disk, moved, private, worktrees};
 use crate::queue::ids::{Key, short};
 use crate::queue::procs::Proc;
+use crate::sys::alive;
 use crate::sys::fs::{Fs, RealFs, mkdir_all};
-use crate::sys::{alive, tree};
+use crate::sys::tool::Meanwhile;
 
 use super::environment::identity;
 use super::pool::chain::{Assigned, Record};
@@ -54,25 +56,36 @@ pub struct Workshop<'a> {
     /// Who works.
     pub me: &'a Proc,
     /// Called while git takes its time.
-    pub beat: &'a dyn Fn(),
+    pub beat: &'a Meanwhile<'a>,
 }
 
 impl<'a> Workshop<'a> {
-    /// git in the shared repository.
+    /// git in the shared repository, for worktrees and for refs of `coord`: no hook runs for these.
     pub fn main(&self) -> Git<'a> {
-        Git::shared(self.pool.repo.home(), self.beat)
+        self.site.git_of(self.pool.repo.home(), self.beat).with(NO_HOOKS)
     }
 
     /// git's own answer to what a slot is, and, where it is its worktree, that worktree in the name of
-    /// this worker.
+    /// this worker. No hook runs there, but by [`Workshop::hooked`].
     pub fn ask(&self, slot: &Slot) -> Result<Answer<'a>> {
+        let common = &self.pool.repo.common;
         let (name, email) = identity(self.site, short(&self.me.wid));
-        let git = Git::new(&slot.top, self.beat).identity(&name, &email);
-        if slot.record.clone {
-            // What is in a clone belongs to its attempts: no hook of theirs runs for us.
-            return ask(&git.with("core.hooksPath=/dev/null"), &slot.top, Meant::Clone);
+        // Asking takes no time, and what was stopped is saved all the same.
+        let git = self
+            .site
+            .git(&slot.top, self.beat)
+            .called(&format!("slot {}", slot.name))
+            .identity(&name, &email)
+            .with(NO_HOOKS)
+            .steadfast();
+        let meant = if slot.record.clone { Meant::Clone } else { Meant::Linked(common) };
+        if !slot.record.clone && moved::mend(&self.main().steadfast(), common, &slot.top)? {
+            tracing::info!(slot = %slot.name, "found again after the project was moved");
         }
-        ask(&git, &slot.top, Meant::Linked(&self.pool.repo.common))
+        Ok(match ask(&git, &slot.top, meant)? {
+            Answer::Is(tree) => Answer::Is(tree.heedful()),
+            other => other,
+        })
     }
 
     /// A slot's worktree, where git confirms it.
@@ -83,6 +96,13 @@ impl<'a> Workshop<'a> {
     /// Where directories of a slot are moved to be removed: on its file system, and in no worktree.
     pub fn trash(&self, slot: &Slot) -> std::path::PathBuf {
         self.pool.root.join(format!(".gone-{}", slot.name))
+    }
+
+    /// git for what a person would do in the worktree as well: with the hooks of the repository, which
+    /// get what git itself gives them. What is in a clone belongs to its attempts: no hook of theirs runs
+    /// for us.
+    pub fn hooked(&self, tree: &Worktree<'a>, slot: &Slot) -> Git<'a> {
+        if slot.record.clone { tree.git().clone() } else { tree.by_hand().without(NO_HOOKS) }
     }
 
     /// Paths in a worktree that are no attempt's work.
@@ -118,7 +138,8 @@ impl<'a> Workshop<'a> {
                     return Ok(Ready::Unfit(format!("it holds {first}")));
                 }
             }
-            Err(e) if e.exit == Exit::Conflict => return Err(e),
+            // The slot is another's by now; or git was ended, and it is all still there.
+            Err(e) if matches!(e.exit, Exit::Conflict | Exit::Timeout) => return Err(e),
             // Such as an index that cannot be read: that would be so for every attempt.
             Err(e) => {
                 return Ok(Ready::Unfit(format!("cannot save what it holds: {}", e.one_line())));
@@ -129,12 +150,13 @@ impl<'a> Workshop<'a> {
         }
         let git = tree.git();
         if slot.record.clone && git.commit(base)?.is_none() {
-            let source = self.pool.repo.home().to_string_lossy().into_owned();
+            let source = self.pool.repo.common.to_string_lossy().into_owned();
             git.must(
                 "fetch the base into a clone",
                 &["fetch", "--quiet", "--no-tags", &source, base],
             )?;
         }
+        slot.was_at = if fresh { String::new() } else { git.commit("HEAD")?.unwrap_or_default() };
         let keep = paths(self.pool, &self.site.config.worktree.keep);
         worktrees::abandon(&tree)?;
         private::settle(&tree, &self.main().at(&self.pool.repo.here))?;
@@ -206,15 +228,15 @@ impl<'a> Workshop<'a> {
 
     /// A clone appears in its place only when it is whole: half of one would be taken for a clone.
     fn clone(&self, slot: &Slot) -> Result<()> {
-        self.drop_tmp(slot);
-        let made = self.pool.tmp(&slot.name);
+        let made = self.pool.scratch(&slot.name);
+        drop(crate::sys::fs::remove_tree(&made));
         if let Some(parent) = made.parent() {
             mkdir_all(&RealFs, parent).cannot("make a directory for a clone", parent)?;
         }
-        let (from, to) = (self.pool.repo.home().to_string_lossy(), made.to_string_lossy());
+        let (from, to) = (self.pool.repo.common.to_string_lossy(), made.to_string_lossy());
         let args = ["clone", "--quiet", "--local", "--no-checkout", "--no-tags", &from, &to];
         // Which is made in a directory of its own: nothing that is said of the repository counts there.
-        Git::new(self.pool.repo.home(), self.beat).must("make a clone", &args)?;
+        self.site.git(self.pool.repo.home(), self.beat).must("make a clone", &args)?;
         private::remember(&made.join(".git")).cannot("note the settings of a clone", &made)?;
         RealFs.rename(&made, &slot.top).cannot("put a clone into its place", &slot.top)
     }
@@ -347,7 +369,13 @@ impl<'a> Workshop<'a> {
 
     /// Commits what a done attempt left, on its branch, in its worker's name. False: it cannot be,
     /// because of conflicts, a HEAD elsewhere, or a hook that refuses.
-    pub fn commit(&self, tree: &Worktree<'_>, of: &Assigned, title: &str) -> Result<bool> {
+    pub fn commit(
+        &self,
+        tree: &Worktree<'a>,
+        slot: &Slot,
+        of: &Assigned,
+        title: &str,
+    ) -> Result<bool> {
         if self.site.config.git.commit != CommitBy::Worker {
             return Ok(false);
         }
@@ -366,13 +394,16 @@ impl<'a> Workshop<'a> {
         if !add_all(tree, &apart, &[])?.ok() {
             return Ok(false);
         }
-        if git.run(&["diff", "--cached", "--quiet"])?.ok() {
+        // Not `git diff`, which does what a person's settings say.
+        let compare =
+            ["diff-index", "--cached", "--quiet", "--ignore-submodules=none", "HEAD", "--"];
+        if git.run(&compare)?.ok() {
             return Ok(true);
         }
         let key = Key::new(&of.task, of.n);
         let message = format!("{}: {title}\n\n{}", of.task, trailers(&key, &self.me.wid));
         let args = ["commit", "--quiet", "--no-gpg-sign", "--cleanup=verbatim", "-F", "-"];
-        let output = git.feed(&args, message.into_bytes())?;
+        let output = self.hooked(tree, slot).feed(&args, message.into_bytes())?;
         if !output.ok() {
             tracing::warn!("{}", git.failed("commit what an attempt left", &output).one_line());
         }
@@ -392,25 +423,13 @@ impl<'a> Workshop<'a> {
         if !disk::mounted(tree.git()).is_empty() {
             return;
         }
+        // Whoever was stopped leaves a clean slot all the same, but for a filter that hangs.
+        let tree = &tree.patiently(wip::FILTERS);
         let cleaned = worktrees::abandon(tree)
             .and_then(|()| worktrees::reset(tree, base, false, &self.apart().all()));
         if let Err(e) = cleaned {
             tracing::warn!("{}", e.one_line());
         }
-    }
-
-    /// Empties `TMPDIR` of a slot.
-    pub fn fresh_tmp(&self, slot: &Slot) -> Result<std::path::PathBuf> {
-        let dir = self.pool.tmp(&slot.name);
-        self.drop_tmp(slot);
-        mkdir_all(&RealFs, &dir).cannot("make TMPDIR", &dir)?;
-        Ok(dir)
-    }
-
-    /// Removes `TMPDIR` of a slot.
-    pub fn drop_tmp(&self, slot: &Slot) {
-        // What cannot be removed now is, perhaps, before the next attempt.
-        drop(tree::discard(&self.pool.tmp(&slot.name), &self.trash(slot)));
     }
 }
 

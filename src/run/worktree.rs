@@ -23,13 +23,16 @@ use crate::queue::procs::Proc;
 use crate::queue::record::Outcome;
 use crate::sys::fs::{RealFs, mkdir_all};
 use crate::sys::tool;
+use crate::sys::tool::Meanwhile;
 
 use super::furnish;
+use super::hooks;
 use super::pool::{Pool, Slot};
 use super::reapply::{self, Reapplied};
 use super::scope::{from_project, learnable};
 use super::site::Site;
 use super::slot::{Ready, Workshop, lost};
+use super::tmpdir;
 use super::unwanted::{self, Unwanted};
 
 /// Slots in a row that turn out to be of no use before an attempt is given up.
@@ -88,6 +91,8 @@ pub struct Concluded {
     pub work: Work,
     /// Why a done attempt is not done after all.
     pub fault: Option<String>,
+    /// Committing was ended before it was done, in words.
+    pub cut: Option<String>,
 }
 
 /// Makes the workplace of an attempt. `slot` is what the worker has; it may get another one. `beat`
@@ -97,7 +102,7 @@ pub fn prepare(
     me: &Proc,
     lease: &Lease,
     slot: &mut Option<Slot>,
-    beat: &dyn Fn(),
+    beat: &Meanwhile<'_>,
 ) -> Result<Workplace> {
     if let Some(refusal) = site.repo.refusal(&site.root) {
         return Err(refusal);
@@ -108,7 +113,7 @@ pub fn prepare(
         return Ok(Workplace { dir: site.root.clone(), index, ..Workplace::default() });
     };
     let shop = Workshop { site, pool: &pool, me, beat };
-    let base = super::base::of(site, &Git::shared(pool.repo.home(), beat), lease)?;
+    let base = super::base::of(site, &site.git_here(&pool.repo, beat), lease)?;
     let (mut own, tree) = take_ready(&shop, slot, &base)?;
     // Joining an empty path would put a `/` behind it.
     let dir: PathBuf = own.top.join(&pool.repo.below).components().collect();
@@ -116,12 +121,14 @@ pub fn prepare(
         // Not tracked, or outside of a sparse checkout: the attempt runs there all the same.
         mkdir_all(&RealFs, &dir).cannot("make the project's directory in a worktree", &dir)?;
         let branch = shop.assign(&tree, &mut own, &lease.key, &base, &dir)?;
+        let out = site.queue.layout.out(&lease.key);
+        hooks::post_checkout(&shop, &tree, &own, &base, &branch, &out)?;
         // Before anything is copied there: what came back may bring the same paths.
         let reapplied = reapply::apply(&shop, &tree, &own, lease, &base)?;
         furnish::furnish(site, &dir)?;
         let env = super::environment::of_person(site, &lease.spec);
         let settings = furnish::settings(site, &pool, &tree, &env)?;
-        let tmp = shop.fresh_tmp(&own)?;
+        let tmp = tmpdir::fresh(&pool, &own.name)?;
         let (slot, index) = (own.name.clone(), own.index());
         Ok(Workplace { dir, branch, base, slot, index, reapplied, tmp: Some(tmp), settings })
     })();
@@ -200,7 +207,7 @@ pub fn conclude(
     place: &Workplace,
     slot: &mut Option<Slot>,
     done: bool,
-    beat: &dyn Fn(),
+    beat: &Meanwhile<'_>,
 ) -> Concluded {
     let Some(pool) = Pool::of(site).filter(|_| !place.branch.is_empty()) else {
         return Concluded::default();
@@ -209,7 +216,7 @@ pub fn conclude(
     let mut outcome =
         Outcome { branch: place.branch.clone(), base: place.base.clone(), ..Outcome::default() };
     let mut saved = Saved::default();
-    let mut fault = None;
+    let (mut fault, mut cut) = (None, None);
     let mut removed = false;
     let own = slot.take().filter(|own| own.name == place.slot);
     let ours = own.as_ref().is_some_and(|own| pool.is_ours(own).unwrap_or(false));
@@ -222,7 +229,8 @@ pub fn conclude(
                 fault = Some(format!("what it left cannot be saved: {}", misled.why));
                 *slot = Some(own);
             }
-            Ok(Leaving::Saved(Left { saved: left, whole, gone })) => {
+            Ok(Leaving::Saved(Left { saved: left, whole, gone, ended })) => {
+                cut = ended;
                 if let Some(first) = left.unsaved.first() {
                     let why = format!("it holds {first}, of attempt {}", lease.key);
                     outcome.worktree = own.top.to_string_lossy().into_owned();
@@ -251,7 +259,7 @@ pub fn conclude(
     }
     outcome.wip.clone_from(&saved.name);
     outcome.uncommitted = u32::try_from(saved.uncommitted.len()).unwrap_or(u32::MAX);
-    let git = shop.main();
+    let git = shop.main().steadfast();
     let work = super::base::beside(site, &git, &lease.spec)
         .and_then(|others| work(&git, &place.base, &place.branch, &saved, &others));
     let work = work.unwrap_or_else(|e| {
@@ -262,7 +270,7 @@ pub fn conclude(
     });
     outcome.commit.clone_from(&work.commit);
     if done && fault.is_none() {
-        fault = reapply::fault(&shop.main(), place, &work.commit).unwrap_or_else(|e| {
+        fault = reapply::fault(&shop.main().steadfast(), place, &work.commit).unwrap_or_else(|e| {
             Some(format!("whether its conflict is resolved cannot be read: {}", e.one_line()))
         });
     }
@@ -280,7 +288,7 @@ pub fn conclude(
         let changed: Vec<String> = work.changed.iter().map(project).collect();
         outcome.changed = learnable(site, &changed);
     }
-    Concluded { outcome, work, fault }
+    Concluded { outcome, work, fault, cut }
 }
 
 fn joined(one: Option<String>, other: Option<String>) -> Option<String> {
@@ -314,6 +322,8 @@ struct Left {
     whole: bool,
     /// The attempt has removed its worktree.
     gone: bool,
+    /// Committing was ended before it was done, in words.
+    ended: Option<String>,
 }
 
 /// What leaving a slot came to.
@@ -341,17 +351,17 @@ fn leave(
             answer => Some(answer.must(&slot.top)?),
         }
     };
-    let saved = match &tree {
+    let (saved, ended) = match &tree {
         Some(tree) => secure(shop, tree, slot, lease, place, done)?,
         None => {
             // Its branch has what it committed; of anything else nothing is left.
             let name = shop.forget(slot)?;
-            Saved { strayed: !name.is_empty(), name, ..Saved::default() }
+            (Saved { strayed: !name.is_empty(), name, ..Saved::default() }, None)
         }
     };
     let whole = saved.name.is_empty() && saved.unsaved.is_empty();
-    let left = Left { saved, whole, gone: tree.is_none() };
-    shop.drop_tmp(slot);
+    let left = Left { saved, whole, gone: tree.is_none(), ended };
+    tmpdir::drop_of(shop.pool, &slot.name);
     if !left.saved.unsaved.is_empty() {
         return Ok(Leaving::Saved(left));
     }
@@ -366,23 +376,28 @@ fn leave(
 
 /// Commits and saves, and looks whether all of it is there: an object that somebody's collection of garbage
 /// removed before anything named it is written again from the files.
-fn secure(
-    shop: &Workshop<'_>,
-    tree: &Worktree<'_>,
+fn secure<'a>(
+    shop: &Workshop<'a>,
+    tree: &Worktree<'a>,
     slot: &Slot,
     lease: &Lease,
     place: &Workplace,
     done: bool,
-) -> Result<Saved> {
-    let git = tree.git();
+) -> Result<(Saved, Option<String>)> {
+    let git = &tree.git().steadfast();
+    let mut cut = None;
     let of = &slot.record.assigned.clone().unwrap_or_default();
     if done {
-        reapply::add_resolved(shop.site, tree, place)?;
+        reapply::add_resolved(shop.site, &tree.steadfast(), place)?;
     }
     let mut said = String::new();
     for _ in 0..SECURED {
-        if done {
-            shop.commit(tree, of, &lease.spec.title)?;
+        if done && cut.is_none() {
+            match shop.commit(tree, slot, of, &lease.spec.title) {
+                // What it was to commit is saved like the rest.
+                Err(e) if e.exit == Exit::Timeout => cut = Some(e.message),
+                committed => drop(committed?),
+            }
         }
         let saved = shop.save(tree, slot, of, wip_ref(&lease.key.task, lease.key.n), &of.base)?;
         let mut lacks = None;
@@ -392,7 +407,7 @@ fn secure(
             }
         }
         match lacks {
-            None => return Ok(saved),
+            None => return Ok((saved, cut)),
             Some(missing) => said = missing,
         }
     }
@@ -454,5 +469,5 @@ pub fn is_apart(site: &Site) -> bool {
 
 /// git in the repository of a site, for looking; `None` where there is none.
 pub fn repository(site: &Site) -> Option<Git<'static>> {
-    site.repo.usable().map(|repo| Git::shared(repo.home(), &tool::nothing))
+    site.repo.usable().map(|repo| site.git_of(repo.home(), &tool::nothing))
 }

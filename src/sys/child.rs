@@ -9,6 +9,8 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -45,6 +47,13 @@ pub fn open_output(path: &Path) -> io::Result<OwnedFd> {
 /// Makes this process the one that orphans below it come back to.
 pub fn become_subreaper() -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true).map_err(io_error)
+}
+
+/// A mark that is set when the signal arrives, which does nothing else from then on.
+pub fn note_signal(signal: i32) -> io::Result<Arc<AtomicBool>> {
+    let noted = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal, noted.clone())?;
+    Ok(noted)
 }
 
 /// Reaps every child that has ended.
@@ -221,10 +230,9 @@ pub fn start_program(program: &Path, args: &[OsString], cwd: &Path, log: &Log) -
 #[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
 pub fn interact(program: &str, cwd: &Path, env: &Variables) -> io::Result<i32> {
     use std::os::unix::process::ExitStatusExt;
-    // Noted and not looked at: without this the default would end this process.
-    let noted = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    // Not looked at: without this the default would end this process.
     for signal in [nix::libc::SIGINT, nix::libc::SIGQUIT] {
-        signal_hook::flag::register(signal, noted.clone())?;
+        note_signal(signal)?;
     }
     let mut command = std::process::Command::new(program);
     let status = command.current_dir(cwd).env_clear().envs(env).status()?;

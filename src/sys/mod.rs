@@ -6,6 +6,7 @@
 pub mod alive;
 pub mod child;
 pub mod clock;
+pub mod descent;
 pub mod escaped;
 pub mod fs;
 pub mod host;

@@ -1,20 +1,18 @@
 //! Running another program, such as git, to its end, and collecting what it prints.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-
 use crate::error::{Cannot, Error, Exit, Result};
 
 use super::fs::{Fs, RealFs};
+use running::Running;
 
-/// Between two calls of what goes on meanwhile.
-const MEANWHILE_EVERY: Duration = Duration::from_millis(500);
+mod running;
 
 /// What a program did.
 #[derive(Debug, Clone)]
@@ -25,8 +23,17 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Standard error.
     pub stderr: String,
-    /// Whether it was ended because its time was over.
-    pub late: bool,
+    /// Why it was ended before it was done, if it was.
+    pub cut: Option<Cut>,
+}
+
+/// Why a program was ended before it was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Its time was over.
+    Late,
+    /// Who waited for it did not want to any more.
+    Asked,
 }
 
 impl Output {
@@ -41,14 +48,16 @@ impl Output {
 }
 
 /// A program with everything that it is given.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Tool {
+    name: Option<String>,
     program: PathBuf,
     args: Vec<OsString>,
     cwd: PathBuf,
     env: Vec<(String, OsString)>,
     removed: Vec<&'static str>,
     input: Vec<u8>,
+    errors: Option<File>,
     own_group: bool,
     limit: Option<Duration>,
 }
@@ -57,6 +66,12 @@ impl Tool {
     /// `program`, looked up in PATH unless it has a `/`, in the directory `cwd`.
     pub fn new(program: &Path, cwd: &Path) -> Tool {
         Tool { program: program.to_owned(), cwd: cwd.to_owned(), ..Tool::default() }
+    }
+    /// What it is for people, for who waits for it.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Tool {
+        self.name = Some(name.to_owned());
+        self
     }
     /// Further arguments.
     #[must_use]
@@ -82,6 +97,12 @@ impl Tool {
         self.input = bytes;
         self
     }
+    /// Its standard error goes into this file, and not into the output.
+    #[must_use]
+    pub fn errors(mut self, file: File) -> Tool {
+        self.errors = Some(file);
+        self
+    }
     /// A process group of its own: a Ctrl-C at the terminal is for the caller alone.
     #[must_use]
     pub fn own_group(mut self) -> Tool {
@@ -89,20 +110,23 @@ impl Tool {
         self
     }
 
-    /// At most so long; then it is killed, with all of its process group.
+    /// At most so long; then it is ended, with all that it has started.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Tool {
         self.limit = Some(limit);
         self.own_group()
     }
 
-    /// Runs it to its end. `meanwhile` is called every half second, so that a worker goes on beating.
+    /// Runs it until it has ended itself: what it left running may hold its pipes for longer, and is
+    /// not waited for. `meanwhile` is asked a few times a second whether it may go on, so that a worker
+    /// goes on beating and hears who stops it. What is cut short is asked to end first, with its process
+    /// group, and then killed with all that it has started.
     ///
     /// # Errors
-    /// Those of starting it. That it failed is in the output.
+    /// Those of starting it. That it failed, or was cut short, is in the output.
     #[expect(clippy::disallowed_methods, reason = "sys/ may start processes")]
-    pub fn run(self, meanwhile: &dyn Fn()) -> io::Result<Output> {
-        use std::os::unix::process::{CommandExt, ExitStatusExt};
+    pub fn run(self, meanwhile: &Meanwhile<'_>) -> io::Result<Output> {
+        use std::os::unix::process::CommandExt;
         let mut command = Command::new(&self.program);
         command.args(&self.args).current_dir(&self.cwd);
         for name in &self.removed {
@@ -110,53 +134,40 @@ impl Tool {
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(if self.input.is_empty() { Stdio::null() } else { Stdio::piped() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped());
+        match self.errors {
+            Some(file) => command.stderr(file),
+            None => command.stderr(Stdio::piped()),
+        };
         if self.own_group {
             command.process_group(0);
         }
-        let mut child = command.spawn()?;
-        let feeder = child.stdin.take().map(|mut stdin| {
-            let input = self.input;
-            // A program that does not read to the end says so by its exit code.
-            std::thread::spawn(move || drop(stdin.write_all(&input)))
-        });
-        let pid = i32::try_from(child.id()).unwrap_or(0);
-        let deadline = self.limit.map(|limit| Instant::now() + limit);
-        let mut late = false;
-        let (done, ended) = std::sync::mpsc::channel();
-        std::thread::Builder::new().name("tool".into()).spawn(move || {
-            // Nobody waits any more if the caller is gone.
-            let _ = done.send(child.wait_with_output());
-        })?;
-        let output = loop {
-            match ended.recv_timeout(MEANWHILE_EVERY) {
-                Ok(output) => break output?,
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
-                    meanwhile();
-                    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                        late = true;
-                        // Gone already, at worst.
-                        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-                    }
-                }
-                Err(e) => return Err(io::Error::other(e)),
-            }
-        };
-        if let Some(feeder) = feeder {
-            let _ = feeder.join();
-        }
-        let status = output.status;
-        Ok(Output {
-            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
-            stdout: output.stdout,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            late,
-        })
+        let began = Instant::now();
+        let running = Running::new(command.spawn()?, self.input, self.own_group)?;
+        let what = self.name.as_deref().unwrap_or_default();
+        let waits = |since| meanwhile(&Waits { what, dir: &self.cwd, since });
+        running.to_its_end(began, self.limit, &waits)
     }
 }
 
+/// What a program waits for: another one that runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Waits<'a> {
+    /// What runs, in words for people; empty where nobody has said.
+    pub what: &'a str,
+    /// Where.
+    pub dir: &'a Path,
+    /// For how long.
+    pub since: Duration,
+}
+
+/// What goes on while another program runs; false: that one is to be ended.
+pub type Meanwhile<'a> = dyn Fn(&Waits<'_>) -> bool + 'a;
+
 /// A meanwhile that does nothing, for what is short.
-pub fn nothing() {}
+pub fn nothing(_: &Waits<'_>) -> bool {
+    true
+}
 
 /// One of our programs: beside this one, or where an installation puts it (`bin/coord`, the others in
 /// `libexec/coord/`); never through PATH.

@@ -67,6 +67,24 @@ pub fn symlink(target: &Path, at: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, at)
 }
 
+/// Makes a directory that only this user can use, also where others can make names; one that is there
+/// already must be such a one.
+#[expect(clippy::disallowed_methods, reason = "this is a place that touches files")]
+pub fn private_dir(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            let meta = std::fs::symlink_metadata(path)?;
+            let ours = meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw();
+            if ours && meta.mode() & 0o022 == 0 {
+                return Ok(());
+            }
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to somebody else"))
+        }
+        made => made,
+    }
+}
+
 /// Bytes that a directory takes on its disk, as far as it can be read.
 #[expect(clippy::disallowed_methods, reason = "this is a place that touches files")]
 pub fn size(path: &Path) -> u64 {
@@ -104,6 +122,21 @@ mod tests {
         copy_tree(&at("d"), &at("to-d")).unwrap();
         assert_eq!(std::fs::read(at("d/x")).unwrap(), b"deep");
         assert!(!std::fs::symlink_metadata(at("to-d")).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_private_directory_is_nobody_elses() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("own");
+        private_dir(&at).unwrap();
+        private_dir(&at).unwrap();
+        assert_eq!(std::fs::metadata(&at).unwrap().mode() & 0o777, 0o700);
+        std::fs::set_permissions(&at, std::fs::Permissions::from_mode(0o777)).unwrap();
+        private_dir(&at).unwrap_err();
+        let link = dir.path().join("link");
+        symlink(dir.path(), &link).unwrap();
+        private_dir(&link).unwrap_err();
     }
 
     #[test]

@@ -54,6 +54,11 @@ pub trait Watch {
     fn watches_death(&self, key: u64) -> bool;
     /// No longer reports that death.
     fn unwatch_death(&mut self, key: u64);
+    /// The signals that have arrived since the last wait, for who is at work and cannot wait now. They
+    /// are reported by the next wait all the same.
+    fn signals(&mut self) -> Vec<i32> {
+        Vec::new()
+    }
 }
 
 /// The wait of one program.
@@ -63,7 +68,7 @@ pub struct Waiter {
     bells: Bells,
     pidfds: BTreeMap<u64, OwnedFd>,
     fallback_ms: u64,
-    /// What inotify may have had to tell when it gave up.
+    /// What inotify may have had to tell when it gave up, and signals that were asked for.
     missed: Vec<Wake>,
     /// Until when it need not watch.
     lazy_until: Option<Instant>,
@@ -75,6 +80,21 @@ struct Heard {
     signal: i32,
     pipe: OwnedFd,
     id: SigId,
+}
+
+impl Heard {
+    /// Whether it has arrived since it was asked for. However often: signals are merged anyway.
+    fn take(&self) -> bool {
+        let mut bytes = [0; 64];
+        let mut any = false;
+        while let Ok(count @ 1..) = read(&self.pipe, &mut bytes) {
+            any = true;
+            if count < bytes.len() {
+                break;
+            }
+        }
+        any
+    }
 }
 
 impl Drop for Heard {
@@ -267,11 +287,10 @@ impl Waiter {
                 READER => wakes.push(Wake::Unread),
                 at if at >= FIRST_SIGNAL => {
                     let at = usize::try_from(at - FIRST_SIGNAL).unwrap_or(0);
-                    let Some(heard) = self.signals.get_mut(at) else { continue };
-                    let mut bytes = [0; 64];
-                    // However often it came: signals are merged anyway.
-                    while read(&heard.pipe, &mut bytes).is_ok_and(|read| read == bytes.len()) {}
-                    wakes.push(Wake::Signal(heard.signal));
+                    let Some(heard) = self.signals.get(at) else { continue };
+                    if heard.take() {
+                        wakes.push(Wake::Signal(heard.signal));
+                    }
                 }
                 key => {
                     self.unwatch_death(key);
@@ -291,7 +310,7 @@ impl Watch for Waiter {
             // Reported only where something may be lost: who watches anew in each round, and is rung by
             // that, never rests.
             if heard && self.bells.descriptor().is_none() {
-                self.missed = begun.into_iter().map(Wake::Bell).collect();
+                self.missed.extend(begun.into_iter().map(Wake::Bell));
             }
         }
     }
@@ -311,6 +330,17 @@ impl Watch for Waiter {
 
     fn watches_death(&self, key: u64) -> bool {
         self.pidfds.contains_key(&key)
+    }
+
+    fn signals(&mut self) -> Vec<i32> {
+        let new = self.signals.iter().filter(|heard| heard.take());
+        let new: Vec<Wake> = new.map(|heard| Wake::Signal(heard.signal)).collect();
+        self.missed.extend(new);
+        let signal = |wake: &Wake| match wake {
+            Wake::Signal(signal) => Some(*signal),
+            _ => None,
+        };
+        self.missed.iter().filter_map(signal).collect()
     }
 
     fn unwatch_death(&mut self, key: u64) {
@@ -382,6 +412,20 @@ mod tests {
             }
             assert!(!waiter.is_lazy());
         }
+    }
+
+    #[test]
+    fn a_signal_that_was_asked_for_is_reported_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let usr1 = nix::libc::SIGUSR1;
+        let mut waiter = Waiter::new(&[usr1], dir.path()).unwrap();
+        assert_eq!(waiter.signals(), Vec::<i32>::new());
+        nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR1).unwrap();
+        assert_eq!(waiter.signals(), [usr1]);
+        assert_eq!(waiter.signals(), [usr1], "also to the next who asks");
+        let deadline = || Instant::now() + Duration::from_millis(50);
+        assert_eq!(waiter.wait(deadline()), [Wake::Signal(usr1)]);
+        assert_eq!(waiter.wait(deadline()), []);
     }
 
     #[test]

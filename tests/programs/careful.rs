@@ -344,7 +344,7 @@ fn doctor_says_where_merging_would_go() {
         .says("there is no branch release to merge into")
         .says("set [merge] into");
     // An old git works, and does not merge.
-    s.sh("mkdir ../old && printf '#!/bin/sh\\n[ \"$9\" != --version ] || exec echo git version 2.30.2\\nexec /usr/bin/env PATH=/usr/local/bin:/usr/bin:/bin git \"$@\"\\n' > ../old/git && chmod +x ../old/git");
+    s.sh("mkdir ../old && printf '#!/bin/sh\\nfor a; do [ \"$a\" != --version ] || exec echo git version 2.30.2; done\\nexec /usr/bin/env PATH=/usr/local/bin:/usr/bin:/bin git \"$@\"\\n' > ../old/git && chmod +x ../old/git");
     let mut old = s;
     let path = format!("{}:/usr/local/bin:/usr/bin:/bin", old.beside("old").display());
     old.set("PATH", &path);

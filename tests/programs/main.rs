@@ -18,6 +18,7 @@ mod chaos;
 mod crash;
 mod fleet;
 mod git_elsewhere;
+mod git_setup;
 mod given;
 mod grown;
 mod habits;

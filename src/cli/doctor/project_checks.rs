@@ -134,7 +134,7 @@ fn merging(place: &Place, config: &Config) -> Check {
 fn worktrees(place: &Place, config: &Config) -> Check {
     let found = repository_of(&place.root, config);
     let Some(repo) = found.usable() else { return Check::fine("worktrees", "none") };
-    let root = pool::root(&config.worktree.root, repo);
+    let root = pool::found(&config.worktree.root, repo);
     let chains = Chains::new(&root);
     let names = chains.slots().unwrap_or_default();
     let newest = |name: &String| chains.newest(name).ok().flatten().map(|(_, record)| record);

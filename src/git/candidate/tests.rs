@@ -92,9 +92,9 @@ fn a_squashed_commit_has_the_last_author_and_the_subjects() {
     assert_eq!(show(&ground, "%B", &commit).trim(), message);
     let who = show(&ground, "%an %ae %ad %cn", &commit);
     assert_eq!(who, "Bob bob@x 1000000000 +0530 Coord");
-    // Of a single commit there is nothing to list.
+    // A single commit keeps its own message.
     let (commit, _) = made(put_with(&ground, Strategy::Squash, &main, &change(&base, &first)));
-    assert_eq!(show(&ground, "%B", &commit).trim(), format!("W-1: Add a thing\n\n{trailers}"));
+    assert_eq!(show(&ground, "%B", &commit).trim(), format!("first\n\n{trailers}"));
 }
 
 /// Commit and patch id of each commit of a range, oldest first.

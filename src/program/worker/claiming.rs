@@ -1,5 +1,7 @@
 //! Claiming and starting: from the ready list to a running command.
 
+use std::cell::RefCell;
+
 use crate::error::{Exit, Result};
 use crate::queue::claim::{Claimed, Lease, claim};
 use crate::queue::events;
@@ -62,7 +64,7 @@ impl Worker {
                     self.looked_twice = false;
                     self.rested_ms = None;
                     self.said.clear();
-                    self.start(*lease)?;
+                    self.start(waiter, *lease)?;
                     return Ok(true);
                 }
                 Claimed::Lost => {
@@ -101,7 +103,7 @@ impl Worker {
         self.options.only.as_ref().is_none_or(|only| only == task)
     }
 
-    pub(super) fn start(&mut self, lease: Lease) -> Result<()> {
+    pub(super) fn start(&mut self, waiter: &mut dyn Watch, lease: Lease) -> Result<()> {
         let (key, title) = (lease.key.clone(), lease.spec.title.clone());
         self.began_ms = self.now_ms();
         self.next_beat_ms = self.began_ms + self.beat_every_ms(&lease.spec);
@@ -116,7 +118,11 @@ impl Worker {
             // Git may take its time with a worktree, and people want to know who has the task.
             events::flush(&self.site.queue, &mut self.me);
         }
-        match attempt::start(&self.site, &self.me, lease, &mut self.slot) {
+        let orders = self.orders();
+        let waiter = RefCell::new(waiter);
+        let handed_back = || orders.hand_back(&mut **waiter.borrow_mut());
+        let started = attempt::start(&self.site, &self.me, lease, &mut self.slot, &handed_back);
+        match started {
             Ok(Ok(attempt)) => self.job = Job::Running(Box::new(attempt)),
             Ok(Err((lease, end))) => self.job = Job::Ending(Box::new((lease, end)), self.now_ms()),
             Err(e) => {

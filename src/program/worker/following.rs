@@ -1,16 +1,20 @@
 //! Following a running attempt, ending its tree, and recording its end.
 
+use std::cell::RefCell;
+
 use crate::error::{self, Result};
 use crate::queue::end::{self, Ended};
 use crate::queue::events;
 use crate::queue::ids::{Key, lane_name, short};
 use crate::queue::lane;
 use crate::queue::record::{End, Outcome, Verdict};
-use crate::run::attempt::Attempt;
+use crate::run::attempt::{self, Attempt};
 use crate::run::context::tail;
 use crate::run::outcome::{self, Stopped};
+use crate::run::vigil::Vigil;
 use crate::run::{scope, turn, worktree};
 use crate::sys::child;
+use crate::sys::tool::Waits;
 use crate::sys::wake::{Wake, Watch};
 
 use super::{HURRY_MS, Job, RETRY_RESULT_MS, TREE_PATIENCE, Worker};
@@ -21,7 +25,7 @@ impl Worker {
         let now_ms = self.now_ms();
         if let Job::Running(attempt) = &mut self.job {
             if let Some(exit) = attempt.exit {
-                self.finished(exit);
+                self.finished(waiter, exit);
             } else {
                 let grace_ms = self.grace_ms;
                 let queue = &self.site.queue;
@@ -36,7 +40,7 @@ impl Worker {
                 if rung || now_ms >= self.next_beat_ms {
                     self.look_at_claim(grace_ms)?;
                 }
-                self.kill_when_due(now_ms);
+                self.kill_when_due(waiter, now_ms);
             }
         }
         if now_ms >= self.next_beat_ms && matches!(self.job, Job::Running(_) | Job::Ending(..)) {
@@ -64,32 +68,43 @@ impl Worker {
         Ok(())
     }
 
-    pub(super) fn kill_when_due(&mut self, now_ms: u64) {
+    pub(super) fn kill_when_due(&mut self, waiter: &mut dyn Watch, now_ms: u64) {
         let Job::Running(attempt) = &self.job else { return };
         if attempt.stopped.is_some_and(|(_, kill_at_ms)| now_ms >= kill_at_ms) {
             let pid = attempt.pid;
             let (ended, _) = self.site.queue.host.end_children(&self.options.spare, TREE_PATIENCE);
             if let Some((_, exit)) = ended.iter().find(|(p, _)| *p == pid) {
-                self.finished(*exit);
+                self.finished(waiter, *exit);
             }
         }
     }
 
     /// The command has ended: end the rest of its tree, then judge.
-    pub(super) fn finished(&mut self, exit: child::Exit) {
+    pub(super) fn finished(&mut self, waiter: &mut dyn Watch, exit: child::Exit) {
         let Job::Running(attempt) = std::mem::replace(&mut self.job, Job::Idle) else { return };
         self.hurried = self.now_ms().saturating_sub(self.began_ms) < HURRY_MS;
-        let (_, clean) = self.site.queue.host.end_children(&self.options.spare, TREE_PATIENCE);
-        if !clean {
-            tracing::error!(task = %attempt.lease.key.task, "some of its processes cannot be ended");
-        }
+        self.end_tree(&attempt.lease.key);
         let Attempt { lease, place, stopped, .. } = *attempt;
         let mut end = outcome::judge(&self.site, &lease, exit, stopped.map(|(why, _)| why));
         let done = end.verdict == Verdict::Done;
         let value = std::mem::take(&mut end.result.value);
-        let beat = || drop(self.me.beat(&self.site.queue));
-        let slot = &mut self.slot;
+        let orders = self.orders();
+        let waiter = RefCell::new(waiter);
+        let handed_back = || orders.hand_back(&mut **waiter.borrow_mut());
+        let was_stopped = stopped.is_some() || self.hand_back;
+        let grace_ms = self.site.config.workers.grace_ms;
+        let limit_ms = attempt::git_limit_ms(&self.site, &lease.spec);
+        let limit_ms = if was_stopped { Some(grace_ms) } else { limit_ms };
+        let vigil = Vigil::new(&self.site.queue, &self.me, &lease.key, limit_ms, &handed_back);
+        let vigil = if was_stopped { vigil.of_stopped() } else { vigil };
+        let (beat, slot) = (|waits: &Waits<'_>| vigil.go_on(waits), &mut self.slot);
         let left = worktree::conclude(&self.site, &self.me, &lease, &place, slot, done, &beat);
+        let cut = vigil.stopped();
+        drop(vigil);
+        if !place.branch.is_empty() {
+            // What hooks of git have left.
+            self.end_tree(&lease.key);
+        }
         let outside = scope::fault(&self.site, &lease, &left.work);
         if let Some(text) = outside.as_deref().filter(|_| scope::only_warns(&self.site)) {
             let event = events::Event::of("notice", &lease.key);
@@ -101,12 +116,24 @@ impl Worker {
             let failed = outcome::failed(&self.site, &lease, false, fault);
             end = End { exit: end.exit, context: tail(&self.site.queue, &lease.key), ..failed };
         }
+        if let (true, Some(what)) = (done, &left.cut) {
+            let why = cut.unwrap_or(Stopped::TimeLimit);
+            let cut = outcome::cut_short(&self.site, &lease, why, what);
+            end = End { exit: end.exit, ..cut };
+        }
         end.result = Outcome { value, ..left.outcome };
         if turn::is_lane(&lease.spec) && exit == child::Exit::Code(error::Exit::Environment as i32)
         {
             self.leave_if_broken();
         }
         self.job = Job::Ending(Box::new((lease, end)), self.now_ms());
+    }
+
+    fn end_tree(&self, key: &Key) {
+        let (_, clean) = self.site.queue.host.end_children(&self.options.spare, TREE_PATIENCE);
+        if !clean {
+            tracing::error!(task = %key.task, "some of its processes cannot be ended");
+        }
     }
 
     /// Publishes a verdict; keeps trying where the disk does not take it.

@@ -10,11 +10,11 @@ use crate::queue::record::Spec;
 use crate::sys::alive::EnvMark;
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::spawn::Variables;
-use crate::sys::tool::{self, Tool};
+use crate::sys::tool::{Cut, Tool};
 
 use super::super::pool::Slot;
 use super::super::slot::{Ready, Workshop};
-use super::super::{environment, furnish};
+use super::super::{environment, furnish, tmpdir};
 use super::{Merger, println};
 
 /// Lines of a red check's output that the next attempt is told.
@@ -75,9 +75,10 @@ impl Merger<'_> {
         let line = format!("{BEFORE}{}", config.merge.check);
         let log = self.out.join(format!("check-{}.log", self.checks));
         let mark = format!("{}@{}.{}", self.key, self.me.wid, self.checks);
-        let tmp = self.pool.tmp(&slot.name);
-        crate::sys::fs::mkdir_all(&RealFs, &tmp).cannot("make a directory for the check", &tmp)?;
+        let tmp = tmpdir::fresh(&self.pool, &slot.name)?;
         let mut sh = Tool::new(Path::new("sh"), &dir)
+            .named("the check")
+            .own_group()
             .args(["-c", &line, "sh"])
             .args([&log])
             .args([&config.worktree.setup])
@@ -96,7 +97,7 @@ impl Merger<'_> {
         if let Some(ms) = config.merge.check_timeout_ms {
             sh = sh.limit(Duration::from_millis(ms));
         }
-        let output = sh.run(&tool::nothing).cannot("run the check", &dir)?;
+        let output = sh.run(self.beat).cannot("run the check", &dir)?;
         // What it has left running stands in the worktree, and would be in the next one's way.
         let left = EnvMark::variable("COORD_CHECK", &mark);
         let left = self.site.queue.host.kill_marked(&left, &[], KILL_PATIENCE);
@@ -108,11 +109,18 @@ impl Merger<'_> {
             Ok(tree) => self.shop().clean(&tree, &slot, commit),
             Err(e) => println(&e.one_line()),
         }
+        tmpdir::drop_of(&self.pool, &slot.name);
+        if output.cut == Some(Cut::Asked) {
+            // Nobody knows what it would have said.
+            return Err(
+                Error::new(Exit::Timeout, "the check was ended, since the turn was").at(&dir)
+            );
+        }
         if output.ok() {
             println("the check is green");
             return Ok(Checked::Green);
         }
-        let how = if output.late {
+        let how = if output.cut.is_some() {
             "its time is over".to_owned()
         } else {
             format!("exit {}", output.code)
@@ -135,7 +143,7 @@ impl Merger<'_> {
     }
 
     fn shop(&self) -> Workshop<'_> {
-        Workshop { site: self.site, pool: &self.pool, me: self.me, beat: &tool::nothing }
+        Workshop { site: self.site, pool: &self.pool, me: self.me, beat: self.beat }
     }
 
     /// The lane's worktree, clean and at the commit.

@@ -1,7 +1,6 @@
 //! What would become of what waits, without changing anything: conflicts are seen early.
 
 use crate::error::{Error, Exit, Result};
-use crate::git::Git;
 use crate::git::candidate::{Person, Put, Strategy, put};
 use crate::queue::lane::{self, Entry};
 use crate::sys::tool;
@@ -34,7 +33,7 @@ pub fn preview(site: &Site, lane: &str) -> Result<(String, Vec<(Entry, Outlook)>
         let e = Error::new(Exit::Environment, "nothing can be merged without worktrees");
         return Ok((String::new(), stuck(entries, &e.into())));
     };
-    let git = Git::shared(pool.repo.home(), &tool::nothing);
+    let git = site.git_here(&pool.repo, &tool::nothing);
     let target = match Target::of(site, &git, lane)? {
         Ok(target) => target,
         Err(e) => return Ok((String::new(), stuck(entries, &e.into()))),
