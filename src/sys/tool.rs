@@ -146,7 +146,7 @@ impl Tool {
         let running = Running::new(command.spawn()?, self.input, self.own_group)?;
         let what = self.name.as_deref().unwrap_or_default();
         let waits = |since| meanwhile(&Waits { what, dir: &self.cwd, since });
-        running.to_its_end(began, self.limit, &waits)
+        running.until_over(began, self.limit, &waits)
     }
 }
 

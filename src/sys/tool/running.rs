@@ -88,7 +88,7 @@ impl Running {
         Ok(Running { child, leads, end, stdin, input, written: 0, stdout, stderr })
     }
 
-    pub(super) fn to_its_end(
+    pub(super) fn until_over(
         mut self,
         began: Instant,
         limit: Option<Duration>,

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tree_deeper_than_a_path_is_seen_to_its_end() {
+    fn a_tree_deeper_than_a_path_is_seen_until_over() {
         let dir = tempfile::tempdir().unwrap();
         let (top, name) = (dir.path().join("top"), "d".repeat(200));
         std::fs::create_dir(&top).unwrap();
