@@ -13,7 +13,7 @@ mod worktrees;
 pub use cleaning::{Gc, WorktreeGc};
 pub use deciding::Dismiss;
 pub use merging::{Merge, Mergeq};
-pub use running::{Jobs, Map, Run};
+pub use running::{Jobs, Map, Run, Sem};
 pub use worktrees::{Attempt, Diff, WorktreeVerb};
 
 /// Many cooperating processes on one pile of work, where the pile is a directory.
@@ -121,6 +121,9 @@ pub enum Verb {
     Gc(Gc),
     /// Check every invariant of the queue
     Fsck(Fsck),
+    /// GNU parallel's semaphore: says how to do that with coord
+    #[command(hide = true)]
+    Sem(Sem),
     /// Check this machine
     Doctor,
     /// Kill everything again and again on a queue of throw-away tasks, and count what was lost

@@ -165,7 +165,10 @@ const OTHERS: &[(&[&str], &str)] = &[
         &["--shellquote", "--quote"],
         "with --sh each argument is quoted for the place where it stands",
     ),
-    (&["--ctag", "--ctagstring"], "--tag and --tagstring begin each line of output"),
+    (
+        &["--tagstring", "--ctag", "--ctagstring"],
+        "--tag begins each line with the arguments; other words: --sh 'COMMAND {} | sed \"s/^/WORDS /\"'",
+    ),
     (
         &[
             "--termseq",

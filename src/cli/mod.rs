@@ -38,7 +38,7 @@ use std::process::ExitCode;
 
 use clap::{Command, CommandFactory, FromArgMatches};
 
-use crate::error::Exit;
+use crate::error::{Error, Exit};
 use crate::jobs::exit;
 use args::{Cli, Verb};
 
@@ -236,6 +236,7 @@ fn dispatch(cli: &Cli) -> Answer {
         Verb::Mergeq(a) => merge::mergeq(cli, a),
         Verb::Gc(a) => gc::gc(cli, a),
         Verb::Fsck(a) => fsck::fsck(cli, a),
+        Verb::Sem(_) => Err(Error::usage("there is no semaphore").hint(habits::SEMAPHORE)),
         Verb::Doctor => doctor::doctor(cli),
         Verb::Chaos(a) => chaos::chaos(cli, a),
     }

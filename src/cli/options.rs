@@ -181,7 +181,6 @@ const OURS: &[&str] = &[
     "--no-run-if-empty",
     "--results",
     "--retry-failed",
-    "--tagstring",
 ];
 
 /// Options that say where the arguments come from, or how they are written down.

@@ -199,3 +199,11 @@ pub struct Map {
     #[command(flatten)]
     pub jobs: Jobs,
 }
+
+/// `coord sem`, which is not there.
+#[derive(Debug, Args)]
+pub struct Sem {
+    /// Whatever was given
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
+}
