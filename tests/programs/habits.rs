@@ -54,7 +54,9 @@ fn what_there_is_not_is_refused_with_what_to_do() {
         out.fails(255, says);
         assert!(out.stderr.lines().count() <= 3, "{line}: {}", out.stderr);
     }
-    sh(&s, "coord sem -j2 --id x echo a").fails(2, "there is no semaphore").warns("coord add --scope");
+    sh(&s, "coord sem -j2 --id x echo a")
+        .fails(2, "there is no semaphore")
+        .warns("coord add --scope");
     sh(&s, "coord map --joblog x echo ::: a").fails(2, "--joblog is of coord run");
     assert_eq!(crate::run::runs(&s), [""; 0], "nothing was begun");
 }

@@ -16,6 +16,7 @@ mod choices;
 mod disk;
 mod exhaustive;
 mod faults;
+mod halted;
 mod halting;
 mod host;
 mod lists;

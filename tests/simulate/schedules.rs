@@ -7,6 +7,7 @@ use coord::sys::rule::without;
 use crate::archived;
 use crate::bounced;
 use crate::faults;
+use crate::halted;
 use crate::platform::Call;
 use crate::programs::{self, Decision};
 use crate::scenario;
@@ -44,6 +45,16 @@ const ALL: &[(&str, &str, Schedule)] = &[
     ("a hint goes round dependencies (fault 9)", "F9", faults::wrong_hint),
     ("a dependency that is dead already (fault 11)", "F11", faults::dead_dependency),
     ("a loser's intent does not end the winner's attempt (fault 12)", "F12", faults::loser_dies),
+    (
+        "a rule is fulfilled while another worker is about to claim",
+        "halt.look",
+        halted::asks_before_each_claim,
+    ),
+    (
+        "a worker dies before it says that a rule is fulfilled",
+        "halt.recount",
+        halted::said_for_the_dead,
+    ),
     ("a person's reason names a dependency", "because", faults::reason_names_a_dependency),
     ("a file of incoming/ is one task (fault 16)", "F16", faults::incoming_once),
     ("what nobody can run does not block the line (fault 18)", "F18", faults::head_of_line),
