@@ -30,7 +30,10 @@ fn the_template_says_the_defaults() {
     assert_eq!(read(TEMPLATE), Config::default());
     assert_eq!(read(""), Config::default());
     let shown = uncommented(TEMPLATE);
-    assert_eq!(read(&shown), Config::default());
+    let mut said = read(&shown);
+    // Whether a default was written down is known, too.
+    assert!(std::mem::take(&mut said.worktree.isolation_named));
+    assert_eq!(said, Config::default());
     // Every key that has a default is shown, so the comparison above is one of all of them.
     let keys = shown.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
     assert_eq!(keys, 1 + 2 + 5 + 2 + 4 + 1 + 4 + 6 + 7 + 2 + 1, "{shown}");

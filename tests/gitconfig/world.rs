@@ -102,8 +102,10 @@ fn prepared(drawn: &Drawn) -> Sandbox {
     s
 }
 
+/// Adds a task. Where nothing can be merged, that is said, and then it is added without.
 fn add(s: &Sandbox, id: &str, line: &str) -> Output {
-    let script = ". ../world; cd \"$PROJECT\" && exec coord add -q --id \"$1\" --sh \"$2\"";
+    let script = r#". ../world; cd "$PROJECT"
+coord add -q --id "$1" --sh "$2" || coord add -q --id "$1" --no-merge --sh "$2""#;
     s.run("sh", &["-c", script, "add", id, line])
 }
 

@@ -94,7 +94,8 @@ fn a_squashed_commit_has_the_last_author_and_the_subjects() {
     assert_eq!(who, "Bob bob@x 1000000000 +0530 Coord");
     // A single commit keeps its own message.
     let (commit, _) = made(put_with(&ground, Strategy::Squash, &main, &change(&base, &first)));
-    assert_eq!(show(&ground, "%B", &commit).trim(), format!("first\n\n{trailers}"));
+    let message = format!("first\n\nwith words\n\nFixes: 3\n{trailers}");
+    assert_eq!(show(&ground, "%B", &commit).trim(), message);
 }
 
 /// Commit and patch id of each commit of a range, oldest first.

@@ -164,7 +164,9 @@ pub fn config(bytes: &[u8]) {
         let joined = std::path::Path::new("/p").join(path);
         assert!(joined.starts_with("/p") && !path.split('/').any(|part| part == ".."), "{path}");
     }
-    let again = Config::parse(&to_text(&config), "c").expect("what was written is read");
+    let mut again = Config::parse(&to_text(&config), "c").expect("what was written is read");
+    // Everything is written, also what has its default.
+    again.worktree.isolation_named = config.worktree.isolation_named;
     assert_eq!(again, config);
 }
 
