@@ -162,7 +162,8 @@ fn print_status(queue: &Queue, status: &Summary, members: &[fleet::Member]) -> R
         line(&tail.join("   "));
     }
     let fresh = |at_ms: u64| now_ms.saturating_sub(at_ms) < 600_000;
-    for notice in status.notices.iter().filter(|n| fresh(n.at_ms)) {
+    // What is about something that passes stays until it has.
+    for notice in status.notices.iter().filter(|n| fresh(n.at_ms) || !n.about.is_empty()) {
         let name = needs::name_of_note(&notice.text);
         line(&format!("note {name} {}: {}", local_hms(notice.at_ms), cut(&notice.text, 160)));
     }

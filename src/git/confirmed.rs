@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Exit, Result};
 use crate::sys::fs::{Fs, Kind, RealFs, is_same, name_of};
+use crate::sys::tool::Meanwhile;
 
 use super::Git;
 use super::misled::{self, Misled};
@@ -122,6 +123,12 @@ impl<'a> Worktree<'a> {
     #[must_use]
     pub fn heedful(&self) -> Worktree<'a> {
         self.changed(Git::heedful)
+    }
+
+    /// The same, with somebody else to say whether anybody still waits.
+    #[must_use]
+    pub fn minding(&self, meanwhile: &'a Meanwhile<'a>) -> Worktree<'a> {
+        self.changed(|git| git.minding(meanwhile))
     }
 
     /// git there as a person has it: it finds the worktree by itself, and hooks get what it gives them.

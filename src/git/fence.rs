@@ -247,6 +247,14 @@ fn of_lane(kind: &str, lane: &str) -> Result<String> {
     checked(&format!("refs/coord/{kind}/{}", lane.replace('~', "%"))).map(str::to_owned)
 }
 
+/// The ref that keeps what a turn is about to land while that is checked.
+///
+/// # Errors
+/// A lane that cannot be a part of a ref's name.
+pub fn candidate_ref(lane: &str) -> Result<String> {
+    of_lane("candidate", lane)
+}
+
 fn started_ref(lane: &str) -> Result<String> {
     of_lane("started", lane)
 }

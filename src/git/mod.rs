@@ -158,6 +158,12 @@ impl<'a> Git<'a> {
         Git { steadfast: false, ..self.clone() }
     }
 
+    /// The same, with somebody else to say whether anybody still waits.
+    #[must_use]
+    pub fn minding(&self, meanwhile: &'a Meanwhile<'a>) -> Git<'a> {
+        Git { meanwhile, steadfast: false, ..self.clone() }
+    }
+
     /// The directory that it runs in.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -35,6 +35,7 @@ use crate::queue::ids::{Key, lane_name, short};
 use crate::queue::lane::{self, Entry};
 use crate::queue::procs::Proc;
 use crate::queue::record::{Stage, StageVerdict};
+use crate::queue::tasks;
 use crate::sys::child;
 use crate::sys::tool::{Meanwhile, Waits};
 
@@ -328,7 +329,7 @@ impl Merger<'_> {
     /// Gives a candidate a name, so that nobody's collection of garbage takes it while it is checked, and
     /// looks whether all of it is there. `Some`: it is not.
     fn hold(&self, candidate: &str, tip: &str) -> Result<Option<String>> {
-        let name = format!("refs/coord/candidate/{}", self.turn.lane);
+        let name = fence::candidate_ref(&self.turn.lane)?;
         let output = self.git.again(&["update-ref", &name, candidate])?;
         if !output.ok() {
             return Err(self.git.failed("name what is to be merged", &output));
@@ -433,6 +434,14 @@ impl Merger<'_> {
         println(text);
         let event = Event { k: "notice".to_owned(), ..Event::default() };
         events::append(&self.site.queue, self.me, event.why(text));
+    }
+
+    /// Whether the turn before this one had to wait for a person.
+    fn waited_before(&self) -> Result<bool> {
+        let Some(before) = self.key.n.checked_sub(1).filter(|n| *n > 0) else { return Ok(false) };
+        let Some(lane) = tasks::look(&self.site.queue, &self.key.task)? else { return Ok(false) };
+        let end = tasks::end_of(&self.site.queue, &lane, before)?;
+        Ok(end.more.get(lane::PERSON).is_some_and(|person| person == true))
     }
 
     fn committer(&self) -> Person {

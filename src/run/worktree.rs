@@ -23,7 +23,7 @@ use crate::queue::procs::Proc;
 use crate::queue::record::Outcome;
 use crate::sys::fs::{RealFs, mkdir_all};
 use crate::sys::tool;
-use crate::sys::tool::Meanwhile;
+use crate::sys::tool::{Meanwhile, Waits};
 
 use super::furnish;
 use super::hooks;
@@ -212,7 +212,13 @@ pub fn conclude(
     let Some(pool) = Pool::of(site).filter(|_| !place.branch.is_empty()) else {
         return Concluded::default();
     };
-    let shop = Workshop { site, pool: &pool, me, beat };
+    // What an attempt left is saved and read whatever has ended it. Only what its worker is to commit, with
+    // the hooks of the repository, is given up with the attempt.
+    let patient = |waits: &Waits<'_>| {
+        let _ = beat(waits);
+        true
+    };
+    let shop = Workshop { site, pool: &pool, me, beat: &patient };
     let mut outcome =
         Outcome { branch: place.branch.clone(), base: place.base.clone(), ..Outcome::default() };
     let mut saved = Saved::default();
@@ -222,7 +228,7 @@ pub fn conclude(
     let ours = own.as_ref().is_some_and(|own| pool.is_ours(own).unwrap_or(false));
     // Whoever took it over has saved what was in it.
     if let Some(mut own) = own.filter(|_| ours) {
-        match leave(&shop, &mut own, lease, place, done) {
+        match leave(&shop, &mut own, lease, place, done.then_some(beat)) {
             Ok(Leaving::Misled(misled)) => {
                 // Nothing is wrong with the slot: what it holds is saved when that is mended.
                 outcome.worktree = own.top.to_string_lossy().into_owned();
@@ -259,7 +265,7 @@ pub fn conclude(
     }
     outcome.wip.clone_from(&saved.name);
     outcome.uncommitted = u32::try_from(saved.uncommitted.len()).unwrap_or(u32::MAX);
-    let git = shop.main().steadfast();
+    let git = shop.main();
     let work = super::base::beside(site, &git, &lease.spec)
         .and_then(|others| work(&git, &place.base, &place.branch, &saved, &others));
     let work = work.unwrap_or_else(|e| {
@@ -270,7 +276,7 @@ pub fn conclude(
     });
     outcome.commit.clone_from(&work.commit);
     if done && fault.is_none() {
-        fault = reapply::fault(&shop.main().steadfast(), place, &work.commit).unwrap_or_else(|e| {
+        fault = reapply::fault(&shop.main(), place, &work.commit).unwrap_or_else(|e| {
             Some(format!("whether its conflict is resolved cannot be read: {}", e.one_line()))
         });
     }
@@ -334,13 +340,14 @@ enum Leaving {
     Misled(Misled),
 }
 
-/// Saves what is in the slot and cleans it.
-fn leave(
-    shop: &Workshop<'_>,
+/// Saves what is in the slot and cleans it. `heeded`, of a done attempt: who says whether its worker may
+/// still commit.
+fn leave<'a>(
+    shop: &Workshop<'a>,
     slot: &mut Slot,
     lease: &Lease,
     place: &Workplace,
-    done: bool,
+    heeded: Option<&'a Meanwhile<'a>>,
 ) -> Result<Leaving> {
     let of = slot.record.assigned.clone().unwrap_or_default();
     let tree = if shop.is_gone(slot) {
@@ -352,7 +359,7 @@ fn leave(
         }
     };
     let (saved, ended) = match &tree {
-        Some(tree) => secure(shop, tree, slot, lease, place, done)?,
+        Some(tree) => secure(shop, tree, slot, lease, place, heeded)?,
         None => {
             // Its branch has what it committed; of anything else nothing is left.
             let name = shop.forget(slot)?;
@@ -382,18 +389,18 @@ fn secure<'a>(
     slot: &Slot,
     lease: &Lease,
     place: &Workplace,
-    done: bool,
+    heeded: Option<&'a Meanwhile<'a>>,
 ) -> Result<(Saved, Option<String>)> {
-    let git = &tree.git().steadfast();
+    let git = tree.git();
     let mut cut = None;
     let of = &slot.record.assigned.clone().unwrap_or_default();
-    if done {
-        reapply::add_resolved(shop.site, &tree.steadfast(), place)?;
+    if heeded.is_some() {
+        reapply::add_resolved(shop.site, tree, place)?;
     }
     let mut said = String::new();
     for _ in 0..SECURED {
-        if done && cut.is_none() {
-            match shop.commit(tree, slot, of, &lease.spec.title) {
+        if let Some(heeded) = heeded.filter(|_| cut.is_none()) {
+            match shop.commit(&tree.minding(heeded), slot, of, &lease.spec.title) {
                 // What it was to commit is saved like the rest.
                 Err(e) if e.exit == Exit::Timeout => cut = Some(e.message),
                 committed => drop(committed?),

@@ -280,7 +280,7 @@ fn a_check_that_leaves_something_behind_fills_no_refs_and_its_slot_can_go() {
     s.work().ok();
     assert_eq!((s.state("A"), s.state("B")), ("done".to_owned(), "done".to_owned()));
     assert_eq!(s.sh("git for-each-ref refs/coord/wip").stdout, "");
-    s.coord(&["worktree", "gc"]).ok().says("merge.default removed");
+    s.coord(&["worktree", "gc"]).ok().says("merge.main removed");
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn doctor_says_where_merging_would_go() {
     s.coord(&["doctor"])
         .exits(1)
         .says("there is no branch release to merge into")
-        .says("set [merge] into");
+        .says("[merge] into");
     // An old git works, and does not merge.
     s.sh("mkdir ../old && printf '#!/bin/sh\\nfor a; do [ \"$a\" != --version ] || exec echo git version 2.30.2; done\\nexec /usr/bin/env PATH=/usr/local/bin:/usr/bin:/bin git \"$@\"\\n' > ../old/git && chmod +x ../old/git");
     let mut old = s;

@@ -113,7 +113,8 @@ impl Story {
             &["add", "a word", "--id", "person", "--manual"],
             &["add", "--id", "dropped", "--hold", "--", "true"],
             &["cancel", "dropped"],
-            &["add", "--id", "stopped", "--hold", "--", "true"],
+            // Nobody may run it where the hold and the cancel die: it comes after what is done last.
+            &["add", "--id", "stopped", "--hold", "--after", "person", "--", "true"],
             &["release", "stopped"],
             &["hold", "stopped"],
             &["cancel", "stopped"],

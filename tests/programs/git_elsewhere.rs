@@ -126,15 +126,16 @@ fn settings_of_one_slot_retire_that_slot_alone() {
 fn core_bare_set_by_a_tool_is_told_before_anything_is_merged() {
     let s = project();
     s.configure("[merge]\nenabled = true\n");
-    s.sh("git config core.bare true");
     s.add(&["--id", "T"], "echo 1 > one; git add -A; git commit -qm one");
+    s.sh("git config core.bare true");
+    s.coord(&["add", "--id", "U", "--", "true"]).fails(7, "core.bare = true in ");
     work_refuses(
         &s,
         &["for a bare one, though its files are there", "core.bare = true in ", "core.bare false"],
     );
     assert_eq!(s.sh("git log --format=%s main").line(), "ignore\none");
     // Seen from a linked worktree as well.
-    s.sh("git worktree add -q --detach ../linked && cp coord.toml ../linked && cd ../linked && coord init -q && coord add -q --id L --sh true");
+    s.sh("git worktree add -q --detach ../linked && cp coord.toml ../linked && cd ../linked && coord init -q && coord add -q --id L --no-merge --sh true");
     s.run("sh", &["-c", "cd ../linked && coord work --until-empty"]).fails(7, "core.bare");
     s.sh("git config core.bare false");
     s.work().ok();

@@ -199,7 +199,7 @@ fn each_command_of_git_has_a_time_limit_of_its_own() {
     s.add(&["--id", "T"], COMMIT);
     s.work();
     assert_eq!(s.state("T"), "done", "it is merged, and only the push was ended");
-    let logs = s.coord(&["logs", "merge:default"]).stdout;
+    let logs = s.coord(&["logs", "merge:main"]).stdout;
     assert!(logs.contains("git push in ") && logs.contains("was ended after 1 s"), "{logs}");
     assert!(patiently(|| s.processes().is_empty()), "the hook still runs");
     s.configure("[git]\ntimeout = \"10ms\"\n");

@@ -232,7 +232,7 @@ fn why_and_show_know_every_state() {
     {
         assert_eq!(s.coord(&["status", "--count", state]).ok().stdout, count, "{state}");
     }
-    s.coord(&["status"]).ok().says("NEEDS YOU (2)").says("RUNNING (1)").says("sign it");
+    s.coord(&["status"]).ok().says("NEEDS YOU (4)").says("RUNNING (1)").says("sign it");
     s.coord(&["cancel", "runs"]).ok();
     s.collect(worker);
     s.until_state("runs", "cancelled");

@@ -30,9 +30,10 @@ pub const RARE: &[Situation] = &[
             queue(c);
             // Refused where it can be known: the repository goes afterwards.
             c.sh("git init -q -b main . && git -c user.name=a -c user.email=a@example.org commit -q --allow-empty -m start");
+            c.sh("cp coord.toml ../kept && sed -i '/isolation/d' coord.toml");
             c.add("a", &["--merge-after", "b"], "");
             c.add("b", &["--merge"], "");
-            c.sh("rm -rf .git");
+            c.sh("rm -rf .git && mv ../kept coord.toml");
         },
         acts: WORKERS,
         tasks: &[done("a"), done("b")],

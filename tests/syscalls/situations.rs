@@ -419,7 +419,7 @@ pub const SITUATIONS: &[Situation] = &[
             c.add("b", &[], "");
             c.dies("claim.link", &["cancel", "b"]);
             c.add("p", &["--hold"], "");
-            c.dies("reopen.link", &["release", "p"]);
+            c.dies("ready.link", &["release", "p"]);
         },
         acts: KEEPERS,
         tasks: &[or("a", "held", &[]), done("b"), done("p")],

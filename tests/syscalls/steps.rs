@@ -167,8 +167,22 @@ fn acts(situation: &Situation, program: &str) -> Option<&'static [&'static str]>
     situation.acts.iter().find(|act| act[0] == program).copied()
 }
 
-/// Steps that only a merger takes, in a repository: tests/programs/merges.rs crashes it there.
-const ELSEWHERE: [&str; 2] = ["merge.link", "merging.unlink"];
+/// Steps that need more than a situation here has, with the test that crashes there.
+const ELSEWHERE: [&str; 8] = [
+    // tests/programs/merges.rs
+    "merge.link",
+    "merging.unlink",
+    // tests/merging/bounces.rs
+    "start.mark",
+    // tests/programs/halts.rs
+    "halt.count",
+    "halt.link",
+    // tests/programs/run_limits.rs
+    "jobs.join",
+    // tests/programs/array_crashes.rs
+    "jobs.keep",
+    "list.open",
+];
 
 #[test]
 fn every_step_in_every_program_with_a_crash_and_an_error() {

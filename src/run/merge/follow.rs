@@ -9,6 +9,7 @@ use crate::error::{Cannot, Result};
 use crate::git::candidate::{self, Put, Strategy};
 use crate::git::checkout::{Along, bring_along, checked_out_at};
 use crate::git::remote::{self, Pushed};
+use crate::queue::events::{self, Event};
 use crate::queue::{Queue, record};
 use crate::sys::fs::is_absent;
 
@@ -18,6 +19,9 @@ use super::{Merger, journal};
 
 /// Paths that a notice names.
 const NAMED: usize = 5;
+
+/// What notices of a push that was refused are about.
+const PUSH: &str = "push";
 
 /// `merge/LANE/behind.json`: worktrees that could not be brought along.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,11 +232,19 @@ impl Merger<'_> {
             return Ok(None);
         }
         match remote::push(&self.git, &remote, commit, &self.target.branch)? {
-            Pushed::Done => Ok(None),
+            Pushed::Done => {
+                // What an earlier turn said of it has passed.
+                if self.waited_before()? {
+                    events::append(&self.site.queue, self.me, Event::notice(PUSH, ""));
+                }
+                Ok(None)
+            }
             // Somebody else was faster: their commits first, then ours once more.
             Pushed::Behind => self.follow_remote(),
             Pushed::Refused(why) => {
                 let why = format!("{remote} does not take what was merged: {why}");
+                // Nothing may wait in the lane any more, and then NEEDS YOU does not speak of it.
+                events::append(&self.site.queue, self.me, Event::notice(PUSH, &why));
                 Ok(Some(Wait::until_mended(why)))
             }
         }
