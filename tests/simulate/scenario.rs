@@ -36,7 +36,7 @@ const ARCHIVED: u64 = 2;
 /// Steps and seconds of the time of trouble.
 pub const TROUBLE: (u64, u64) = (6_000, 240);
 /// Steps and seconds after it, before a run counts as hung.
-const REST: (u64, u64) = (200_000, 86_400);
+const REST: (u64, u64) = (600_000, 86_400);
 
 /// Decisions from the seed alone, or as the script says.
 pub fn run(seed: u64, script: Option<Script>, verbose: bool) -> Outcome {

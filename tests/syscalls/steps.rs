@@ -168,7 +168,7 @@ fn acts(situation: &Situation, program: &str) -> Option<&'static [&'static str]>
 }
 
 /// Steps that need more than a situation here has, with the test that crashes there.
-const ELSEWHERE: [&str; 8] = [
+const ELSEWHERE: [&str; 5] = [
     // tests/programs/merges.rs
     "merge.link",
     "merging.unlink",
@@ -176,11 +176,7 @@ const ELSEWHERE: [&str; 8] = [
     "start.mark",
     // tests/programs/halts.rs
     "halt.count",
-    "halt.link",
-    // tests/programs/run_limits.rs
-    "jobs.join",
     // tests/programs/array_crashes.rs
-    "jobs.keep",
     "list.open",
 ];
 
