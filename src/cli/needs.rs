@@ -1,7 +1,7 @@
 //! NEEDS YOU: every state that only a person can end, with its age and what to type.
 //!
 //! The events tell of some of them (`queue::status`: what failed, is held, is for a person, was
-//! rejected). The others are looked for here, when somebody asks, in at most [`LOOKED_AT`] tasks of a kind:
+//! rejected). The others are looked for here, when somebody asks, in at most `LOOKED_AT` tasks of a kind:
 //! nobody pays for them while nobody looks.
 
 use std::collections::{BTreeMap, BTreeSet};
