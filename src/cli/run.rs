@@ -110,7 +110,8 @@ pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
         tell: output::note,
     };
     let outcome = front::run(site, &order, &mut show)?;
-    if outcome.stopped == Stopped::Unread {
+    // Also where all jobs were over by then: what was not shown is shown by who goes on.
+    if outcome.stopped == Stopped::Unread || show.is_unread() {
         return Ok(UNREAD);
     }
     let wordy = !cli.quiet && (terminal || found.resumed);

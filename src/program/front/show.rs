@@ -76,6 +76,11 @@ pub struct Show {
 }
 
 impl Show {
+    /// Whether nobody reads any more what is to be shown.
+    pub fn is_unread(&self) -> bool {
+        self.to.unread
+    }
+
     /// Shows the jobs in `home`. What was shown by an earlier run is not shown again.
     pub fn new(
         site: &Site,
