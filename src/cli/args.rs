@@ -58,7 +58,7 @@ pub enum Verb {
     Status(Status),
     /// Take rows off NEEDS YOU, or notes; nothing of a task changes
     Dismiss(Dismiss),
-    /// List tasks
+    /// List tasks: their states, who has them, what they wait for
     #[command(visible_alias = "queue")]
     Ls(Ls),
     /// Everything about one task

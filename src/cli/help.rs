@@ -33,15 +33,12 @@ pub fn for_people(mut all: Command) -> Command {
             verb
         });
     }
-    let all = in_words(all);
-    match all.find_subcommand("help").is_some() {
-        true => all.mut_subcommand("help", |help| help.about("Show this page, or that of a verb")),
-        false => all,
-    }
+    in_words(all)
 }
 
 fn abouts(of: &Command) -> Abouts {
-    let verbs = of.get_subcommands();
+    // The verb `help` is the library's own; `in_words` says what it does.
+    let verbs = of.get_subcommands().filter(|verb| verb.get_name() != "help");
     verbs.map(|verb| (verb.get_name().to_owned(), verb.get_about().cloned())).collect()
 }
 
@@ -55,6 +52,12 @@ fn in_words(command: Command) -> Command {
             _ => option,
         }
     });
+    let command = match command.find_subcommand("help").is_some() {
+        true => {
+            command.mut_subcommand("help", |help| help.about("Show this page, or that of a verb"))
+        }
+        false => command,
+    };
     match has_verbs {
         true => command.subcommand_value_name("VERB").subcommand_help_heading("Verbs"),
         false => command,
