@@ -11,7 +11,8 @@ struct Halting {
 }
 
 /// Until the rule is said to be fulfilled.
-const MET: &str = "until [ -e $COORD_RUN_DIR/tasks/$COORD_TASK_ID/jobs/halt.2 ]; do sleep 0.01; done";
+const MET: &str =
+    "until [ -e $COORD_RUN_DIR/tasks/$COORD_TASK_ID/jobs/halt.2 ]; do sleep 0.01; done";
 
 impl Halting {
     fn new() -> Halting {
