@@ -99,14 +99,16 @@ pub fn summarise(queue: &Queue, reader: &mut Reader) -> Status {
     let count = |s: &State| (s.word().to_owned(), board.count(*s).saturating_add(beside(*s)));
     let counts = State::ALL.iter().map(count).collect();
     let mut needs_you = Vec::new();
-    for id in board.some(State::Manual, ROWS) {
-        needs_you.push(Need {
-            id: id.clone(),
-            kind: "manual".to_owned(),
-            what: spec_of(queue, &id).title,
-            since_ms: board.get(&id).map_or(0, |i| i.since_ms),
-            hint: format!("coord done {id}"),
-        });
+    for (state, verb) in [(State::Manual, "done"), (State::Held, "release")] {
+        for id in board.some(state, ROWS) {
+            needs_you.push(Need {
+                kind: state.word().to_owned(),
+                what: spec_of(queue, &id).title,
+                since_ms: board.get(&id).map_or(0, |i| i.since_ms),
+                hint: format!("coord {verb} {id}"),
+                id,
+            });
+        }
     }
     for id in board.some(State::Failed, ROWS) {
         let (n, since_ms) = board.get(&id).map_or((0, 0), |i| (i.place.0, i.since_ms));
@@ -117,15 +119,6 @@ pub fn summarise(queue: &Queue, reader: &mut Reader) -> Status {
             what: format!("{} (attempt {n} was the last)", spec.title),
             since_ms,
             hint: format!("coord show {id}"),
-        });
-    }
-    for id in board.some(State::Held, ROWS) {
-        needs_you.push(Need {
-            id: id.clone(),
-            kind: "held".to_owned(),
-            what: spec_of(queue, &id).title,
-            since_ms: board.get(&id).map_or(0, |i| i.since_ms),
-            hint: format!("coord release {id}"),
         });
     }
     needs_you.extend(rejected(queue));
