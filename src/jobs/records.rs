@@ -212,6 +212,7 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::escaped::unescape;
     use proptest::prelude::*;
 
     fn given(bytes: &[u8], format: &Format) -> Result<Vec<Given>> {
@@ -329,8 +330,11 @@ mod tests {
         #[test]
         fn lines_there_and_back(lines in prop::collection::vec("[^\n\0]{0,8}", 0..5)) {
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-            let rows: Vec<Vec<String>> = lines.into_iter().map(|line| vec![line]).collect();
-            prop_assert_eq!(read(text.as_bytes(), &format("", None)).unwrap(), rows);
+            // As bytes: the few characters that stand for bytes are written as bytes themselves.
+            let read = read(text.as_bytes(), &format("", None)).unwrap();
+            let bytes: Vec<_> = read.iter().map(|row| unescape(&row[0]).into_owned()).collect();
+            let given: Vec<_> = lines.into_iter().map(String::into_bytes).collect();
+            prop_assert_eq!(bytes, given);
         }
 
         #[test]
