@@ -39,6 +39,7 @@ pub struct Listed {
     pub columns: usize,
     tries: u32,
     timeout_ms: Option<u64>,
+    keep_children: bool,
     identity: String,
 }
 
@@ -112,6 +113,7 @@ pub fn read(verb: &str, args: &Jobs, jobs: usize) -> Result<Listed> {
         columns,
         tries: args.attempts,
         timeout_ms,
+        keep_children: false,
         identity,
     })
 }
@@ -133,6 +135,12 @@ fn replaced(argv: Vec<String>, text: &str) -> Result<Vec<String>> {
 }
 
 impl Listed {
+    /// What a job has started goes on when its command has exited. A run with this is another one.
+    pub fn keep_children(&mut self) {
+        self.keep_children = true;
+        self.identity.push_str(" --keep-children");
+    }
+
     /// A name for the run of this command in this directory: for people, and different for others.
     pub fn name(&self) -> String {
         let word = self.command.argv.first().map_or("lines", String::as_str);
@@ -163,6 +171,7 @@ impl Listed {
             tries: self.tries,
             cwd: escape_os(self.cwd.clone().into()),
             queue: self.queue.clone(),
+            keep_children: self.keep_children,
         });
         Ok(spec)
     }

@@ -41,6 +41,9 @@ pub fn run(cli: &Cli, args: &Run) -> Result<u8> {
         return joblist::print(listed).map(|()| 0);
     }
     listed.queue = runs::reached(cli, args)?;
+    if args.keep_children {
+        listed.keep_children();
+    }
     let path = match &args.queue {
         Some(dir) => read_config(dir)?.env.get("PATH").map(OsString::from),
         None => None,

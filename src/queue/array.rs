@@ -52,6 +52,11 @@ pub const CHUNK: usize = 1024;
 /// The largest number of a job.
 pub const JOBS_MAX: u64 = 9_999_999_999;
 
+/// The fencing token of a try: `T/JOB.n@W`.
+pub fn token(id: &str, job: u64, n: u32, wid: &str) -> String {
+    format!("{id}/{job}.{n}@{wid}")
+}
+
 /// `tasks/T/jobs`.
 pub fn home(queue: &Queue, id: &str) -> PathBuf {
     queue.layout.task(id).join("jobs")

@@ -170,6 +170,11 @@ impl Spec {
         Spec { v: 1, title: title.to_owned(), priority: 50, max_attempts: 3, ..Spec::default() }
     }
 
+    /// What a job has started goes on when its command has exited (`coord run --keep-children`).
+    pub fn keeps_children(&self) -> bool {
+        self.array.as_ref().is_some_and(|array| array.keep_children)
+    }
+
     /// The role whose ready list it goes to.
     pub fn role(&self) -> &str {
         if self.role.is_empty() { "default" } else { &self.role }

@@ -11,6 +11,7 @@ use crate::queue::claim::Lease;
 use crate::queue::ids::short;
 use crate::queue::procs::Proc;
 use crate::queue::record::{Array, Spec};
+use crate::sys::alive::MARK;
 use crate::sys::clock::rfc3339;
 use crate::sys::escaped::unescape_path;
 use crate::sys::spawn::Variables;
@@ -154,7 +155,9 @@ pub fn of_array(site: &Site, me: &Proc, lease: &Lease) -> Variables {
         set("COORD_DIR", &dir);
         set("COORD_ROOT", &dir.parent().unwrap_or(dir));
     }
-    if project.is_some() {
+    let keeps = spec.keeps_children();
+    // What is kept outlives the run: a run that it starts later does not belong to this one.
+    if project.is_some() && !keeps {
         set(OF_RUN, &site.queue.layout.root());
     }
     set("COORD_FORMAT", &"1");
@@ -165,6 +168,10 @@ pub fn of_array(site: &Site, me: &Proc, lease: &Lease) -> Variables {
     set("COORD_ROLE", &spec.role());
     if let Some(array) = &spec.array {
         set("PWD", &directory(site, array));
+    }
+    if keeps {
+        // By this mark everything is ended that a dead worker has left. A job is found by its token.
+        env.remove(OsStr::new(MARK));
     }
     env
 }

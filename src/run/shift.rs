@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::jobs::template::{Command as Pattern, Job, Template};
@@ -12,9 +14,11 @@ use crate::queue::claim::Lease;
 use crate::queue::procs::Proc;
 use crate::queue::record::{Array, Line};
 use crate::step;
+use crate::sys::alive::EnvMark;
 use crate::sys::child;
 use crate::sys::escaped::unescape_os;
 use crate::sys::fs::{Dir, Log};
+use crate::sys::host::Host;
 use crate::sys::spawn::{Apart, Command, Environment, Wiring, find_program, will_pass};
 
 use super::environment;
@@ -42,6 +46,19 @@ pub struct Shift {
     err: Printed,
     /// How these are connected to a job. A simulated host connects nothing.
     wiring: Option<Wiring>,
+    /// `coord run --keep-children`.
+    kept: Option<Orphans>,
+}
+
+/// Where the orphans of jobs go whose children are kept. While a job runs they do not come to this process:
+/// what jobs have left is then not below it when a later one is ended. They do once a job is ended by force,
+/// and when the stay is over.
+struct Orphans(Arc<dyn Host>);
+
+impl Drop for Orphans {
+    fn drop(&mut self) {
+        self.0.adopt_orphans(true);
+    }
 }
 
 /// After this time what a job prints can be seen while it runs, milliseconds: by then most are over.
@@ -138,8 +155,45 @@ impl Shift {
             out,
             err,
             wiring,
+            kept: lease.spec.keeps_children().then(|| Orphans(site.queue.host.clone())),
             lease,
         })
+    }
+
+    /// Asks a job to end. From now on everything of it has to.
+    pub fn ask_to_end(&self, site: &Site, running: &Running) {
+        if let Some(Orphans(host)) = &self.kept {
+            host.adopt_orphans(true);
+        }
+        site.queue.host.ask_to_end(running.pid);
+    }
+
+    /// Ends what runs of a job. Returns the ends that were seen, and whether nothing is left.
+    pub fn end_tree(
+        &self,
+        site: &Site,
+        running: &Running,
+        spare: &[i32],
+        patience: Duration,
+    ) -> (Vec<(i32, child::Exit)>, bool) {
+        let host = &site.queue.host;
+        let (ended, mut clean) = host.end_children(spare, patience);
+        if self.kept.is_some() {
+            // What it has left before it was asked to end is not below this process. Its token tells it from
+            // what is kept of the jobs before.
+            let token = EnvMark::attempt(&self.token(running.job, running.n));
+            clean &= host.kill_marked(&token, spare, patience).is_empty();
+        }
+        (ended, clean)
+    }
+
+    /// What a job has started may go on when its command has exited by itself.
+    pub fn keeps_children(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    fn token(&self, job: u64, n: u32) -> String {
+        array::token(self.id(), job, n, &self.wid)
     }
 
     /// The array's id.
@@ -195,8 +249,7 @@ impl Shift {
             }
         };
         let number = job.to_string();
-        let id = &self.lease.key.task;
-        let token = format!("{id}/{job}.{n}@{}", self.wid);
+        let token = self.token(job, n);
         for (variable, value) in [
             ("COORD_JOB", number.as_str()),
             ("PARALLEL_SEQ", number.as_str()),
@@ -219,6 +272,9 @@ impl Shift {
             errors: self.err.own().output(),
             wiring: self.wiring.as_ref(),
         };
+        if let Some(Orphans(host)) = &self.kept {
+            host.adopt_orphans(false);
+        }
         step!("jobs.spawn");
         site.queue.host.spawn(&command).map_err(|e| {
             if self.cwd.is_absolute() && !site.queue.fs.exists(&self.cwd) {

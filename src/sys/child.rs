@@ -46,7 +46,12 @@ pub fn open_output(path: &Path) -> io::Result<OwnedFd> {
 
 /// Makes this process the one that orphans below it come back to.
 pub fn become_subreaper() -> io::Result<()> {
-    nix::sys::prctl::set_child_subreaper(true).map_err(io_error)
+    adopt_orphans(true)
+}
+
+/// Whether this process is the one that orphans below it come back to. Those that are there stay.
+pub fn adopt_orphans(yes: bool) -> io::Result<()> {
+    nix::sys::prctl::set_child_subreaper(yes).map_err(io_error)
 }
 
 /// A mark that is set when the signal arrives, which does nothing else from then on.

@@ -59,6 +59,8 @@ pub trait Host: Send + Sync {
     }
     /// Starts a command in a session of its own.
     fn spawn(&self, command: &Command<'_>) -> io::Result<i32>;
+    /// Whether orphans below this process come back to it, or go to whoever is above it.
+    fn adopt_orphans(&self, _yes: bool) {}
     /// Asks the session of a command to end.
     fn ask_to_end(&self, leader: i32);
     /// Ends every process below this one, except the trees of `spare`. Returns the ends it saw, and
@@ -114,6 +116,11 @@ impl Host for RealHost {
     }
     fn spawn(&self, command: &Command<'_>) -> io::Result<i32> {
         spawn::spawn(command)
+    }
+    fn adopt_orphans(&self, yes: bool) {
+        if let Err(e) = child::adopt_orphans(yes) {
+            tracing::warn!(error = %e, "cannot say where orphans go");
+        }
     }
     fn ask_to_end(&self, leader: i32) {
         child::ask_to_end(leader);

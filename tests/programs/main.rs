@@ -26,6 +26,7 @@ mod halts;
 mod imports;
 mod inputs;
 mod inside;
+mod kept_children;
 mod left_behind;
 mod life;
 mod merges;

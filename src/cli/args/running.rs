@@ -168,6 +168,9 @@ pub struct Run {
         allow_hyphen_values = true
     )]
     pub halt: String,
+    /// Leave running what a job has started, such as a server for others, when its command has exited
+    #[arg(long)]
+    pub keep_children: bool,
     /// Show how far it is, and when it will be done (also with --eta) [default: on a terminal]
     #[arg(long, visible_alias = "eta", alias = "progress")]
     pub bar: bool,

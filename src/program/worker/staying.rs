@@ -248,7 +248,7 @@ impl Worker {
             return self.beat_if_due();
         }
         if let (Some(why), None) = (why, running.stopped) {
-            self.site.queue.host.ask_to_end(running.pid);
+            stay.shift.ask_to_end(&self.site, running);
             running.stopped = Some((why, now_ms + grace_ms));
         }
         if running.show_at_ms.is_some_and(|at_ms| now_ms >= at_ms) {
@@ -256,7 +256,8 @@ impl Worker {
         }
         if running.stopped.is_some_and(|(_, kill_at_ms)| now_ms >= kill_at_ms) {
             let pid = running.pid;
-            let (ended, _) = self.site.queue.host.end_children(&self.options.spare, TREE_PATIENCE);
+            let spare = &self.options.spare;
+            let (ended, _) = stay.shift.end_tree(&self.site, running, spare, TREE_PATIENCE);
             if let Some((_, exit)) = ended.iter().find(|(p, _)| *p == pid) {
                 running.exit = Some(*exit);
                 self.job_is_over();
@@ -307,17 +308,21 @@ impl Worker {
         stay.running = Some(running);
     }
 
-    /// The command has ended: end the rest of its tree, then judge.
+    /// The command has ended: end the rest of its tree, unless that is to be kept, then judge.
     fn job_is_over(&mut self) {
         let now_ms = self.now_ms();
         let Job::Array(stay) = &mut self.job else { return };
         let Some(mut running) = stay.running.take() else { return };
-        let (_, clean) = self.site.queue.host.end_children(&self.options.spare, TREE_PATIENCE);
-        if !clean {
-            tracing::error!(job = running.job, "some of its processes cannot be ended");
+        let goes_on = stay.shift.keeps_children() && running.stopped.is_none();
+        if !goes_on {
+            let spare = &self.options.spare;
+            let (_, clean) = stay.shift.end_tree(&self.site, &running, spare, TREE_PATIENCE);
+            if !clean {
+                tracing::error!(job = running.job, "some of its processes cannot be ended");
+            }
+            // One that was cut short may have handed its files to somebody who was to go on.
+            running.alone = clean && running.stopped.is_none();
         }
-        // One that was cut short may have handed its files to somebody who was to go on.
-        running.alone = clean && running.stopped.is_none();
         stay.long = now_ms.saturating_sub(running.since_ms) >= LONG_MS;
         let before = match running.n {
             1 => None,

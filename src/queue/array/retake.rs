@@ -5,16 +5,18 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
-use crate::error::{Cannot, Result};
+use crate::error::{Cannot, Error, Exit, Result};
 use crate::step;
+use crate::sys::alive::EnvMark;
 use crate::sys::fs::is_absent;
 
 use super::super::Queue;
 use super::super::ids::Key;
 use super::super::procs::{self, Proc};
 use super::super::record::{Card, End, Line, Verdict};
-use super::super::tasks::{self, Phase};
+use super::super::tasks::{self, Phase, Task};
 use super::chunk::{Chunk, claim_name};
 use super::close;
 use super::halting;
@@ -22,6 +24,9 @@ use super::job;
 use super::live::{self, Live, Which};
 use super::told::Told;
 use super::{Overview, home, round};
+
+/// Time for the killed processes of a try to be gone.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a claim ends that its holder cannot end any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +66,11 @@ pub fn chunk_of(
             continue;
         }
         let of = card.as_ref().map_or(wid, |card| card.wid.as_str());
-        if of == wid && expire(queue, me, &chunk, (number, n), of, (round, stamp), how)? {
+        if of != wid {
+            continue;
+        }
+        end_kept(queue, &task, number, n, of)?;
+        if expire(queue, me, &chunk, (number, n), of, (round, stamp), how)? {
             back.push(Key::new(&format!("{id}/{number}"), n));
         }
     }
@@ -78,6 +87,21 @@ fn is_anybody_in(queue: &Queue, id: &str, start: u64, but: &str) -> Result<bool>
     let run = |wid: &String| queue.layout.proc(wid).join("run");
     let others = procs::all(queue)?.into_iter().filter(|wid| wid != but);
     Ok(others.into_iter().any(|wid| queue.fs.exists(&run(&wid).join(&name))))
+}
+
+/// Ends what runs of a try of `coord run --keep-children` whose worker is dead. It does not carry the mark
+/// of that worker, by which everything else was ended before.
+fn end_kept(queue: &Queue, task: &Task, number: u64, n: u32, holder: &str) -> Result<()> {
+    if !task.spec.as_ref().is_ok_and(|spec| spec.keeps_children()) {
+        return Ok(());
+    }
+    let token = EnvMark::attempt(&super::token(&task.id, number, n, holder));
+    let left = queue.host.kill_marked(&token, &[], KILL_PATIENCE);
+    if left.is_empty() {
+        return Ok(());
+    }
+    let what = format!("cannot end the processes {left:?} of {}/{number}", task.id);
+    Err(Error::new(Exit::Conflict, what))
 }
 
 fn expire(
@@ -256,6 +280,7 @@ pub fn sweep(
             };
             if orphan {
                 let (of, how) = (card.map_or(String::new(), |card| card.wid), As::Expired("dead"));
+                end_kept(queue, &task, *number, *n, &of)?;
                 expired |= expire(queue, me, &chunk, (*number, *n), &of, (round, stamp), how)?;
             } else {
                 running += 1;

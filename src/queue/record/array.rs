@@ -29,6 +29,9 @@ pub struct Array {
     /// the run; empty: none. Absent: the queue that the array lies in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
+    /// Of `coord run --keep-children`: what a job has started goes on when its command has exited.
+    #[serde(skip_serializing_if = "is_default")]
+    pub keep_children: bool,
 }
 
 /// `jobs/closed`: the list is complete.
