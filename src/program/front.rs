@@ -123,6 +123,8 @@ struct Front<'a> {
     halting: Standing,
     /// There was no room for new work.
     held_back: bool,
+    /// The array was over at the last look: nobody is started for it.
+    over: bool,
     /// Looks that were made when every worker had left.
     looks_after: u32,
     total: Option<u64>,
@@ -157,6 +159,7 @@ pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
         urgent: false,
         halting: Standing::default(),
         held_back: false,
+        over: false,
         looks_after: 0,
         total: order.total,
         result: None,
@@ -304,6 +307,12 @@ impl Front<'_> {
 
     /// Whether the task of the array is over.
     fn is_over(&mut self) -> Result<Option<Stopped>> {
+        let stopped = self.look_at_end()?;
+        self.over = stopped.is_some();
+        Ok(stopped)
+    }
+
+    fn look_at_end(&mut self) -> Result<Option<Stopped>> {
         let task = tasks::look(&self.site.queue, &self.order.id)?;
         let Some(task) = task else {
             let what = format!("the array {} was removed while it ran", self.order.id);

@@ -146,3 +146,14 @@ fn a_limit_of_memory_holds_for_every_worker_and_says_so() {
     s.coord(&["work", "--until-empty"]).ok();
     assert_eq!(s.state("1"), "done");
 }
+
+#[test]
+fn a_worker_that_has_left_since_all_is_over_is_not_replaced() {
+    let s = Sandbox::bare();
+    for round in 0..12 {
+        let home = s.beside(&format!("run{round}"));
+        s.coord(&["run", "--queue", home.to_str().unwrap(), "-n", "1", "true", ":::", "1"]).ok();
+        let log = s.text(home.join(".coord/log/w1.log"));
+        assert_eq!(log.matches("registered").count(), 1, "{log}");
+    }
+}

@@ -169,8 +169,8 @@ impl Front<'_> {
     pub(super) fn fill(&mut self, me: &Proc) -> Result<()> {
         let wanted = usize::try_from(self.order.workers).unwrap_or(usize::MAX);
         let now = Instant::now();
-        if !self.begun || self.stopping.is_some() || self.hands.start_at.is_some_and(|at| now < at)
-        {
+        let must_wait = self.hands.start_at.is_some_and(|at| now < at);
+        if !self.begun || self.over || self.stopping.is_some() || must_wait {
             return Ok(());
         }
         while self.hands.len() < wanted {
