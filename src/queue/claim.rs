@@ -152,21 +152,49 @@ pub fn claim(
     Ok(claimed)
 }
 
+/// How a try to take an attempt went, where what follows from that is still to be done.
+#[derive(Debug)]
+pub(super) enum Tried {
+    /// It is ours.
+    Won(Box<Lease>),
+    /// It is another's. The intent stays until everything is done that follows from what the task is now.
+    /// `ours`: the claim is an old one of this process.
+    Lost { ours: bool },
+    /// There was nothing to take, and no intent is left.
+    Nothing,
+    /// This process was declared dead. What it took all the same is handed back.
+    Dead(Option<Box<Lease>>),
+}
+
 /// Takes a pending attempt with a claim of another kind (to cancel it, to hold it, as a person),
 /// whatever its readiness. Loses against whoever is first.
 pub fn seize(queue: &Queue, me: &mut Proc, key: &Key, kind: CardKind) -> Result<Claimed> {
-    let Some(task) = tasks::look(queue, &key.task)? else { return Ok(Claimed::Stale) };
-    let Ok(spec) = task.spec.clone() else { return Ok(Claimed::Stale) };
+    let tried = try_seize(queue, me, key, kind)?;
+    let claimed = help(queue, me, key, tried)?;
+    // A hold would outlive the promise: once it is released nobody looks further back than to it.
+    if let Claimed::Won(lease) = &claimed
+        && kind != CardKind::Cancel
+        && serve_cancel(queue, me, lease)?
+    {
+        return Ok(Claimed::Stale);
+    }
+    Ok(claimed)
+}
+
+/// The same, and leaves to the caller what follows if another one was first.
+pub(super) fn try_seize(queue: &Queue, me: &mut Proc, key: &Key, kind: CardKind) -> Result<Tried> {
+    let Some(task) = tasks::look(queue, &key.task)? else { return Ok(Tried::Nothing) };
+    let Ok(spec) = task.spec.clone() else { return Ok(Tried::Nothing) };
     if task.archived || task.phase != Phase::Pending(key.n) {
-        return Ok(Claimed::Lost);
+        return Ok(Tried::Nothing);
     }
     durable::registers(queue, me, &task)?;
     let delayed = match readiness(queue, &task, key.n)? {
         Readiness::Delayed(due_ms) => Some(queue.layout.delayed_at(due_ms.div_ceil(1000))),
         _ => None,
     };
-    let claimed = take(queue, me, key, task, spec, kind)?;
-    if let Claimed::Won(lease) = &claimed {
+    let tried = try_take(queue, me, key, task, spec, kind)?;
+    if let Tried::Won(lease) = &tried {
         let mut removed = ready::remove_hints(queue, &lease.task, key);
         if let Some(dir) = delayed {
             removed = removed.and(queue.discard(&dir.join(key.to_string())));
@@ -177,14 +205,7 @@ pub fn seize(queue: &Queue, me: &mut Proc, key: &Key, kind: CardKind) -> Result<
             tracing::warn!(error = %e, "a stale hint stays");
         }
     }
-    // A hold would outlive the promise: once it is released nobody looks further back than to it.
-    if let Claimed::Won(lease) = &claimed
-        && kind != CardKind::Cancel
-        && serve_cancel(queue, me, lease)?
-    {
-        return Ok(Claimed::Stale);
-    }
-    Ok(claimed)
+    Ok(tried)
 }
 
 /// Ends a claim as cancelled if that was promised for the attempt before. False: it was not.
@@ -217,6 +238,50 @@ pub(super) fn take(
     spec: Spec,
     kind: CardKind,
 ) -> Result<Claimed> {
+    let tried = try_take(queue, me, key, task, spec, kind)?;
+    help(queue, me, key, tried)
+}
+
+/// Does what follows if another one was first, and drops the intent.
+fn help(queue: &Queue, me: &mut Proc, key: &Key, tried: Tried) -> Result<Claimed> {
+    Ok(match tried {
+        Tried::Won(lease) => Claimed::Won(lease),
+        Tried::Nothing => Claimed::Lost,
+        Tried::Lost { ours } => {
+            step!("claim.help");
+            if rule!("R4.loser") {
+                settle(queue, me, &key.task)?;
+            }
+            give_up(queue, me, key, ours)?;
+            Claimed::Lost
+        }
+        Tried::Dead(handed_back) => {
+            if let Some(lease) = handed_back {
+                end::finish(queue, me, &lease, false)?;
+            }
+            Claimed::Dead
+        }
+    })
+}
+
+/// Drops the intent of an attempt that is another's, behind its follow-ups.
+pub(super) fn give_up(queue: &Queue, me: &mut Proc, key: &Key, ours: bool) -> Result<()> {
+    if ours {
+        // An end whose claim a power loss had taken counts from now on; tell of it.
+        end::retell(queue, me, &key.task)?;
+    }
+    step!("claim.drop_intent");
+    queue.discard(&me.intent(key))
+}
+
+fn try_take(
+    queue: &Queue,
+    me: &mut Proc,
+    key: &Key,
+    task: Task,
+    spec: Spec,
+    kind: CardKind,
+) -> Result<Tried> {
     use std::io::ErrorKind;
     let mut card = me.card_for(queue, kind)?;
     let intent = me.intent(key);
@@ -229,7 +294,7 @@ pub(super) fn take(
             }
             // Left by an earlier try of ours; made of another card it would mislead a recoverer.
             Err(e) if e.kind() == ErrorKind::AlreadyExists => queue.discard(&intent)?,
-            Err(_) if me.is_declared_dead(queue) => return Ok(Claimed::Dead),
+            Err(_) if me.is_declared_dead(queue) => return Ok(Tried::Dead(None)),
             Err(e) => return Err(e).map_err(|e| cannot_claim(e, key, &intent)),
         }
     }
@@ -258,17 +323,7 @@ pub(super) fn take(
     // "Ours" alone is not a win: it may be an old claim of ours whose attempt has ended (R2).
     let over = is_there(queue, &task.dir, &format!("{}.end", key.n))?;
     if !held.is_ours() || (over && rule!("R2.own")) {
-        step!("claim.help");
-        if rule!("R4.loser") {
-            settle(queue, me, &key.task)?;
-        }
-        if held.is_ours() {
-            // An end whose claim a power loss had taken counts from now on; tell of it.
-            end::retell(queue, me, &key.task)?;
-        }
-        step!("claim.drop_intent");
-        queue.discard(&intent)?;
-        return Ok(Claimed::Lost);
+        return Ok(Tried::Lost { ours: held.is_ours() });
     }
     durable::claim(queue, &task.dir, kind)?;
     me.won.insert(key.clone());
@@ -276,10 +331,9 @@ pub(super) fn take(
     if rule!("R2.own") && me.is_declared_dead(queue) {
         let end = End { why: "declared dead".to_owned(), ..End::new(Verdict::Release, true) };
         end::record(queue, me, &lease, end)?;
-        end::finish(queue, me, &lease, false)?;
-        return Ok(Claimed::Dead);
+        return Ok(Tried::Dead(Some(Box::new(lease))));
     }
-    Ok(Claimed::Won(Box::new(lease)))
+    Ok(Tried::Won(Box::new(lease)))
 }
 
 fn cannot_claim(cause: std::io::Error, key: &Key, path: &std::path::Path) -> crate::error::Error {

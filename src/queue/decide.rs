@@ -205,7 +205,7 @@ fn end_for_another(
     step!("decide.end");
     let held = publish(queue, &tmp, &task.dir, &format!("{n}.end"), |b| b == bytes)?;
     queue.discard(&tmp)?;
-    end::announce(queue, me, &key, false)?;
+    end::announce(queue, me, &key)?;
     queue.discard(&intent)?;
     if let Some(card) = tasks::claimer(queue, task, n)? {
         procs::ring(queue, &card.wid);

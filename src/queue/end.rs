@@ -26,7 +26,7 @@ use super::lane;
 use super::procs::Proc;
 use super::record::{self, CardKind, End, Note, Verdict};
 use super::register::{Held, publish};
-use super::settle::settle;
+use super::settle::{settle, settle_all};
 use super::tasks::{self, Phase, Task};
 
 /// Who decided the attempt.
@@ -105,30 +105,60 @@ pub fn finish(queue: &Queue, me: &mut Proc, lease: &Lease, late: bool) -> Result
         queue.discard(&me.intent(&key))?;
     }
     if rule!("R4.fenced") || !late {
-        announce(queue, me, &key, late)?;
+        before_follow_ups(queue, me, &key)?;
+        settle(queue, me, &key.task)?;
+        return conclude(queue, me, &key, late);
     }
+    drop_intent(queue, me, &key)
+}
+
+/// Makes durable what was decided: also an end that somebody else wrote. What follows from it must not
+/// outlive it.
+pub(super) fn before_follow_ups(queue: &Queue, me: &mut Proc, key: &Key) -> Result<()> {
+    if queue.is_durable()
+        && let Some(task) = tasks::look(queue, &key.task)?
+    {
+        durable::registers(queue, me, &task)?;
+    }
+    step!("end.settle");
+    Ok(())
+}
+
+/// What comes behind the follow-ups: the event, and the end of the intent.
+pub(super) fn conclude(queue: &Queue, me: &mut Proc, key: &Key, late: bool) -> Result<()> {
+    tell(queue, me, key, late)?;
+    drop_intent(queue, me, key)
+}
+
+fn drop_intent(queue: &Queue, me: &mut Proc, key: &Key) -> Result<()> {
     step!("end.unstage");
     queue.discard(&me.run(&format!("{key}.end")))?;
     step!("end.drop_intent");
-    queue.discard(&me.intent(&key))?;
+    queue.discard(&me.intent(key))?;
     if !queue.shared {
         // Its end shows to everyone at once; where it may not, the memory guards against a second win.
-        me.won.remove(&key);
+        me.won.remove(key);
     }
     Ok(())
 }
 
-/// Follow-ups and event of a decided attempt, for its owner and for recoverers. A late verdict that is
-/// there is told in any case: who published it may not have looked at what became of its own.
-pub fn announce(queue: &Queue, me: &mut Proc, key: &Key, late: bool) -> Result<()> {
-    if queue.is_durable()
-        && let Some(task) = tasks::look(queue, &key.task)?
-    {
-        // Also an end that somebody else wrote: what follows from it must not outlive it.
-        durable::registers(queue, me, &task)?;
-    }
-    step!("end.settle");
+/// Follow-ups and event of an attempt that this process has decided.
+pub fn announce(queue: &Queue, me: &mut Proc, key: &Key) -> Result<()> {
+    before_follow_ups(queue, me, key)?;
     settle(queue, me, &key.task)?;
+    tell(queue, me, key, false)
+}
+
+/// The same for recoverers: also what the dead one had begun behind its task.
+pub fn announce_for_dead(queue: &Queue, me: &mut Proc, key: &Key, late: bool) -> Result<()> {
+    before_follow_ups(queue, me, key)?;
+    settle_all(queue, me, &key.task)?;
+    tell(queue, me, key, late)
+}
+
+/// The events of a decided attempt. A late verdict that is there is told in any case: who published it
+/// may not have looked at what became of its own.
+fn tell(queue: &Queue, me: &mut Proc, key: &Key, late: bool) -> Result<()> {
     let task = tasks::look(queue, &key.task)?;
     if let Some(task) = task.as_ref().filter(|task| task.names.ends.contains(&key.n)) {
         tell_end(queue, me, task, key)?;
@@ -218,7 +248,7 @@ fn reopen_event(key: &Key, closed: bool) -> Event {
 pub fn reopen(queue: &Queue, me: &mut Proc, task: &Task, n: u32, note: &Note) -> Result<bool> {
     let intent = me.settle_intent(queue, &task.id)?;
     let ours = link_reopen(queue, me, task, n, note)?;
-    settle(queue, me, &task.id)?;
+    settle_all(queue, me, &task.id)?;
     queue.discard(&intent)?;
     Ok(ours)
 }

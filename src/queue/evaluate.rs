@@ -3,6 +3,8 @@
 //! This is the only place that decides readiness: submitters, completers, claimers, releasers,
 //! promoters and recoverers all ask here, so none of them can bypass a dependency, a hold or a time.
 
+use std::collections::BTreeSet;
+
 use crate::error::Result;
 use crate::rule;
 use crate::sys::clock::parse_rfc3339;
@@ -56,6 +58,12 @@ impl Readiness {
     /// Whether it is `on` that is waited for, perhaps among others.
     pub fn is_blocked_by(&self, on: &str) -> bool {
         matches!(self, Readiness::Blocked(blockers) if blockers.iter().any(|b| b.on == on))
+    }
+
+    /// What is waited for.
+    pub fn blockers(&self) -> BTreeSet<String> {
+        let Readiness::Blocked(blockers) = self else { return BTreeSet::new() };
+        blockers.iter().map(|b| b.on.clone()).collect()
     }
 
     /// What the stream of events says of it; nothing of what is about to be ended.

@@ -33,6 +33,7 @@ use super::durable::{self, Known};
 use super::ids::Key;
 use super::record::{self, Card, CardKind, Note};
 use super::registration;
+use super::settle::Waiting;
 
 /// Links to one card before a new one is made: ext4 and btrfs allow 65,000, and each claim costs
 /// two for a moment.
@@ -105,6 +106,8 @@ pub struct Proc {
     pub published: u64,
     /// What it knows to be durable.
     pub known: Known,
+    /// What it knows of tasks that wait for others.
+    pub waiting: Waiting,
     /// The attempt whose scopes it has taken, or may have, and which it has not claimed yet.
     pub scoped: Option<Key>,
 }
@@ -134,6 +137,7 @@ impl Proc {
             untold: BTreeSet::new(),
             published: 0,
             known: Known::default(),
+            waiting: Waiting::default(),
             scoped: None,
         })
     }

@@ -23,7 +23,7 @@ use super::procs::{self, Proc};
 use super::record::{self, Card, CardKind, End, Note, RECORD_MAX, Verdict};
 use super::register::publish;
 use super::scopes;
-use super::settle::settle;
+use super::settle::settle_all;
 use super::tasks::{self, Task};
 use super::{incoming, submit};
 
@@ -109,7 +109,7 @@ pub fn recover(queue: &Queue, me: &mut Proc, wid: &str, death: Death) -> Result<
     } else {
         // It may go on after this look: what it wants to be settled is settled, and stays noted.
         for id in names.iter().filter_map(|name| task_after("_settle.", name)) {
-            settle(queue, me, id)?;
+            settle_all(queue, me, id)?;
         }
     }
     Ok(back)
@@ -177,7 +177,7 @@ fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()
             queue.discard(&path)?;
         } else if let Some(id) = task_after("_settle.", name) {
             step!("recover.settle");
-            settle(queue, me, id)?;
+            settle_all(queue, me, id)?;
             end::retell(queue, me, id)?;
             queue.discard(&path)?;
         } else if let Some(id) =
@@ -268,7 +268,7 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
         // Not claimed, read after the death: it never will be. If the process may still live (only
         // its lease ran out) the claim may still come, so the intent stays.
         if death.is_certain() {
-            settle(queue, me, &key.task)?;
+            settle_all(queue, me, &key.task)?;
             drop_intent(queue, &intent, &staged)?;
         }
         return Ok(false);
@@ -286,7 +286,7 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
     }
     // Follow-ups whatever the register says and whoever wrote it (R4); then the intent may go.
     if rule!("R4.recoverer") || !ended {
-        end::announce(queue, me, key, late)?;
+        end::announce_for_dead(queue, me, key, late)?;
     }
     if let Some(card) = claimer.filter(|_| own && stands && !ended) {
         // It died between its claim and its event, perhaps: the hold must be known of.
@@ -402,7 +402,7 @@ pub fn expire_orphan(queue: &Queue, me: &mut Proc, task: &Task, n: u32) -> Resul
         claimer.as_ref().is_none_or(|c| c.host_id == place.host_id && c.boot != place.boot);
     let death = if of_boot { Death::Boot } else { Death::Gone };
     decide(queue, me, task, &key, claimer.as_ref(), death, &none)?;
-    end::announce(queue, me, &key, false)?;
+    end::announce_for_dead(queue, me, &key, false)?;
     queue.discard(&intent)
 }
 

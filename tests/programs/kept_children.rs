@@ -42,7 +42,10 @@ fn what_is_kept_has_no_tie_to_the_worker_and_writes_to_no_other_job() {
     );
     let words = ["run", "-n", "1", "-k", "--keep-children", "--sh", &line, ":::", "1", "2"];
     let out = s.coord(&words);
-    assert_eq!((out.ok().stdout.as_str(), out.stderr.contains("intruder")), ("first\nsecond\n", false));
+    assert_eq!(
+        (out.ok().stdout.as_str(), out.stderr.contains("intruder")),
+        ("first\nsecond\n", false)
+    );
     let (home, id) = newest(&s);
     let logs = s.coord(&["-C", home.to_str().unwrap(), "logs", &id]);
     logs.silent_about("intruder");

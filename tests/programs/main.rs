@@ -16,6 +16,7 @@ mod branches_in_use;
 mod careful;
 mod chaos;
 mod crash;
+mod crowds;
 mod fleet;
 mod git_elsewhere;
 mod git_setup;

@@ -12,6 +12,7 @@ mod arrays;
 mod bounced;
 mod checker;
 mod choices;
+mod crowds;
 #[expect(dead_code, reason = "its parts serve tests/powerloss")]
 mod disk;
 mod exhaustive;
