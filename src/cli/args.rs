@@ -142,6 +142,9 @@ pub struct Init {
     /// Do not use git worktrees, even in a repository
     #[arg(long)]
     pub no_git: bool,
+    /// Make a copied queue one of its own: what the programs of the original held in it is handed back
+    #[arg(long, conflicts_with_all = ["agent", "workers", "no_git"])]
+    pub adopt: bool,
 }
 
 /// `coord add`.

@@ -131,7 +131,7 @@ pub fn failed(queue: &Queue, task: &Task) -> Result<Vec<(String, String)>> {
 /// Arrays that are worked at, or are among the next tasks.
 pub fn open(queue: &Queue, members: &[Member], next: &[String]) -> Result<Vec<Task>> {
     let mut ids: BTreeSet<String> = next.iter().cloned().collect();
-    for member in members.iter().filter(|m| m.kind == CardKind::Worker && m.state != "dead") {
+    for member in members.iter().filter(|m| m.kind == CardKind::Worker && m.lives()) {
         ids.extend(procs::arrays(queue, &member.wid));
     }
     let mut found = Vec::new();

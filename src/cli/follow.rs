@@ -23,15 +23,9 @@ use super::{arrays, joblogs, lastlines, look, output, place};
 /// Bytes of a log that are read at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Waits for changes of a queue.
-fn waiter(queue: &Queue) -> Result<Waiter> {
-    let root = queue.layout.root();
-    Waiter::new(&[], root).cannot("listen for changes", root)
-}
-
-/// The same for a verb that does nothing but print: it ends with its reader.
+/// A wait for changes of a verb that does nothing but print: it ends with its reader.
 pub(super) fn printer(queue: &Queue) -> Result<Waiter> {
-    let mut waiter = waiter(queue)?;
+    let mut waiter = queue.waiter(&[])?;
     waiter.watch_reader();
     Ok(waiter)
 }
@@ -215,7 +209,7 @@ pub fn wait(cli: &Cli, args: &Wait) -> Answer {
     let deadline = timeout.map(|ms| Instant::now() + Duration::from_millis(ms));
     let words = if args.select.is_empty() { vec!["all".to_owned()] } else { args.select.clone() };
     // Without --json it prints nothing, and how it ends is what it is for.
-    let mut waiter = if cli.json { printer(&queue)? } else { waiter(&queue)? };
+    let mut waiter = if cli.json { printer(&queue)? } else { queue.waiter(&[])? };
     waiter.watch(&queue.layout.events_bell());
     let mut open: Vec<String> = look::select(&queue, &words, &[])?;
     let mut bad: Vec<(String, State)> = Vec::new();

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::error::{Cannot, Exit, Result};
+use crate::error::{Exit, Result};
 use crate::program::keeper::Keeper;
 use crate::queue::fsck::{self as checks, Finding, Severity};
 use crate::queue::{Queue, sweep};
-use crate::sys::wake::Waiter;
 
 use super::Answer;
 use super::args::{Cli, Fsck};
@@ -41,8 +40,7 @@ fn repair(cli: &Cli, queue: &Queue) -> Result<()> {
     sweep::restore_directories(queue)?;
     let untrue = checks::untrue(queue)?;
     place::with_proc(queue, |me| {
-        let root = queue.layout.root();
-        let mut waiter = Waiter::new(&[], root).cannot("watch the queue", root)?;
+        let mut waiter = queue.waiter(&[])?;
         let mut keeper = Keeper::new(queue, RESCAN_MS);
         keeper.tick(queue, me, &mut waiter, &[])?;
         let swept = sweep::sweep(queue, me)?;

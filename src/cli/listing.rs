@@ -76,7 +76,7 @@ fn look(home: &Path, id: &str) -> Option<Kept> {
     let queue = Queue::open(&home.join(id).join(".coord"), Platform::real()).ok()?;
     let task = tasks::look(&queue, id).ok()??;
     let array = arrays::of(&task)?;
-    let changed_ns = RealFs.stat(&task.dir.path).map_or(0, |stat| stat.mtime_ns);
+    let changed_ns = queue.fs.stat(&task.dir.path).map_or(0, |stat| stat.mtime_ns);
     Some(Kept {
         id: id.to_owned(),
         state: state(&task),

@@ -77,7 +77,7 @@ fn print_status(queue: &Queue, status: &Summary, members: &[fleet::Member]) -> R
     let total: usize = status.counts.values().sum();
     let now_ms = queue.clock.wall_ms();
     let age = |since_ms: u64| human_duration(now_ms.saturating_sub(since_ms));
-    let live = |kind| members.iter().filter(|m| m.kind == kind && m.state != "dead").count();
+    let live = |kind| members.iter().filter(|m| m.kind == kind && m.lives()).count();
     let asked = control::asked(queue, "");
     let project = queue.layout.root().parent().map(crate::sys::fs::name_of).unwrap_or_default();
     let mut head = vec![project];

@@ -20,7 +20,6 @@ use crate::run::merge::{SUMMARY, is_left_behind, take_turn};
 use crate::run::pool::Pool;
 use crate::run::site::Site;
 use crate::run::vigil;
-use crate::sys::fs::{Fs, RealFs};
 
 use super::Answer;
 use super::args::{Cli, Merge, Mergeq};
@@ -291,7 +290,7 @@ fn turn(cli: &Cli, lane: &str) -> Answer {
     let summary = place::with_proc(&site.queue, |me| take_turn(&site, me, &key))?;
     let path = site.queue.layout.out(&key).join(SUMMARY);
     let bytes = serde_json::to_vec_pretty(&summary).unwrap_or_default();
-    RealFs.create(&path, &bytes, 0o644).cannot("write what the turn came to", &path)?;
+    site.queue.fs.create(&path, &bytes, 0o644).cannot("write what the turn came to", &path)?;
     output::line(&summary.words());
     Ok(None)
 }

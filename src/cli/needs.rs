@@ -64,7 +64,7 @@ fn need(kind: &str, id: &str, what: String, since_ms: u64, hint: String) -> Need
 
 /// What people have asked of all programs, and that holds until they take it back.
 fn asked(queue: &Queue, members: &[Member]) -> Vec<Need> {
-    let alive = members.iter().any(|m| m.state != "dead");
+    let alive = members.iter().any(|m| m.lives());
     let files = [
         ("pause", true, "nothing new is claimed", "coord resume"),
         (lane::PAUSE, true, "nothing is merged", "coord mergeq resume"),
@@ -190,7 +190,7 @@ fn waits_for(queue: &Queue, id: &str, on: &str) -> Result<bool> {
 /// Ready tasks that no living worker can take, each lack once.
 fn unserved(queue: &Queue, config: Option<&Config>, members: &[Member]) -> Result<Vec<Need>> {
     let workers: Vec<&Member> =
-        members.iter().filter(|m| m.kind == CardKind::Worker && m.state != "dead").collect();
+        members.iter().filter(|m| m.kind == CardKind::Worker && m.lives()).collect();
     let mut lacks: BTreeMap<(&'static str, String), Vec<(String, u64)>> = BTreeMap::new();
     for key in ready::some(queue, LOOKED_AT)? {
         let Some(task) = tasks::look(queue, &key.task)? else { continue };

@@ -14,7 +14,7 @@ use crate::program::fleet;
 use crate::queue::init as queue_init;
 use crate::queue::record::{Backoff, CardKind, OnDepDead, Spec};
 use crate::queue::submit::{Submitted, submit};
-use crate::queue::{Queue, archive, evaluate};
+use crate::queue::{Queue, archive, evaluate, identity};
 use crate::run::site::{agree, open_queue, read_config, repository_of};
 use crate::sys::clock::{parse_rfc3339, rfc3339};
 use crate::sys::fs::{Fs, RealFs};
@@ -41,6 +41,9 @@ pub fn init(cli: &Cli, args: &Init) -> Answer {
         root
     };
     let there = RealFs.exists(&root.join("layout.json"));
+    if args.adopt {
+        return adopt(cli, &root);
+    }
     let before = if there { Some(Queue::open(&root, Platform::real())?.durability) } else { None };
     let project = root.parent().unwrap_or(&root).to_owned();
     let durability = read_config(&project)?.queue.durability;
@@ -76,6 +79,24 @@ pub fn init(cli: &Cli, args: &Init) -> Answer {
         }
     }
     output::note("next:\n  coord add -- make test\n  coord start -n 3\n  coord status");
+    Ok(None)
+}
+
+/// `coord init --adopt`.
+fn adopt(cli: &Cli, root: &Path) -> Answer {
+    let (queue, back) = identity::adopt(&open_queue(root)?)?;
+    if cli.json {
+        output::document(&json!({
+            "schema": "coord.init/1", "dir": root, "new": false, "adopted": true,
+            "durability": queue.durability.word(), "handed_back": back,
+        }));
+        return Ok(None);
+    }
+    output::note(&format!("queue adopted: {}", root.display()));
+    if !back.is_empty() {
+        let what = output::cut(&back.join(" "), 200);
+        output::note(&format!("handed back, as what runs them runs in the original: {what}"));
+    }
     Ok(None)
 }
 
@@ -127,7 +148,7 @@ pub fn add(cli: &Cli, args: &Add) -> Answer {
     if !spec.role.is_empty() || !spec.needs.is_empty() {
         let members = fleet::members(&queue);
         let workers: Vec<&fleet::Member> =
-            members.iter().filter(|m| m.kind == CardKind::Worker && m.state != "dead").collect();
+            members.iter().filter(|m| m.kind == CardKind::Worker && m.lives()).collect();
         if let Some((kind, name)) = needs::lack(None, &workers, &spec) {
             let helps = needs::what_helps(kind, &name);
             output::warn(&format!("no worker has {kind} {name}: {helps}"));

@@ -16,7 +16,7 @@ use crate::queue::record::CardKind;
 use crate::queue::{Queue, procs, sweep};
 use crate::run::site::Site;
 use crate::sys::tool::sibling;
-use crate::sys::wake::{Waiter, Watch};
+use crate::sys::wake::Watch;
 use crate::sys::{alive, child};
 
 use super::Answer;
@@ -50,7 +50,7 @@ pub fn start(cli: &Cli, args: &Start) -> Answer {
     }
     let program = sibling("coord-coordinator")?;
     let path = queue.layout.at("log/coordinator.log");
-    let log = queue.host.open_output(&path).cannot("open a log", &path)?;
+    let log = queue.open_output(&path).cannot("open a log", &path)?;
     let words = ["--dir".into(), queue.layout.root().into()];
     let pid = child::start_program(&program, &words, &site.root, &log)
         .cannot("start the coordinator", &program)?;
@@ -87,8 +87,7 @@ fn wanted(site: &Site, args: &Start) -> Result<Wanted> {
 /// Waits until every wanted worker has registered, or the coordinator has said why not.
 fn wait_until_up(site: &Site, wanted: &Wanted, pid: i32) -> Result<()> {
     let queue = &site.queue;
-    let mut waiter = Waiter::new(&[nix::libc::SIGCHLD], queue.layout.root())
-        .cannot("listen for signals", queue.layout.root())?;
+    let mut waiter = queue.waiter(&[nix::libc::SIGCHLD])?;
     waiter.watch(&queue.layout.procs_bell());
     let names: Vec<String> = wanted.slots().into_iter().map(|(name, _)| name).collect();
     let deadline = Instant::now() + UP;
@@ -137,8 +136,7 @@ fn report_started(cli: &Cli, queue: &Queue) {
 
 /// Waits for the coordinator to leave; 1 if something failed.
 fn wait_until_gone(queue: &Queue, pid: i32) -> Answer {
-    let mut waiter = Waiter::new(&[nix::libc::SIGCHLD], queue.layout.root())
-        .cannot("listen for signals", queue.layout.root())?;
+    let mut waiter = queue.waiter(&[nix::libc::SIGCHLD])?;
     let start = alive::proc_stat(pid).map_or(0, |s| s.start);
     while alive::is_alive(pid, start) {
         child::reap();
@@ -155,11 +153,10 @@ pub fn stop(cli: &Cli, args: &Stop) -> Answer {
     let queue = &site.queue;
     let timeout = args.timeout.as_deref().map(duration_ms).transpose().map_err(Error::usage)?;
     let deadline = timeout.map(|ms| Instant::now() + Duration::from_millis(ms));
-    let mut waiter =
-        Waiter::new(&[], queue.layout.root()).cannot("listen for changes", queue.layout.root())?;
+    let mut waiter = queue.waiter(&[])?;
     waiter.watch(&queue.layout.procs_bell());
     let before = fleet::members(queue);
-    if !before.iter().any(|m| m.state != "dead") {
+    if !before.iter().any(|m| m.lives()) {
         output::note("nobody works here");
         return Ok(None);
     }
@@ -167,7 +164,7 @@ pub fn stop(cli: &Cli, args: &Stop) -> Answer {
     let mut said = false;
     loop {
         let members = fleet::members(queue);
-        let live: Vec<_> = members.iter().filter(|m| m.state != "dead").collect();
+        let live: Vec<_> = members.iter().filter(|m| m.lives()).collect();
         let busy: Vec<&str> =
             live.iter().filter(|m| m.state == "running").map(|m| m.task.as_str()).collect();
         if !said && !busy.is_empty() && !args.now && !cli.quiet {

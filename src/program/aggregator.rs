@@ -4,14 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::{Cannot, Result};
+use crate::error::Result;
 use crate::queue::board::Reader;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
 use crate::queue::status::{publish, summarise};
 use crate::queue::sweep::restore;
 use crate::run::site::Site;
-use crate::sys::wake::{Waiter, Wake, Watch};
+use crate::sys::wake::{Wake, Watch};
 
 use super::start::{STOP_SIGNALS, warn_if_blind};
 
@@ -26,8 +26,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// Runs the aggregator until it is told to end.
 pub fn run(site: &Site) -> Result<()> {
     let queue = &site.queue;
-    let root = queue.layout.root();
-    let mut waiter = Waiter::new(STOP_SIGNALS, root).cannot("listen for signals", root)?;
+    let mut waiter = queue.waiter(STOP_SIGNALS)?;
     let identity = Identity::plain("aggregator", CardKind::Aggregator);
     let mut me = Proc::register(queue, &identity)?;
     restore(queue, &mut me)?;

@@ -59,12 +59,12 @@ struct Coordinator<'a> {
 pub fn run(site: &Site) -> Result<()> {
     let queue = &site.queue;
     let lock = queue.layout.control().join("coordinator.lock");
-    let guard = crate::sys::fs::try_lock(&lock).cannot("lock the coordinator's place", &lock)?;
+    let guard = crate::sys::fs::try_lock(&queue.fs.reach(&lock))
+        .cannot("lock the coordinator's place", &lock)?;
     if guard.is_none() {
         return Err(already_running(site));
     }
-    let root = queue.layout.root();
-    let mut waiter = Waiter::new(WORK_SIGNALS, root).cannot("listen for signals", root)?;
+    let mut waiter = queue.waiter(WORK_SIGNALS)?;
     let identity = Identity::plain("coordinator", CardKind::Coordinator);
     let mut me = Proc::register(queue, &identity)?;
     restore(queue, &mut me)?;
@@ -251,7 +251,7 @@ impl Coordinator<'_> {
             return;
         }
         for member in fleet::members(&self.site.queue) {
-            if member.state == "dead" || !procs::is_here(&self.site.queue, &member.card) {
+            if !member.lives() || !procs::is_here(&self.site.queue, &member.card) {
                 continue;
             }
             let Some(slot) = self.slots.get_mut(&member.name) else { continue };
@@ -336,7 +336,7 @@ impl Coordinator<'_> {
             }
         }
         let path = queue.layout.at("log").join(format!("{name}.log"));
-        let log = queue.host.open_output(&path).cannot("open a log", &path)?;
+        let log = queue.open_output(&path).cannot("open a log", &path)?;
         child::start_program(&program, &args, &self.site.root, &log).cannot("start", &program)
     }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::queue::Queue;
+use crate::queue::identity;
 use crate::queue::ids::short;
 use crate::queue::procs;
 use crate::queue::record::{Card, CardKind};
@@ -22,7 +23,8 @@ pub struct Member {
     pub pid: i32,
     /// Roles it serves; all where empty.
     pub roles: Vec<String>,
-    /// running, idle, dead, or `elsewhere` where this machine cannot tell.
+    /// running, idle, dead, `elsewhere` where this machine cannot tell, or `copied`: it works in the
+    /// directory that this one is a copy of.
     pub state: &'static str,
     /// The attempts that it holds, and the arrays that it takes jobs of.
     pub tasks: Vec<String>,
@@ -37,6 +39,13 @@ pub struct Member {
     #[serde(skip)]
     /// Its card.
     pub card: Card,
+}
+
+impl Member {
+    /// Whether it works here, as far as this machine can tell.
+    pub fn lives(&self) -> bool {
+        !matches!(self.state, "dead" | "copied")
+    }
 }
 
 /// All registered programs, commands excepted, by name.
@@ -59,6 +68,7 @@ fn member(queue: &Queue, wid: &str) -> Option<Member> {
     let state = match alive {
         _ if left => "dead",
         Some(false) => "dead",
+        None if identity::is_of_another(queue, &card) => "copied",
         Some(true) | None if !claims.is_empty() || !arrays.is_empty() => "running",
         Some(true) => "idle",
         None => "elsewhere",
@@ -87,10 +97,10 @@ fn member(queue: &Queue, wid: &str) -> Option<Member> {
 /// The workers that live, as far as this machine can tell.
 pub fn workers(queue: &Queue) -> Vec<Member> {
     let all = members(queue).into_iter();
-    all.filter(|m| m.kind == CardKind::Worker && m.state != "dead").collect()
+    all.filter(|m| m.kind == CardKind::Worker && m.lives()).collect()
 }
 
 /// The coordinator that lives here, if any.
 pub fn coordinator(queue: &Queue) -> Option<Member> {
-    members(queue).into_iter().find(|m| m.kind == CardKind::Coordinator && m.state != "dead")
+    members(queue).into_iter().find(|m| m.kind == CardKind::Coordinator && m.lives())
 }

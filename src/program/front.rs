@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use crate::error::{Cannot, Error, Exit, Result};
+use crate::error::{Error, Exit, Result};
 use crate::jobs::halt::When;
 use crate::jobs::progress::Progress;
 use crate::queue::array::{self, halting, halting::Standing};
@@ -138,9 +138,7 @@ struct Front<'a> {
 /// Runs an array to its end, or until it is stopped.
 pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
     let queue = &site.queue;
-    let root = queue.layout.root();
-    let waiter = Waiter::new(RUN_SIGNALS, root).cannot("listen for signals", root)?;
-    let mut waiter = waiter.lazy();
+    let mut waiter = queue.waiter(RUN_SIGNALS)?.lazy();
     let home = array::home(queue, &order.id);
     waiter.watch(&array::bell(&home));
     waiter.watch(&array::progress(&home));

@@ -1,6 +1,6 @@
 //! The monitor: a keeper, and nothing else. Restarts nobody, runs nothing.
 
-use crate::error::{Cannot, Result};
+use crate::error::Result;
 use crate::queue::durable;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
@@ -13,8 +13,7 @@ use super::start::{STOP_SIGNALS, warn_if_blind};
 /// Runs the monitor until it is told to end.
 pub fn run(site: &Site) -> Result<()> {
     let queue = &site.queue;
-    let root = queue.layout.root();
-    let mut waiter = Waiter::new(STOP_SIGNALS, root).cannot("listen for signals", root)?;
+    let mut waiter = queue.waiter(STOP_SIGNALS)?;
     let identity = Identity::plain("monitor", CardKind::Monitor);
     let mut me = Proc::register(queue, &identity)?;
     warn_if_blind(&waiter);

@@ -6,7 +6,7 @@ use crate::run::site::Site;
 /// twentieth free, a large one 64 MiB.
 pub fn wanting(site: &Site) -> Option<String> {
     let (host, limits) = (&site.queue.host, &site.config.limits);
-    if let Some((free, total)) = host.disk_space(site.queue.layout.root()) {
+    if let Some((free, total)) = host.disk_space(&site.queue.fs.reach(site.queue.layout.root())) {
         let least = limits.disk_free_bytes.unwrap_or((total / 20).min(64 << 20));
         if free < least {
             let free = free / 1024;

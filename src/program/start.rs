@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Parser;
 use nix::libc;
 
-use crate::error::{Cannot, Result};
+use crate::error::Result;
 use crate::queue::sweep;
 use crate::run::site::Site;
 use crate::sys::clock::{Clock, RealClock};
@@ -176,8 +176,7 @@ pub fn become_subreaper() {
 
 /// Runs one worker in this process until it leaves.
 pub fn work(site: &Site, options: Options) -> Result<Left> {
-    let root = site.queue.layout.root();
-    let mut waiter = Waiter::new(RUN_SIGNALS, root).cannot("listen for signals", root)?;
+    let mut waiter = site.queue.waiter(RUN_SIGNALS)?;
     if options.until_empty {
         waiter = waiter.lazy();
     }

@@ -41,7 +41,8 @@ pub fn init_as(root: &Path, platform: Platform, durability: Durability) -> Resul
     }
     let name = random_part(clock.random());
     let shared = platform.host.is_shared(root);
-    let queue = Queue { layout, platform, shared, durability, acceptance: None };
+    let (identity, acceptance) = (String::new(), None);
+    let queue = Queue { layout, platform, shared, durability, identity, acceptance };
     for bell in sweep::bells(&queue) {
         queue.fs.touch(&bell).cannot("make a bell", &bell)?;
     }
@@ -50,6 +51,7 @@ pub fn init_as(root: &Path, platform: Platform, durability: Durability) -> Resul
     let record = LayoutRecord {
         layout: LAYOUT,
         queue: format!("q-{}", &name[..6]),
+        uid: random_part(queue.clock.random()),
         shards: 0,
         durability: durability.word().to_owned(),
         min_writer: LAYOUT,

@@ -18,6 +18,10 @@ pub struct LayoutRecord {
     /// The queue's own name, for messages between queues.
     #[serde(default)]
     pub queue: String,
+    /// With the inode of its directory, what it is: random bits. Empty where it was made before there
+    /// were such.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
     /// Number of shards below tasks/ (0: none; other numbers belong to later layouts).
     #[serde(default)]
     pub shards: u32,

@@ -22,6 +22,7 @@ pub mod evaluate;
 pub mod events;
 pub mod fsck;
 pub mod gc;
+pub mod identity;
 pub mod ids;
 pub mod incoming;
 pub mod init;
@@ -50,7 +51,8 @@ use std::sync::Arc;
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::sys::fs::{Dir, Entry, is_absent, keep_private};
-use crate::sys::host::Platform;
+use crate::sys::host::{Output, Platform};
+use crate::sys::wake::Waiter;
 
 use acceptance::Acceptance;
 use durable::Durability;
@@ -67,6 +69,8 @@ pub struct Queue {
     pub shared: bool,
     /// What an acknowledged write survives.
     pub durability: Durability,
+    /// What this directory is: its uid and its inode.
+    pub identity: String,
     /// What the project says of new tasks; nothing where the queue is alone.
     pub acceptance: Option<Arc<dyn Acceptance>>,
 }
@@ -84,14 +88,21 @@ impl Queue {
     pub fn open(root: &Path, platform: Platform) -> Result<Queue> {
         let layout = Layout::new(root.to_owned());
         keep_private(root);
+        let none = || {
+            Error::new(Exit::NoQueue, "this is no queue: it has no layout.json")
+                .at(root)
+                .hint("coord init")
+        };
+        let held = match platform.fs.hold(root) {
+            Err(e) if is_absent(&e) => return Err(none()),
+            other => other.cannot("open the queue directory", root)?,
+        };
+        let fs = held.unwrap_or_else(|| platform.fs.clone());
+        let platform = Platform { fs, ..platform };
         let path = layout.layout_record();
         let bytes = match platform.fs.read(&path, 0, record::RECORD_MAX) {
             Ok(bytes) => bytes,
-            Err(e) if is_absent(&e) => {
-                return Err(Error::new(Exit::NoQueue, "this is no queue: it has no layout.json")
-                    .at(root)
-                    .hint("coord init"));
-            }
+            Err(e) if is_absent(&e) => return Err(none()),
             Err(e) => return Err(e).cannot("read the layout of the queue", &path),
         };
         let record: LayoutRecord = record::parse(&bytes).map_err(|e| {
@@ -116,12 +127,25 @@ impl Queue {
                 .hint("use the coord that made it, or a newer one")
         })?;
         let shared = platform.host.is_shared(root);
-        Ok(Queue { layout, platform, shared, durability, acceptance: None })
+        let identity = identity::of(&*platform.fs, root, &record)?;
+        Ok(Queue { layout, platform, shared, durability, identity, acceptance: None })
     }
 
     /// The wall time as text.
     pub fn now(&self) -> String {
         crate::sys::clock::rfc3339(self.clock.wall_ms())
+    }
+
+    /// A wait for what happens in this queue, and for these signals.
+    pub fn waiter(&self, signals: &[i32]) -> Result<Waiter> {
+        let root = self.layout.root();
+        let waiter = Waiter::new(signals, root).cannot("listen for signals and changes", root)?;
+        Ok(waiter.holding(self.fs.clone(), root))
+    }
+
+    /// Opens the file that a command's output is appended to.
+    pub fn open_output(&self, path: &Path) -> std::io::Result<Output> {
+        self.host.open_output(&self.fs.reach(path))
     }
 
     /// The names in a directory; none where the directory does not exist.
@@ -141,7 +165,7 @@ impl Queue {
     }
 
     /// Rings a bell. A lost ring costs a safety scan, so it is no error; the bell is made anew
-    /// where somebody removed it.
+    /// where somebody removed it, in the directory that this process holds.
     pub fn ring(&self, bell: &Path) {
         if let Err(e) = self.fs.touch(bell)
             && is_absent(&e)

@@ -30,6 +30,7 @@ use crate::sys::fs::{Dir, is_absent};
 
 use super::Queue;
 use super::durable::{self, Known};
+use super::identity;
 use super::ids::Key;
 use super::record::{self, Card, CardKind, Note};
 use super::registration;
@@ -320,8 +321,14 @@ pub fn ring(queue: &Queue, wid: &str) {
     }
 }
 
-/// Whether pids of this card mean something here: same machine, boot and pid namespace.
+/// Whether pids of this card mean something here: same machine, boot and pid namespace, and a process
+/// that works in this directory, not in one that this is a copy of.
 pub fn is_here(queue: &Queue, card: &Card) -> bool {
+    can_be_seen(queue, card) && !identity::is_of_another(queue, card)
+}
+
+/// Whether this machine can tell whether the process of this card lives, wherever it works.
+pub fn can_be_seen(queue: &Queue, card: &Card) -> bool {
     let place = queue.host.place();
     card.host_id == place.host_id && card.boot == place.boot && card.pidns == place.pidns
 }

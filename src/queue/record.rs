@@ -270,6 +270,12 @@ pub struct Card {
     /// The user.
     #[serde(default)]
     pub uid: u32,
+    /// The identity of the queue's directory as the process opened it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub queue: String,
+    /// The path by which it opened that.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub dir: String,
     /// Version of the program.
     #[serde(default)]
     pub ver: String,

@@ -18,6 +18,7 @@ use super::durable;
 use super::end::{self, Ended};
 use super::evaluate::{Readiness, readiness};
 use super::events::{self, Event};
+use super::identity;
 use super::ids::{Key, is_id, lane_name};
 use super::procs::{self, Proc};
 use super::record::{self, Card, CardKind, End, Note, RECORD_MAX, Verdict};
@@ -40,6 +41,8 @@ pub enum Death {
     Lease,
     /// It said itself that it left: it claims nothing more.
     Left,
+    /// It works in the directory that this one is a copy of, and did not beat here for its lease.
+    Copied,
 }
 
 impl Death {
@@ -51,6 +54,7 @@ impl Death {
             Death::Boot => "boot",
             Death::Lease => "lease",
             Death::Left => "left",
+            Death::Copied => "copied",
         }
     }
     /// Whether it is certain that the process claims nothing any more.
@@ -215,9 +219,9 @@ pub fn own_intents(queue: &Queue, me: &mut Proc) -> Result<()> {
         }
         claim_of_dead(queue, me, &wid, &key, Death::Left)?;
     }
-    let wid = me.wid.clone();
+    let (wid, why) = (me.wid.clone(), "a step of its worker failed");
     for (id, start) in names.iter().filter_map(|name| array::job::parse_intent(name)) {
-        array::retake::chunk_of(queue, me, &wid, id, start, array::retake::As::HandedBack)?;
+        array::retake::chunk_of(queue, me, &wid, id, start, array::retake::As::HandedBack(why))?;
     }
     redo(queue, me, &run, &names)
 }
@@ -369,6 +373,11 @@ fn verdict_for(
             return Ok(End { verdict: Verdict::Release, charged, boots, ..base });
         }
         _ => {}
+    }
+    if claimer.is_some_and(|card| identity::is_of_another(queue, card)) {
+        // It goes on, in the directory that this is a copy of, or was ended there. No fault of the task.
+        let why = Death::Copied.word().to_owned();
+        return Ok(End { verdict: Verdict::Release, charged, boots, why, ..base });
     }
     if lane_name(&task.id).is_some() {
         // A lane is never over: no death is charged to it, and every end of a turn permits the next.

@@ -38,7 +38,7 @@ pub fn make(queue: &Queue, identity: &Identity) -> Result<(Card, PathBuf)> {
 
 /// Whether what was being built is gone, and not the whole queue.
 fn is_removed(queue: &Queue, e: &Error) -> bool {
-    e.errno() == Some(nix::libc::ENOENT) && queue.fs.exists(queue.layout.root())
+    e.errno() == Some(nix::libc::ENOENT) && queue.fs.exists(&queue.layout.layout_record())
 }
 
 fn new_card(queue: &Queue, identity: &Identity) -> Card {
@@ -61,6 +61,8 @@ fn new_card(queue: &Queue, identity: &Identity) -> Card {
         place: identity.place,
         front: identity.front.clone(),
         uid: nix::unistd::getuid().as_raw(),
+        queue: queue.identity.clone(),
+        dir: queue.layout.root().to_string_lossy().into_owned(),
         ver: env!("CARGO_PKG_VERSION").to_owned(),
         at: queue.now(),
     }
@@ -81,7 +83,9 @@ fn build(queue: &Queue, card: &Card, dir: &Path) -> Result<()> {
     step!("register.mkdir");
     match fs.mkdir(&building) {
         // Somebody removed procs/; whoever restores the rest sweeps.
-        Err(e) if is_absent(&e) && fs.exists(queue.layout.root()) => mkdir_all(&**fs, &building),
+        Err(e) if is_absent(&e) && fs.exists(&queue.layout.layout_record()) => {
+            mkdir_all(&**fs, &building)
+        }
         other => other,
     }
     .cannot("register with the queue", &building)?;

@@ -96,7 +96,7 @@ pub fn start(
         _ => {}
     }
     let log = out.join("log");
-    let output = site.queue.host.open_output(&log).cannot("open the log", &log)?;
+    let output = site.queue.open_output(&log).cannot("open the log", &log)?;
     if let Some(e) = base::missing(site, &lease.spec)? {
         // The task has no part in that: its attempts are for when the branch is there again.
         let end = End { why: describe(&e), ..End::new(Verdict::Release, true) };

@@ -36,7 +36,8 @@ pub fn post_checkout<'a>(
         commit => commit.to_owned(),
     };
     let path = out.join("log");
-    let log = File::from(open_output(&path).cannot("open the log", &path)?);
+    let log =
+        File::from(open_output(&shop.site.queue.fs.reach(&path)).cannot("open the log", &path)?);
     let args = ["hook", "run", "--ignore-missing", "post-checkout", "--", &before, base, "1"];
     let output = git.run_into(&args, log)?;
     if !output.ok() {

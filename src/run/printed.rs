@@ -17,6 +17,8 @@ pub struct Printed {
     home: PathBuf,
     wid: String,
     which: Which,
+    /// Of the file that keeps what all the jobs have printed.
+    path: PathBuf,
     kept: Kept,
     /// The file of the job at hand, and of the next one, if it may get it.
     own: Own,
@@ -32,10 +34,11 @@ impl Printed {
     /// # Errors
     /// No file can be made there.
     pub fn new(queue: &Queue, home: &Path, wid: &str, which: Which) -> Result<Printed> {
-        let kept = Kept::at(home.join(format!("{wid}.{}", which.suffix())));
+        let path = home.join(format!("{wid}.{}", which.suffix()));
+        let kept = Kept::at(queue.fs.reach(&path));
         let (home, wid) = (home.to_owned(), wid.to_owned());
         let own = Own::simulated();
-        let mut made = Printed { home, wid, which, kept, own, spent: true, taken: None };
+        let mut made = Printed { home, wid, which, path, kept, own, spent: true, taken: None };
         made.renew(queue)?;
         Ok(made)
     }
@@ -54,7 +57,8 @@ impl Printed {
         // The name of the last one goes first, where it has one: the next may need it.
         self.own = Own::simulated();
         let spare = live::spare(&self.home, &self.wid, self.which);
-        let made = queue.host.open_own(&self.home, &spare);
+        let fs = &queue.fs;
+        let made = queue.host.open_own(&fs.reach(&self.home), &fs.reach(&spare));
         self.own = made.cannot("make a file for the output of a job", &self.home)?;
         self.spent = false;
         Ok(true)
@@ -62,7 +66,7 @@ impl Printed {
 
     /// What the job at hand has printed.
     pub fn left(&self) -> Result<Left> {
-        self.own.left().cannot("look at the output of a job", self.kept.path())
+        self.own.left().cannot("look at the output of a job", &self.path)
     }
 
     /// Keeps what the job at hand has left, with a remark of the worker's behind it. `alone`: nobody can
@@ -73,7 +77,7 @@ impl Printed {
         }
         self.spent |= !left.untouched || !alone;
         let taken = self.kept.take(&self.own, left.len, remark);
-        let taken = taken.cannot("keep the output of a job", self.kept.path())?;
+        let taken = taken.cannot("keep the output of a job", &self.path)?;
         self.taken = Some(taken);
         Ok(taken)
     }
@@ -89,7 +93,7 @@ impl Printed {
             }
             _ => {}
         }
-        self.own.show_as(path.clone()).map_err(|cause| Error {
+        self.own.show_as(queue.fs.reach(&path)).map_err(|cause| Error {
             cause: Some(cause),
             ..Error::new(Exit::Environment, "cannot show what a job prints while it runs").at(&path)
         })

@@ -12,10 +12,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+mod held;
 mod private;
 mod real;
 
+pub use held::HeldFs;
 pub use private::{keep_private, make_private, private};
 pub use real::RealFs;
 
@@ -73,6 +76,17 @@ pub enum Handle {
     Descriptor(OwnedFd),
     /// A number of a simulated file system.
     Number(u64),
+}
+
+/// Whether the path by which a directory was opened still leads to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// It does; or that cannot be told now.
+    Here,
+    /// It leads elsewhere, or nowhere. The directory is there, under this path if that is known.
+    Moved(Option<PathBuf>),
+    /// The directory was removed.
+    Gone,
 }
 
 /// A file that is appended to again and again by one process.
@@ -164,6 +178,21 @@ pub trait Fs: Send + Sync {
             }
         }
         self.rmdir(path)
+    }
+
+    /// The same file operations, for which the directory that `root` leads to now stays what `root` means,
+    /// also when it is moved. `None`: a file system in which nothing is ever moved.
+    fn hold(&self, root: &Path) -> io::Result<Option<Arc<dyn Fs>>> {
+        let _ = root;
+        Ok(None)
+    }
+    /// Where the directory is that is held, if one is.
+    fn whereabouts(&self) -> Whereabouts {
+        Whereabouts::Here
+    }
+    /// The path by which calls that are none of these reach the same place, from this process.
+    fn reach(&self, path: &Path) -> PathBuf {
+        path.to_owned()
     }
 
     /// Whether the name exists. An error counts as "exists": callers use this for monotone looks

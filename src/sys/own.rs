@@ -200,11 +200,6 @@ impl Kept {
         Kept { path, file: None, end: 0 }
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Copies `len` bytes of what a command printed, and a remark of the worker's behind them. Returns
     /// offset and length of both. Where it fails nothing was kept, and the next call does it all again.
     ///

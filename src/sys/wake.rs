@@ -12,6 +12,7 @@ mod bells;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -22,6 +23,7 @@ use signal_hook::SigId;
 
 use super::alive;
 use super::clock::{Clock, RealClock};
+use super::fs::Fs;
 use super::host::ProcessId;
 use super::signals;
 use bells::Bells;
@@ -153,6 +155,14 @@ impl Waiter {
             missed: Vec::new(),
             lazy_until: None,
         })
+    }
+
+    /// The same for the paths of a directory that `fs` holds. Also that it was moved or removed is reported,
+    /// as `Wake::Rescan`.
+    #[must_use]
+    pub fn holding(mut self, fs: Arc<dyn Fs>, root: &Path) -> Waiter {
+        self.bells.hold(fs, root);
+        self
     }
 
     /// The same for a program that may be over in a moment: it begins to watch when it has waited for
@@ -353,7 +363,7 @@ impl Watch for Waiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fs::{Fs, RealFs};
+    use crate::sys::fs::RealFs;
 
     #[test]
     fn a_lazy_program_hears_what_was_rung_before_it_watched() {

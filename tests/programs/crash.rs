@@ -260,6 +260,7 @@ fn crash_at(step: &str) -> BTreeSet<String> {
 /// Steps that need a situation of their own: each is crashed at in array_crashes.rs, zombies.rs,
 /// scopes.rs, merges.rs or archive.rs.
 const APART: &[&str] = &[
+    "adopt.layout",
     "archive.move",
     "archive.unwait",
     "bury.delete",

@@ -15,6 +15,7 @@ mod bad_inputs;
 mod branches_in_use;
 mod careful;
 mod chaos;
+mod copied_queues;
 mod crash;
 mod crowds;
 mod fleet;

@@ -200,7 +200,7 @@ impl Front<'_> {
         let program = sibling("coord-worker")?;
         let name = format!("w{place}");
         let path = queue.layout.at(&format!("log/{name}.log"));
-        let log = queue.host.open_output(&path).cannot("open a log", &path)?;
+        let log = queue.open_output(&path).cannot("open a log", &path)?;
         let number = place.to_string();
         let words = ["--name", &name, "--until-empty", "--place", &number, "--front", &me.wid];
         let mut args = vec![OsString::from("--dir"), queue.layout.root().as_os_str().to_owned()];

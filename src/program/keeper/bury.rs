@@ -53,7 +53,8 @@ impl Keeper {
     /// Kill before fence: the process itself if it hangs, then everything with its mark. False: some
     /// of it cannot be ended; its work stays where it is.
     fn end_processes(&mut self, queue: &Queue, me: &mut Proc, wid: &str) -> Result<bool> {
-        let Some(watched) = self.watched.get(wid) else { return Ok(true) };
+        // What works in another directory is never ended from here, nor what it has started.
+        let Some(watched) = self.watched.get(wid).filter(|w| w.local) else { return Ok(true) };
         let card = watched.card.clone();
         if queue.host.is_alive(card.process()) {
             step!("keeper.kill");

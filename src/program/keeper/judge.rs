@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::queue::Queue;
+use crate::queue::identity;
 use crate::queue::ids::Key;
 use crate::queue::procs;
 use crate::queue::record::{self, Card, CardKind};
@@ -19,7 +20,10 @@ const COMMAND_LEASE_MS: u64 = 600_000;
 pub(super) struct Watched {
     pub(super) key: u64,
     pub(super) card: Card,
+    /// Its pids mean something here, and it works in this directory: it may be ended.
     pub(super) local: bool,
+    /// Whether its process lives can be seen here.
+    pub(super) seen: bool,
     /// The last heartbeat seen, and since when (milliseconds of the monotonic clock).
     pub(super) beat: (u64, u64),
     /// What it was at, at the last look: its claims, or all intents of a command.
@@ -50,7 +54,7 @@ impl Keeper {
             };
             let place = queue.host.place();
             let same_host = card.host_id == place.host_id;
-            let local = same_host && card.boot == place.boot && card.pidns == place.pidns;
+            let (local, seen) = (procs::is_here(queue, &card), procs::can_be_seen(queue, &card));
             let beat = self.heartbeat(queue, wid);
             // A disk of this machine cannot be another's at the same time. On a shared one a clone may
             // carry this machine's id: there the heartbeat must be older than this boot.
@@ -60,8 +64,10 @@ impl Keeper {
                 return Ok(Some(Death::Boot));
             }
             self.next_key += 1;
-            let watched = Watched { key: self.next_key, card, local, beat, held: Vec::new() };
-            let gone = local && !waiter.watch_death(watched.key, watched.card.process());
+            let held = Vec::new();
+            let watched = Watched { key: self.next_key, card, local, seen, beat, held };
+            // The death of one that works in another directory is seen as well; its life is none of ours.
+            let gone = seen && !waiter.watch_death(watched.key, watched.card.process());
             self.watched.insert(wid.to_owned(), watched);
             if gone {
                 return Ok(Some(Death::Gone));
@@ -71,7 +77,7 @@ impl Keeper {
         #[cfg(debug_assertions)]
         let seen_alive = recover::seen_alive(queue, wid)?;
         let Some(watched) = self.watched.get(wid) else { return Ok(None) };
-        if watched.local && !queue.host.is_alive(watched.card.process()) {
+        if watched.seen && !queue.host.is_alive(watched.card.process()) {
             #[cfg(debug_assertions)]
             for key in seen_alive {
                 queue.discard(&dir.join("run").join(key.to_string()))?;
@@ -99,9 +105,12 @@ impl Keeper {
     fn judge_lease(&mut self, queue: &Queue, wid: &str) -> Result<Option<Death>> {
         let (beat, now) = self.heartbeat(queue, wid);
         let Some(watched) = self.watched.get_mut(wid) else { return Ok(None) };
+        let copied = identity::is_of_another(queue, &watched.card);
         // A command has no lease and does not beat, but what it is at changes all the time. Here its
-        // process tells; a person may have stopped it.
-        let command = watched.card.kind == CardKind::Cli && !watched.local;
+        // process tells; a person may have stopped it. Of one that works in another directory nothing
+        // changes here.
+        let command = watched.card.kind == CardKind::Cli && !watched.local
+            || copied && watched.card.lease_ms == 0;
         if watched.card.lease_ms == 0 && !command {
             return Ok(None);
         }
@@ -109,7 +118,8 @@ impl Keeper {
         self.busy |= !held.is_empty();
         // An idle worker does not beat: its clock starts when a claim is first seen here. The intent
         // is there before the first heartbeat, so a changed claim starts the clock too.
-        if beat != watched.beat.0 || held.is_empty() || held != watched.held {
+        let idle = held.is_empty() && !copied;
+        if beat != watched.beat.0 || idle || held != watched.held {
             watched.beat = (beat, now);
             watched.held = held;
             return Ok(None);
@@ -123,7 +133,12 @@ impl Keeper {
         if silent_ms < lease_ms.unwrap_or(watched.card.lease_ms) {
             return Ok(None);
         }
-        Ok(Some(if watched.local { Death::Hung } else { Death::Lease }))
+        Ok(Some(match watched.local {
+            true => Death::Hung,
+            // Two clients of a shared file system may see two numbers of one directory.
+            false if copied && !queue.shared => Death::Copied,
+            false => Death::Lease,
+        }))
     }
 
     /// Between two looks at heartbeats: a quarter of the shortest lease.

@@ -13,9 +13,11 @@ use crate::sys::alive::EnvMark;
 use crate::sys::fs::is_absent;
 
 use super::super::Queue;
+use super::super::identity;
 use super::super::ids::Key;
 use super::super::procs::{self, Proc};
 use super::super::record::{Card, End, Line, Verdict};
+use super::super::recover::Death;
 use super::super::tasks::{self, Phase, Task};
 use super::chunk::{Chunk, claim_name};
 use super::close;
@@ -33,8 +35,17 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 pub enum As<'a> {
     /// Its holder is dead: in these words.
     Expired(&'a str),
-    /// Its holder goes on, and does not know what became of it.
-    HandedBack,
+    /// Its holder is not at it any more, or does not know what became of it: in these words. Not charged.
+    HandedBack(&'a str),
+}
+
+/// How a try ends whose holder is over: one that works in the directory that this is a copy of was not
+/// ended by the try.
+fn how_of<'a>(queue: &Queue, card: Option<&Card>, how: As<'a>) -> As<'a> {
+    match card {
+        Some(card) if identity::is_of_another(queue, card) => As::HandedBack(Death::Copied.word()),
+        _ => how,
+    }
 }
 
 /// Ends what `wid` holds in a chunk and does what follows. Returns the jobs that were taken back.
@@ -69,7 +80,8 @@ pub fn chunk_of(
         if of != wid {
             continue;
         }
-        end_kept(queue, &task, number, n, of)?;
+        let how = how_of(queue, card.as_ref(), how);
+        end_kept(queue, &task, number, n, card.as_ref(), of)?;
         if expire(queue, me, &chunk, (number, n), of, (round, stamp), how)? {
             back.push(Key::new(&format!("{id}/{number}"), n));
         }
@@ -91,8 +103,17 @@ fn is_anybody_in(queue: &Queue, id: &str, start: u64, but: &str) -> Result<bool>
 
 /// Ends what runs of a try of `coord run --keep-children` whose worker is dead. It does not carry the mark
 /// of that worker, by which everything else was ended before.
-fn end_kept(queue: &Queue, task: &Task, number: u64, n: u32, holder: &str) -> Result<()> {
-    if !task.spec.as_ref().is_ok_and(|spec| spec.keeps_children()) {
+fn end_kept(
+    queue: &Queue,
+    task: &Task,
+    number: u64,
+    n: u32,
+    card: Option<&Card>,
+    holder: &str,
+) -> Result<()> {
+    if !task.spec.as_ref().is_ok_and(|spec| spec.keeps_children())
+        || card.is_some_and(|card| identity::is_of_another(queue, card))
+    {
         return Ok(());
     }
     let token = EnvMark::attempt(&super::token(&task.id, number, n, holder));
@@ -119,8 +140,8 @@ fn expire(
     };
     let end = match how {
         As::Expired(why) => job::expiry(before.as_ref(), round, why),
-        As::HandedBack => {
-            let why = "a step of its worker failed".to_owned();
+        As::HandedBack(why) => {
+            let why = why.to_owned();
             let kept = before.as_ref().map_or((0, 0), |end| (end.charged, end.boots));
             End { why, charged: kept.0, boots: kept.1, ..End::new(Verdict::Release, true) }
         }
@@ -279,8 +300,9 @@ pub fn sweep(
                 None => !is_anybody_in(queue, id, start, "")?,
             };
             if orphan {
-                let (of, how) = (card.map_or(String::new(), |card| card.wid), As::Expired("dead"));
-                end_kept(queue, &task, *number, *n, &of)?;
+                let how = how_of(queue, card.as_ref(), As::Expired("dead"));
+                let of = card.as_ref().map_or(String::new(), |card| card.wid.clone());
+                end_kept(queue, &task, *number, *n, card.as_ref(), &of)?;
                 expired |= expire(queue, me, &chunk, (*number, *n), &of, (round, stamp), how)?;
             } else {
                 running += 1;

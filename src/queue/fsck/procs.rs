@@ -58,7 +58,7 @@ fn look(survey: &mut Survey<'_>, wid: &str) -> Seen {
     let place = queue.host.place();
     let lives = card.as_ref().is_some_and(|card| {
         let same_host = card.host_id == place.host_id;
-        if same_host && card.boot == place.boot && card.pidns == place.pidns {
+        if registered::can_be_seen(queue, card) {
             return queue.host.is_alive(card.process());
         }
         let earlier_boot = same_host && card.boot != place.boot;

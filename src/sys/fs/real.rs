@@ -1,13 +1,19 @@
 //! The file operations by the kernel's calls.
 
+use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, UtimensatFlags, fstatat, mkdirat, utimensat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
-use super::{Dir, Entry, Fs, Handle, Kind, Log, Stat, private, remove_tree};
+use super::held::HeldFs;
+use super::{Dir, Entry, Fs, Handle, Kind, Log, Stat, Whereabouts, private, remove_tree};
 use crate::sys::step::fault;
 
 /// The real thing.
@@ -28,7 +34,7 @@ fn io_error(errno: Errno) -> io::Error {
 }
 
 /// Writes all of it with a single `write`.
-fn write_whole(mut file: &std::fs::File, bytes: &[u8]) -> io::Result<()> {
+fn write_whole(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     let count = loop {
         match file.write(bytes) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -42,7 +48,7 @@ fn write_whole(mut file: &std::fs::File, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Reads at most `limit` bytes of a regular file from `offset` on.
-fn read_regular(mut file: std::fs::File, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
+fn read_regular(mut file: File, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
@@ -60,15 +66,11 @@ fn read_regular(mut file: std::fs::File, offset: u64, limit: usize) -> io::Resul
 /// The most that is reserved before it is read.
 const READ_AHEAD: usize = 1 << 20;
 
-const READ_FLAGS: nix::fcntl::OFlag = nix::fcntl::OFlag::O_RDONLY
-    .union(nix::fcntl::OFlag::O_NOFOLLOW)
-    .union(nix::fcntl::OFlag::O_NONBLOCK)
-    .union(nix::fcntl::OFlag::O_CLOEXEC);
+const READ_FLAGS: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
 
-const MAKE_FLAGS: nix::fcntl::OFlag = nix::fcntl::OFlag::O_WRONLY
-    .union(nix::fcntl::OFlag::O_CREAT)
-    .union(nix::fcntl::OFlag::O_APPEND)
-    .union(nix::fcntl::OFlag::O_CLOEXEC);
+const MAKE_FLAGS: OFlag =
+    OFlag::O_WRONLY.union(OFlag::O_CREAT).union(OFlag::O_APPEND).union(OFlag::O_CLOEXEC);
 
 /// Bytes of names that the kernel hands over at once.
 const NAMES: usize = 32 << 10;
@@ -107,71 +109,106 @@ fn list_of(dir: &OwnedFd) -> io::Result<Vec<Entry>> {
     Ok(names)
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the one place that touches files")]
-impl Fs for RealFs {
+/// Whose paths these are: those of the process, or those below a directory that it holds.
+pub trait Based: Send + Sync {
+    /// The directory that a path begins at, and the path from there.
+    fn at<'a>(&'a self, path: &'a Path) -> (BorrowedFd<'a>, &'a Path);
+    /// Whether the path by which the directory was opened still leads to it.
+    fn whereabouts(&self) -> Whereabouts {
+        Whereabouts::Here
+    }
+    /// The path by which calls that know nothing of this reach the same place.
+    fn reach(&self, path: &Path) -> PathBuf {
+        path.to_owned()
+    }
+}
+
+impl Based for RealFs {
+    fn at<'a>(&'a self, path: &'a Path) -> (BorrowedFd<'a>, &'a Path) {
+        (AT_FDCWD, path)
+    }
+}
+
+/// Opens a file; a signal does not keep it from that.
+fn open(base: &impl Based, path: &Path, flags: OFlag, mode: u32) -> io::Result<File> {
+    let (dir, path) = base.at(path);
+    let mode = Mode::from_bits_truncate(mode);
+    loop {
+        match openat(dir, path, flags | OFlag::O_CLOEXEC, mode) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(File::from).map_err(io_error),
+        }
+    }
+}
+
+fn unlink(base: &impl Based, path: &Path, flags: UnlinkatFlags) -> io::Result<()> {
+    let (dir, path) = base.at(path);
+    unlinkat(dir, path, flags).map_err(io_error)
+}
+
+impl<B: Based> Fs for B {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         fault()?;
-        std::fs::hard_link(from, to)
+        let ((from_dir, from), (to_dir, to)) = (self.at(from), self.at(to));
+        linkat(from_dir, from, to_dir, to, AtFlags::empty()).map_err(io_error)
     }
 
     fn link_in(&self, from: &Path, dir: &Dir, name: &str) -> io::Result<()> {
         fault()?;
-        let flags = nix::fcntl::AtFlags::empty();
-        nix::unistd::linkat(nix::fcntl::AT_FDCWD, from, dir.fd()?, name, flags).map_err(io_error)
+        let (from_dir, from) = self.at(from);
+        linkat(from_dir, from, dir.fd()?, name, AtFlags::empty()).map_err(io_error)
     }
 
     fn link_between(&self, from: &Dir, file: &str, dir: &Dir, name: &str) -> io::Result<()> {
         fault()?;
-        let flags = nix::fcntl::AtFlags::empty();
-        nix::unistd::linkat(from.fd()?, file, dir.fd()?, name, flags).map_err(io_error)
+        linkat(from.fd()?, file, dir.fd()?, name, AtFlags::empty()).map_err(io_error)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
         fault()?;
-        std::fs::remove_file(path)
+        unlink(self, path, UnlinkatFlags::NoRemoveDir)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fault()?;
-        std::fs::rename(from, to)
+        let ((from_dir, from), (to_dir, to)) = (self.at(from), self.at(to));
+        renameat(from_dir, from, to_dir, to).map_err(io_error)
     }
 
     fn mkdir(&self, path: &Path) -> io::Result<()> {
         fault()?;
-        std::fs::DirBuilder::new().mode(private(0o777)).create(path)
+        let (dir, path) = self.at(path);
+        mkdirat(dir, path, Mode::from_bits_truncate(private(0o777))).map_err(io_error)
     }
 
     fn rmdir(&self, path: &Path) -> io::Result<()> {
         fault()?;
-        std::fs::remove_dir(path)
+        unlink(self, path, UnlinkatFlags::RemoveDir)
     }
 
     fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         fault()?;
-        let open = |path: &Path| {
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(private(mode)).open(path)
-        };
-        let mut file = match open(path) {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        let mut file = match open(self, path, flags, private(mode)) {
             // A former incarnation of this very process died while writing it.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                std::fs::remove_file(path)?;
-                open(path)?
+                unlink(self, path, UnlinkatFlags::NoRemoveDir)?;
+                open(self, path, flags, private(mode))?
             }
             other => other?,
         };
         let written = file.write_all(bytes);
         if written.is_err() {
             // A full disk must not be left fuller by a file that nobody will read.
-            drop(std::fs::remove_file(path));
+            drop(unlink(self, path, UnlinkatFlags::NoRemoveDir));
         }
         written
     }
 
     fn overwrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         fault()?;
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
-        let file = options.open(path)?;
+        let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let file = open(self, path, flags, 0)?;
         let there = file.metadata()?;
         if !there.is_file() || there.len() != bytes.len() as u64 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no file of that length"));
@@ -181,18 +218,15 @@ impl Fs for RealFs {
 
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<u64> {
         fault()?;
-        let mut options = std::fs::OpenOptions::new();
-        options.append(true).create(true).mode(private(0o644)).custom_flags(nix::libc::O_NOFOLLOW);
-        let file = options.open(path)?;
+        let file = open(self, path, MAKE_FLAGS | OFlag::O_NOFOLLOW, private(0o644))?;
         write_whole(&file, bytes)?;
         Ok(file.metadata()?.len())
     }
 
     fn open_log(&self, path: &Path) -> io::Result<Log> {
         fault()?;
-        let mut options = std::fs::OpenOptions::new();
-        options.append(true).create(true).mode(private(0o644)).custom_flags(nix::libc::O_NOFOLLOW);
-        Ok(Log { path: path.to_owned(), file: Some(options.open(path)?) })
+        let file = open(self, path, MAKE_FLAGS | OFlag::O_NOFOLLOW, private(0o644))?;
+        Ok(Log { path: path.to_owned(), file: Some(file) })
     }
 
     fn append_to(&self, log: &Log, bytes: &[u8]) -> io::Result<()> {
@@ -205,16 +239,13 @@ impl Fs for RealFs {
 
     fn read(&self, path: &Path, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
         fault()?;
-        let mut options = std::fs::OpenOptions::new();
-        options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
-        read_regular(options.open(path)?, offset, limit)
+        read_regular(open(self, path, READ_FLAGS, 0)?, offset, limit)
     }
 
     fn read_in(&self, dir: &Dir, name: &str, limit: usize) -> io::Result<Vec<u8>> {
         fault()?;
-        let mode = nix::sys::stat::Mode::empty();
-        let fd = nix::fcntl::openat(dir.fd()?, name, READ_FLAGS, mode).map_err(io_error)?;
-        read_regular(std::fs::File::from(fd), 0, limit)
+        let fd = openat(dir.fd()?, name, READ_FLAGS, Mode::empty()).map_err(io_error)?;
+        read_regular(File::from(fd), 0, limit)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
@@ -234,68 +265,58 @@ impl Fs for RealFs {
 
     fn open_dir(&self, path: &Path) -> io::Result<Dir> {
         fault()?;
-        let mut options = std::fs::OpenOptions::new();
-        options.read(true).custom_flags(nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW);
-        Ok(Dir { path: path.to_owned(), handle: Handle::Descriptor(options.open(path)?.into()) })
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        let file = open(self, path, flags, 0)?;
+        Ok(Dir { path: path.to_owned(), handle: Handle::Descriptor(file.into()) })
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
         fault()?;
-        let meta = std::fs::symlink_metadata(path)?;
-        let kind = if meta.is_file() {
-            Kind::File
-        } else if meta.is_dir() {
-            Kind::Dir
-        } else {
-            Kind::Other
+        let (dir, path) = self.at(path);
+        let meta = fstatat(dir, path, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(io_error)?;
+        let kind = match meta.st_mode & nix::libc::S_IFMT {
+            nix::libc::S_IFREG => Kind::File,
+            nix::libc::S_IFDIR => Kind::Dir,
+            _ => Kind::Other,
         };
-        let seconds = u64::try_from(meta.mtime()).unwrap_or(0);
-        let nanos = u64::try_from(meta.mtime_nsec()).unwrap_or(0);
+        let seconds = u64::try_from(meta.st_mtime).unwrap_or(0);
+        let nanos = u64::try_from(meta.st_mtime_nsec).unwrap_or(0);
         Ok(Stat {
-            ino: meta.ino(),
-            len: meta.len(),
+            ino: meta.st_ino,
+            len: u64::try_from(meta.st_size).unwrap_or(0),
             mtime_ns: seconds.saturating_mul(1_000_000_000) + nanos,
             kind,
-            links: meta.nlink(),
+            links: meta.st_nlink,
         })
     }
 
     fn touch(&self, path: &Path) -> io::Result<()> {
         fault()?;
-        use nix::sys::stat::{UtimensatFlags, utimensat};
-        use nix::sys::time::TimeSpec;
+        let (dir, name) = self.at(path);
         let now = TimeSpec::UTIME_NOW;
-        let flags = UtimensatFlags::NoFollowSymlink;
-        match utimensat(nix::fcntl::AT_FDCWD, path, &now, &now, flags) {
-            Err(Errno::ENOENT) => {
-                let mut options = std::fs::OpenOptions::new();
-                options.append(true).create(true).mode(private(0o666));
-                options.open(path).map(drop)
-            }
+        match utimensat(dir, name, &now, &now, UtimensatFlags::NoFollowSymlink) {
+            Err(Errno::ENOENT) => open(self, path, MAKE_FLAGS, private(0o666)).map(drop),
             other => other.map_err(io_error),
         }
     }
 
     fn touch_in(&self, dir: &Dir, name: &str) -> io::Result<()> {
         fault()?;
-        use nix::sys::stat::{Mode, UtimensatFlags, utimensat};
-        use nix::sys::time::TimeSpec;
         let now = TimeSpec::UTIME_NOW;
         match utimensat(dir.fd()?, name, &now, &now, UtimensatFlags::NoFollowSymlink) {
             Err(Errno::ENOENT) => {
                 let mode = Mode::from_bits_truncate(private(0o666));
-                nix::fcntl::openat(dir.fd()?, name, MAKE_FLAGS, mode).map(drop).map_err(io_error)
+                openat(dir.fd()?, name, MAKE_FLAGS, mode).map(drop).map_err(io_error)
             }
             other => other.map_err(io_error),
         }
     }
 
     fn exists_in(&self, dir: &Dir, name: &str) -> bool {
-        let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
         let Ok(fd) = dir.fd() else { return true };
         fault().is_err()
             || !matches!(
-                nix::sys::stat::fstatat(fd, name, flags),
+                fstatat(fd, name, AtFlags::AT_SYMLINK_NOFOLLOW),
                 Err(Errno::ENOENT | Errno::ENOTDIR)
             )
     }
@@ -303,19 +324,31 @@ impl Fs for RealFs {
     fn remove_tree(&self, path: &Path) -> io::Result<()> {
         fault()?;
         // Also what a listing of ours leaves out: names that are not UTF-8.
-        remove_tree(path)
+        remove_tree(&self.reach(path))
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
-        std::fs::File::open(path)?.sync_data()
+        open(self, path, OFlag::O_RDONLY, 0)?.sync_data()
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::File::open(path)?.sync_all()
+        open(self, path, OFlag::O_RDONLY, 0)?.sync_all()
     }
 
     fn sync_in(&self, dir: &Dir) -> io::Result<()> {
         nix::unistd::fsync(dir.fd()?).map_err(io_error)
+    }
+
+    fn hold(&self, root: &Path) -> io::Result<Option<Arc<dyn Fs>>> {
+        HeldFs::open(root).map(|held| Some(Arc::new(held) as Arc<dyn Fs>))
+    }
+
+    fn whereabouts(&self) -> Whereabouts {
+        Based::whereabouts(self)
+    }
+
+    fn reach(&self, path: &Path) -> PathBuf {
+        Based::reach(self, path)
     }
 }
 

@@ -8,10 +8,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
+use super::super::fs::{Fs, RealFs};
 use super::Wake;
 
 /// What is reported of a watched path.
@@ -22,6 +24,11 @@ const CHANGES: AddWatchFlags = AddWatchFlags::IN_ATTRIB
     .union(AddWatchFlags::IN_MOVE)
     .union(AddWatchFlags::IN_DELETE_SELF)
     .union(AddWatchFlags::IN_MOVE_SELF);
+
+/// What is reported of the directory that all the paths are in, and of the one that it is in itself.
+const MOVES: AddWatchFlags = AddWatchFlags::IN_DELETE_SELF
+    .union(AddWatchFlags::IN_MOVE_SELF)
+    .union(AddWatchFlags::IN_ONLYDIR);
 
 /// The watched path itself is gone, or events were lost.
 const GONE: AddWatchFlags = AddWatchFlags::IN_DELETE_SELF
@@ -40,6 +47,10 @@ pub(super) struct Bells {
     paths: HashMap<WatchDescriptor, PathBuf>,
     /// Those that inotify was not asked to watch yet.
     waiting: Vec<PathBuf>,
+    /// The files as the program sees them: a path is watched where that leads.
+    fs: Arc<dyn Fs>,
+    /// Directories that are heard of only when they are moved or removed.
+    places: Vec<PathBuf>,
     /// Why there is no inotify.
     pub(super) blind: Option<String>,
 }
@@ -59,8 +70,9 @@ fn stamp(path: &Path) -> Stamp {
 impl Bells {
     /// `blind`: why inotify is not to be asked at all.
     pub(super) fn new(blind: Option<String>) -> Bells {
-        let (watched, paths, waiting) = Default::default();
-        let mut bells = Bells { inotify: None, watched, paths, waiting, blind };
+        let (watched, paths, waiting, places) = Default::default();
+        let fs = Arc::new(RealFs);
+        let mut bells = Bells { inotify: None, watched, paths, waiting, fs, places, blind };
         if bells.blind.is_none() {
             match Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC) {
                 Ok(inotify) => bells.inotify = Some(inotify),
@@ -68,6 +80,13 @@ impl Bells {
             }
         }
         bells
+    }
+
+    /// The paths are those of a directory that the program holds: it hears when that is moved.
+    pub(super) fn hold(&mut self, fs: Arc<dyn Fs>, root: &Path) {
+        self.fs = fs;
+        self.places =
+            [Some(root), root.parent()].into_iter().flatten().map(Path::to_owned).collect();
     }
 
     /// What to wait at; `None` where the times must be looked at.
@@ -86,7 +105,7 @@ impl Bells {
             return;
         }
         match self.inotify {
-            None => drop(self.watched.insert(path.to_owned(), stamp(path))),
+            None => drop(self.watched.insert(path.to_owned(), stamp(&self.fs.reach(path)))),
             Some(_) => {
                 self.watched.insert(path.to_owned(), None);
                 self.waiting.push(path.to_owned());
@@ -103,8 +122,14 @@ impl Bells {
     pub(super) fn begin(&mut self) -> Vec<PathBuf> {
         let Some(inotify) = &self.inotify else { return Vec::new() };
         let mut begun = Vec::new();
+        for place in std::mem::take(&mut self.places) {
+            // Where it cannot be watched, the next rescan finds that it was moved.
+            if let Ok(descriptor) = inotify.add_watch(&self.fs.reach(&place), MOVES) {
+                self.paths.insert(descriptor, place);
+            }
+        }
         for path in std::mem::take(&mut self.waiting) {
-            match inotify.add_watch(&path, CHANGES) {
+            match inotify.add_watch(&self.fs.reach(&path), CHANGES) {
                 Ok(descriptor) => {
                     self.paths.insert(descriptor, path.clone());
                     begun.push(path);
@@ -120,7 +145,7 @@ impl Bells {
                     self.inotify = None;
                     self.paths.clear();
                     for (path, last) in &mut self.watched {
-                        *last = stamp(path);
+                        *last = stamp(&self.fs.reach(path));
                     }
                     return self.watched.keys().cloned().collect();
                 }
@@ -170,7 +195,7 @@ impl Bells {
     /// Compares the times of all watched paths with those of the last look.
     pub(super) fn look(&mut self, wakes: &mut Vec<Wake>) {
         for (path, last) in &mut self.watched {
-            let now = stamp(path);
+            let now = stamp(&self.fs.reach(path));
             if now != *last {
                 wakes.push(if now.is_none() { Wake::Rescan } else { Wake::Bell(path.clone()) });
                 *last = now;
@@ -206,7 +231,6 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::sys::fs::{Fs, RealFs};
 
     #[test]
     fn where_no_watch_can_be_had_the_times_are_looked_at() {
