@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::sys::fs::{Fs, mkdir_all};
+use crate::sys::fs::{Fs, keep_modes, mkdir_all};
 use crate::sys::host::Platform;
 
 use super::Queue;
@@ -31,6 +31,8 @@ pub fn init_as(root: &Path, platform: Platform, durability: Durability) -> Resul
     let layout = Layout::new(root.to_owned());
     let (fs, clock) = (platform.fs.clone(), platform.clock.clone());
     mkdir_all(&*fs, root).cannot("make the queue directory", root)?;
+    // Whoever made the directory before has said who may work there.
+    keep_modes(root);
     if fs.stat(&layout.layout_record()).is_ok() {
         return agree(Queue::open(root, platform)?, durability);
     }

@@ -29,6 +29,7 @@ pub mod init;
 pub mod lane;
 pub mod layout;
 pub mod learned;
+pub mod owners;
 pub mod procs;
 pub mod ready;
 pub mod record;
@@ -50,7 +51,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::sys::fs::{Dir, Entry, is_absent, keep_private};
+use crate::sys::fs::{Dir, Entry, is_absent, keep_modes};
 use crate::sys::host::{Output, Platform};
 use crate::sys::wake::Waiter;
 
@@ -87,7 +88,7 @@ impl Queue {
     /// Opens the queue at `root` after looking at its version.
     pub fn open(root: &Path, platform: Platform) -> Result<Queue> {
         let layout = Layout::new(root.to_owned());
-        keep_private(root);
+        keep_modes(root);
         let none = || {
             Error::new(Exit::NoQueue, "this is no queue: it has no layout.json")
                 .at(root)
@@ -100,6 +101,10 @@ impl Queue {
         let fs = held.unwrap_or_else(|| platform.fs.clone());
         let platform = Platform { fs, ..platform };
         let path = layout.layout_record();
+        // What is opened by way of the descriptor has another path.
+        if let Some(held) = platform.fs.reach(&path).parent() {
+            keep_modes(held);
+        }
         let bytes = match platform.fs.read(&path, 0, record::RECORD_MAX) {
             Ok(bytes) => bytes,
             Err(e) if is_absent(&e) => return Err(none()),
@@ -188,7 +193,7 @@ impl Queue {
         let suffix = ids::random_part(self.clock.random());
         let name = crate::sys::fs::name_of(path);
         let tmp = path.with_file_name(format!(".{name}.{suffix}.tmp"));
-        self.fs.create(&tmp, bytes, 0o644).cannot("write a file", &tmp)?;
+        self.fs.create(&tmp, bytes, 0o666).cannot("write a file", &tmp)?;
         let renamed = self.fs.rename(&tmp, path).cannot("replace a file", path);
         if renamed.is_err() {
             drop(self.fs.unlink(&tmp));

@@ -14,6 +14,7 @@ use crate::queue::record::{Array, Spec};
 use crate::sys::alive::MARK;
 use crate::sys::clock::rfc3339;
 use crate::sys::escaped::unescape_path;
+use crate::sys::owner;
 use crate::sys::spawn::Variables;
 
 use super::furnish::tell_git;
@@ -64,7 +65,8 @@ pub fn of_person(site: &Site, spec: &Spec) -> Variables {
     let ours = ["COORD_DIR", "COORD_ROOT", OF_RUN];
     let misleads =
         |name: &OsStr| REMOVED.iter().chain(&MISLEADING).chain(&ours).any(|bad| name == *bad);
-    let mut env: Variables = std::env::vars_os().filter(|(name, _)| !misleads(name)).collect();
+    let mut env: Variables = owner::variables();
+    env.retain(|name, _| !misleads(name));
     env.extend(site.config.env.iter().map(|(name, value)| (name.into(), value.into())));
     for (name, value) in &spec.env {
         env.insert(name.into(), value.as_str().unwrap_or_default().into());

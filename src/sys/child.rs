@@ -40,8 +40,8 @@ fn io_error(errno: Errno) -> io::Error {
 pub fn open_output(path: &Path) -> io::Result<OwnedFd> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = std::fs::OpenOptions::new();
-    options.append(true).create(true).mode(super::fs::private(0o666));
-    Ok(options.open(path)?.into())
+    options.append(true).create(true);
+    Ok(super::fs::made(path, 0o666, |mode| options.mode(mode).open(path))?.into())
 }
 
 /// Makes this process the one that orphans below it come back to.
@@ -202,9 +202,12 @@ pub fn start_with(
 ) -> io::Result<std::process::Child> {
     use std::os::unix::process::CommandExt;
     let mut command = std::process::Command::new(program);
+    super::owner::environ(&mut command);
     command.args(args).current_dir(cwd).envs(env.iter().cloned()).process_group(0);
     command.stdin(std::process::Stdio::null());
-    command.stdout(log.try_clone()?).stderr(log.try_clone()?).spawn()
+    command.stdout(log.try_clone()?).stderr(log.try_clone()?);
+    let _umask = super::fs::steady_umask();
+    command.spawn()
 }
 
 /// Starts one of our own programs in a session of its own, detached from this terminal. It gets a mark
@@ -223,7 +226,8 @@ pub fn start_program(program: &Path, args: &[OsString], cwd: &Path, log: &Log) -
         "COORD_OUT",
         "COORD_RUN_DIR",
     ];
-    let mut env: Variables = std::env::vars_os()
+    let mut env: Variables = super::owner::variables()
+        .into_iter()
         .filter(|(name, _)| not_ours.iter().all(|ours| name != OsStr::new(ours)))
         .collect();
     env.insert(super::alive::MARK.into(), mark.into());
@@ -240,7 +244,12 @@ pub fn interact(program: &str, cwd: &Path, env: &Variables) -> io::Result<i32> {
         note_signal(signal)?;
     }
     let mut command = std::process::Command::new(program);
-    let status = command.current_dir(cwd).env_clear().envs(env).status()?;
+    command.current_dir(cwd).env_clear().envs(env);
+    let started = {
+        let _umask = super::fs::steady_umask();
+        command.spawn()
+    };
+    let status = started?.wait()?;
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 
@@ -254,5 +263,7 @@ pub fn exec_marked(mark: &str) -> io::Error {
     };
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
-    std::process::Command::new(program).arg0(name).args(args).env(super::alive::MARK, mark).exec()
+    let mut command = std::process::Command::new(program);
+    super::owner::environ(&mut command);
+    command.arg0(name).args(args).env(super::alive::MARK, mark).exec()
 }

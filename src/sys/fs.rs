@@ -11,15 +11,16 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 mod held;
-mod private;
+mod modes;
 mod real;
 
 pub use held::HeldFs;
-pub use private::{keep_private, make_private, private};
+pub use modes::{keep_modes, made, make_private, mode_at, steady_umask};
 pub use real::RealFs;
 
 /// What a name in a directory stands for.
@@ -262,7 +263,14 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
 #[expect(clippy::disallowed_methods, reason = "this is the one place that touches files")]
 pub fn try_lock(path: &Path) -> io::Result<Option<std::fs::File>> {
     let mut options = std::fs::OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+    options.read(true).write(true).create(true).truncate(false);
+    let file = match made(path, 0o666, |mode| options.mode(mode).open(path)) {
+        // Another user made it; to lock it, it is enough to read it.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            std::fs::OpenOptions::new().read(true).open(path)?
+        }
+        other => other?,
+    };
     match fs2::FileExt::try_lock_exclusive(&file) {
         Ok(()) => Ok(Some(file)),
         Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => Ok(None),

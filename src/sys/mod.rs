@@ -13,6 +13,7 @@ pub mod host;
 pub mod input;
 pub mod machine;
 pub mod own;
+pub mod owner;
 pub mod rule;
 pub mod signals;
 pub mod spawn;

@@ -112,6 +112,9 @@ impl Own {
     pub fn show_as(&mut self, path: PathBuf) -> io::Result<()> {
         fault()?;
         let Some(fd) = &self.output.0 else { return Ok(()) };
+        // Whoever may look into the directory may read it, as what is kept of it.
+        let mode = super::fs::mode_at(&path, 0o644);
+        nix::sys::stat::fchmod(fd, Mode::from_bits_truncate(mode))?;
         match &self.name {
             Some(name) => super::fs::Fs::rename(&super::fs::RealFs, name, &path)?,
             None => {
@@ -213,8 +216,9 @@ impl Kept {
         fault()?;
         if self.file.is_none() {
             let mut options = std::fs::OpenOptions::new();
-            options.write(true).create(true).truncate(false).mode(super::fs::private(0o644));
-            let file = options.custom_flags(libc::O_NOFOLLOW).open(&self.path)?;
+            options.write(true).create(true).truncate(false).custom_flags(libc::O_NOFOLLOW);
+            let make = |mode| options.mode(mode).open(&self.path);
+            let file = super::fs::made(&self.path, 0o644, make)?;
             self.end = file.metadata()?.len();
             self.file = Some(file);
         }

@@ -234,7 +234,10 @@ pub fn spawn(command: &Command<'_>) -> io::Result<i32> {
         }
     };
     let block = &command.env.block;
-    let start = || posix_spawn(program.as_c_str(), actions, attributes, &argv, block);
+    let start = || {
+        let _umask = super::fs::steady_umask();
+        posix_spawn(program.as_c_str(), actions, attributes, &argv, block)
+    };
     if HERE.as_deref() == Some(command.cwd) {
         return start().map(Pid::as_raw).map_err(io_error);
     }

@@ -128,6 +128,7 @@ impl Tool {
     pub fn run(self, meanwhile: &Meanwhile<'_>) -> io::Result<Output> {
         use std::os::unix::process::CommandExt;
         let mut command = Command::new(&self.program);
+        super::owner::environ(&mut command);
         command.args(&self.args).current_dir(&self.cwd);
         for name in &self.removed {
             command.env_remove(name);
@@ -143,7 +144,11 @@ impl Tool {
             command.process_group(0);
         }
         let began = Instant::now();
-        let running = Running::new(command.spawn()?, self.input, self.own_group)?;
+        let started = {
+            let _umask = super::fs::steady_umask();
+            command.spawn()
+        };
+        let running = Running::new(started?, self.input, self.own_group)?;
         let what = self.name.as_deref().unwrap_or_default();
         let waits = |since| meanwhile(&Waits { what, dir: &self.cwd, since });
         running.until_over(began, self.limit, &waits)

@@ -13,7 +13,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 use super::held::HeldFs;
-use super::{Dir, Entry, Fs, Handle, Kind, Log, Stat, Whereabouts, private, remove_tree};
+use super::{Dir, Entry, Fs, Handle, Kind, Log, Stat, Whereabouts, made, remove_tree};
 use crate::sys::step::fault;
 
 /// The real thing.
@@ -129,16 +129,17 @@ impl Based for RealFs {
     }
 }
 
-/// Opens a file; a signal does not keep it from that.
+/// Opens a file; a signal does not keep it from that. One that is made has this mode, as far as its place
+/// has it.
 fn open(base: &impl Based, path: &Path, flags: OFlag, mode: u32) -> io::Result<File> {
-    let (dir, path) = base.at(path);
-    let mode = Mode::from_bits_truncate(mode);
-    loop {
-        match openat(dir, path, flags | OFlag::O_CLOEXEC, mode) {
+    let (dir, name) = base.at(path);
+    let open = |mode| loop {
+        match openat(dir, name, flags | OFlag::O_CLOEXEC, Mode::from_bits_truncate(mode)) {
             Err(Errno::EINTR) => {}
             other => return other.map(File::from).map_err(io_error),
         }
-    }
+    };
+    if flags.contains(OFlag::O_CREAT) { made(path, mode, open) } else { open(mode) }
 }
 
 fn unlink(base: &impl Based, path: &Path, flags: UnlinkatFlags) -> io::Result<()> {
@@ -177,8 +178,9 @@ impl<B: Based> Fs for B {
 
     fn mkdir(&self, path: &Path) -> io::Result<()> {
         fault()?;
-        let (dir, path) = self.at(path);
-        mkdirat(dir, path, Mode::from_bits_truncate(private(0o777))).map_err(io_error)
+        let (dir, name) = self.at(path);
+        let make = |mode| mkdirat(dir, name, Mode::from_bits_truncate(mode));
+        made(path, 0o777, make).map_err(io_error)
     }
 
     fn rmdir(&self, path: &Path) -> io::Result<()> {
@@ -189,11 +191,11 @@ impl<B: Based> Fs for B {
     fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         fault()?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-        let mut file = match open(self, path, flags, private(mode)) {
+        let mut file = match open(self, path, flags, mode) {
             // A former incarnation of this very process died while writing it.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 unlink(self, path, UnlinkatFlags::NoRemoveDir)?;
-                open(self, path, flags, private(mode))?
+                open(self, path, flags, mode)?
             }
             other => other?,
         };
@@ -218,14 +220,14 @@ impl<B: Based> Fs for B {
 
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<u64> {
         fault()?;
-        let file = open(self, path, MAKE_FLAGS | OFlag::O_NOFOLLOW, private(0o644))?;
+        let file = open(self, path, MAKE_FLAGS | OFlag::O_NOFOLLOW, 0o666)?;
         write_whole(&file, bytes)?;
         Ok(file.metadata()?.len())
     }
 
     fn open_log(&self, path: &Path) -> io::Result<Log> {
         fault()?;
-        let file = open(self, path, MAKE_FLAGS | OFlag::O_NOFOLLOW, private(0o644))?;
+        let file = open(self, path, MAKE_FLAGS | OFlag::O_NOFOLLOW, 0o666)?;
         Ok(Log { path: path.to_owned(), file: Some(file) })
     }
 
@@ -295,7 +297,7 @@ impl<B: Based> Fs for B {
         let (dir, name) = self.at(path);
         let now = TimeSpec::UTIME_NOW;
         match utimensat(dir, name, &now, &now, UtimensatFlags::NoFollowSymlink) {
-            Err(Errno::ENOENT) => open(self, path, MAKE_FLAGS, private(0o666)).map(drop),
+            Err(Errno::ENOENT) => open(self, path, MAKE_FLAGS, 0o666).map(drop),
             other => other.map_err(io_error),
         }
     }
@@ -305,8 +307,9 @@ impl<B: Based> Fs for B {
         let now = TimeSpec::UTIME_NOW;
         match utimensat(dir.fd()?, name, &now, &now, UtimensatFlags::NoFollowSymlink) {
             Err(Errno::ENOENT) => {
-                let mode = Mode::from_bits_truncate(private(0o666));
-                openat(dir.fd()?, name, MAKE_FLAGS, mode).map(drop).map_err(io_error)
+                let fd = dir.fd()?;
+                let make = |mode| openat(fd, name, MAKE_FLAGS, Mode::from_bits_truncate(mode));
+                made(&dir.path, 0o666, make).map(drop).map_err(io_error)
             }
             other => other.map_err(io_error),
         }
