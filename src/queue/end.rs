@@ -25,7 +25,7 @@ use super::ids::Key;
 use super::lane;
 use super::procs::Proc;
 use super::record::{self, CardKind, End, Note, Verdict};
-use super::register::{Held, publish};
+use super::register::{Held, publish, publish_staged};
 use super::settle::{settle, settle_all};
 use super::tasks::{self, Phase, Task};
 
@@ -56,7 +56,7 @@ pub fn record(queue: &Queue, me: &mut Proc, lease: &Lease, mut end: End) -> Resu
     let end = end.fitting();
     let staged = stage(queue, me, &lease.key, &end)?;
     step!("end.link");
-    decide(queue, &lease.task, lease.key.n, &staged, &record::to_bytes(&end))
+    decide(queue, me, &lease.task, lease.key.n, &staged, &record::to_bytes(&end))
 }
 
 /// The staged verdict: complete under its final name or not there.
@@ -70,9 +70,10 @@ fn stage(queue: &Queue, me: &Proc, key: &Key, end: &End) -> Result<std::path::Pa
     Ok(staged)
 }
 
-/// Links a staged verdict to `n.end`.
+/// Links a verdict that this process or a dead one has staged to `n.end`.
 pub fn decide(
     queue: &Queue,
+    me: &Proc,
     task: &Task,
     n: u32,
     staged: &std::path::Path,
@@ -83,13 +84,16 @@ pub fn decide(
         let of = |bytes| record::parse::<End>(bytes).map(|end| (end.by, end.holder, end.verdict));
         bytes == content || of(bytes).is_ok_and(|theirs| of(content) == Ok(theirs))
     };
-    match publish(queue, staged, &task.dir, &format!("{n}.end"), ours)? {
+    let of = Key::new(&task.id, n).to_string();
+    let put = |name: &str, ours: &dyn Fn(&[u8]) -> bool| {
+        publish_staged(queue, me, &of, (staged, content), (&task.dir, name), ours)
+    };
+    match put(&format!("{n}.end"), &ours)? {
         Held::New | Held::Ours => Ok(Ended::Recorded),
         Held::Theirs(bytes) => {
             step!("end.late");
-            let late = format!("{n}.late");
             // Somebody else's late result of the same attempt is just as good.
-            publish(queue, staged, &task.dir, &late, |_| true)?;
+            put(&format!("{n}.late"), &|_| true)?;
             let end = record::parse(&bytes).unwrap_or_else(|_| End::lost());
             Ok(Ended::Fenced(Box::new(end)))
         }

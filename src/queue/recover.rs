@@ -321,7 +321,7 @@ fn decide(
     };
     if record::parse::<End>(&bytes).is_ok() {
         step!("recover.link_staged");
-        let ended = end::decide(queue, task, key.n, staged, &bytes)?;
+        let ended = end::decide(queue, me, task, key.n, staged, &bytes)?;
         return Ok((matches!(ended, Ended::Fenced(_)), false));
     }
     if task.names.ends.contains(&key.n) {

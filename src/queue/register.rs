@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Cannot, Result};
 use crate::rule;
+use crate::step;
 use crate::sys::fs::{Dir, is_absent, is_no_file};
 
 use super::Queue;
+use super::procs::Proc;
 use super::record::RECORD_MAX;
 
 /// Who holds a register after an attempt to publish it.
@@ -111,6 +113,33 @@ pub fn publish<'a>(
         // Undecided: nothing may be concluded, and the caller's intent has to stay.
         Err(e) => Err(e).cannot("read a register back", &path),
     }
+}
+
+/// As `publish`, of a record that may have been staged by another user, whose file the kernel lets only
+/// that user link (EPERM, by `fs.protected_hardlinks`): then a copy of it, under this process's own name,
+/// is linked. `of` names the copy: the task, or the attempt. Whose the register is, its content tells,
+/// which both have in common.
+///
+/// Crash: a copy in `run/`, which recovery drops; what was staged is still there.
+pub fn publish_staged(
+    queue: &Queue,
+    me: &Proc,
+    of: &str,
+    (staged, content): (&Path, &[u8]),
+    (dir, name): (&Dir, &str),
+    ours: impl Fn(&[u8]) -> bool,
+) -> Result<Held> {
+    match publish(queue, staged, dir, name, &ours) {
+        Err(e) if e.errno() == Some(nix::libc::EPERM) && rule!("owner.copy") => {}
+        other => return other,
+    }
+    let copy = me.run(&format!("_copy.{of}"));
+    step!("copy.stage");
+    queue.stage(&copy, content, "copy a record of another user")?;
+    step!("copy.link");
+    let held = publish(queue, &copy, dir, name, ours);
+    queue.discard(&copy)?;
+    held
 }
 
 /// Whether a register is there, in the open directory itself, which may lie in the archive by now.

@@ -32,7 +32,7 @@ use super::ids::{Key, is_number, random_part};
 use super::layout::Lot;
 use super::procs::Proc;
 use super::record::{self, RECORD_MAX, Spec};
-use super::register::{Held, publish};
+use super::register::{Held, publish_staged};
 use super::settle::settle;
 use super::tasks;
 
@@ -213,7 +213,7 @@ fn place(
     spec: Spec,
 ) -> Result<Begun> {
     loop {
-        let (linked, dir) = link_spec(queue, &id, &staged, &spec)?;
+        let (linked, dir) = link_spec(queue, me, &id, &staged, &spec)?;
         let submitted = match linked {
             Linked::Accepted => Submitted::New(id),
             Linked::Same => Submitted::AlreadyThere(id),
@@ -284,7 +284,13 @@ enum Linked {
 
 /// Steps 2 and 3. The directory may be removed by the sweep while it is empty, or moved away: then
 /// all over again.
-fn link_spec(queue: &Queue, id: &str, staged: &Path, spec: &Spec) -> Result<(Linked, Dir)> {
+fn link_spec(
+    queue: &Queue,
+    me: &Proc,
+    id: &str,
+    staged: &Path,
+    spec: &Spec,
+) -> Result<(Linked, Dir)> {
     let path = queue.layout.task(id);
     let ours = record::to_bytes(spec);
     loop {
@@ -310,7 +316,10 @@ fn link_spec(queue: &Queue, id: &str, staged: &Path, spec: &Spec) -> Result<(Lin
             return Ok(taken);
         }
         step!("submit.link");
-        match publish(queue, staged, &dir, "spec.json", |bytes| bytes == ours) {
+        let held = publish_staged(queue, me, id, (staged, &ours), (&dir, "spec.json"), |bytes| {
+            bytes == ours
+        });
+        match held {
             Ok(Held::New | Held::Ours) => return Ok((Linked::Accepted, dir)),
             Ok(Held::Theirs(bytes)) => {
                 return Ok((compare(id, record::parse(&bytes).ok().as_ref(), spec), dir));

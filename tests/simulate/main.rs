@@ -24,6 +24,7 @@ mod lists;
 mod machines;
 mod memory;
 mod mutants;
+mod owners;
 mod platform;
 mod policy;
 mod programs;

@@ -1,5 +1,6 @@
 //! Files, clocks, machine and wake-ups as one simulated process sees them. Each call is a step.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -246,11 +247,20 @@ pub fn op(call: Call, path: &Path) -> Op {
 impl Fs for Seat {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let op = Op { call: Call::Link, path: from.to_owned(), to: to.to_owned() };
-        self.step(op, |fate| flattered(fate, self.fs.link(from, to)))
+        self.step(op, |fate| {
+            let parent = to.parent().map(|dir| self.fs.disk().find(dir));
+            if let (Some(Ok(dir)), Some(name)) = (parent, to.file_name().and_then(OsStr::to_str)) {
+                self.may_link(from, dir, name)?;
+            }
+            flattered(fate, self.fs.link(from, to))
+        })
     }
     fn link_in(&self, from: &Path, dir: &Dir, name: &str) -> io::Result<()> {
         let op = Op { call: Call::Link, path: from.to_owned(), to: dir.path.join(name) };
-        self.step(op, |fate| flattered(fate, self.fs.link_in(from, dir, name)))
+        self.step(op, |fate| {
+            self.may_link(from, number(dir)?, name)?;
+            flattered(fate, self.fs.link_in(from, dir, name))
+        })
     }
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.step(op(Call::Unlink, path), |_| self.fs.unlink(path))
@@ -265,9 +275,14 @@ impl Fs for Seat {
     fn rmdir(&self, path: &Path) -> io::Result<()> {
         self.step(op(Call::Rmdir, path), |_| self.fs.rmdir(path))
     }
-    fn create(&self, path: &Path, bytes: &[u8], _mode: u32) -> io::Result<()> {
+    fn create(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         // Two calls, and a death in between leaves an empty file.
-        self.step(op(Call::Create, path), |_| self.fs.create_empty(path))?;
+        self.step(op(Call::Create, path), |_| {
+            self.fs.create_empty(path)?;
+            let made = self.fs.disk().find(path)?;
+            self.world().owners.made(made, mode, self.me);
+            Ok(())
+        })?;
         let written = self.step(op(Call::Write, path), |_| self.fs.append(path, bytes).map(drop));
         if written.is_err() {
             drop(self.fs.unlink(path));
@@ -325,6 +340,18 @@ fn flattered(fate: Fate, done: io::Result<()>) -> io::Result<()> {
 }
 
 impl Seat {
+    /// As the kernel does it: a name that is taken, or a directory that is gone, says so first.
+    fn may_link(&self, from: &Path, dir: u64, name: &str) -> io::Result<()> {
+        let (found, taken) = {
+            let disk = self.fs.disk();
+            (disk.find(from)?, disk.find_in(dir, name).is_ok())
+        };
+        match taken || self.world().owners.may_link(found, self.me) {
+            true => Ok(()),
+            false => Err(io::Error::from_raw_os_error(libc::EPERM)),
+        }
+    }
+
     fn listed(&self, fate: Fate, ino: u64) -> io::Result<Vec<Entry>> {
         let disk = self.fs.disk();
         let mut world = self.world();

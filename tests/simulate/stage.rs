@@ -49,6 +49,11 @@ impl Stage {
         Stage(runner)
     }
 
+    /// So many users, of which each next process is the next.
+    pub fn users(&mut self, users: usize) {
+        self.0.world().owners.users = users;
+    }
+
     /// Submits a task whose job behaves like `how`.
     pub fn add(&mut self, id: &str, how: &str, change: impl FnOnce(&mut Spec)) {
         let body = programs::add(vec![(Some(id.to_owned()), spec(how, change))]);

@@ -58,6 +58,8 @@ pub struct World {
     pub steps: u64,
     /// Whether the file system is one that several machines share, whose replies may lie.
     pub shared: bool,
+    /// Whose the records are, where there are several users.
+    pub owners: crate::owners::Owners,
     /// Nobody else goes, nothing goes wrong: for preparations and for the final look.
     pub quiet: bool,
     /// Likelihood of a fault at a step, of a million.
@@ -116,6 +118,7 @@ impl World {
             now_us: 10_000_000,
             steps: 0,
             shared: false,
+            owners: crate::owners::Owners::default(),
             quiet: true,
             fault_rate: 0,
             violation: None,
