@@ -9,8 +9,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::error::{Cannot, Exit, Result};
+use crate::queue::fsck::{self, Severity};
+use crate::queue::owners;
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::host::Platform;
+use crate::sys::owner::Owner;
 
 use super::Answer;
 use super::args::Cli;
@@ -78,6 +81,7 @@ struct Place {
 pub fn doctor(cli: &Cli) -> Answer {
     let place = locate(cli)?;
     let mut checks = vec![queue(&place)];
+    checks.extend(owner(&place));
     checks.extend(machine_checks::all(&place));
     checks.extend(project_checks::all(&place));
     if cli.json {
@@ -114,6 +118,28 @@ fn queue(place: &Place) -> Check {
         Ok(_) => Check::fine("queue", at.to_string()),
         Err(e) => Check::fail("queue", e.one_line(), e.hint.unwrap_or_default()),
     }
+}
+
+/// Whether this user may work in the queue, and whether all of it can be used by those who may.
+fn owner(place: &Place) -> Option<Check> {
+    let owner = Owner::of(&place.dir).ok().filter(|_| place.queue)?;
+    if let Some(e) = owners::refusal(&place.dir, &owner, owner.part(&place.dir)) {
+        return Some(Check::fail("owner", e.message, e.hint.unwrap_or_default()));
+    }
+    let wrong = fsck::owners::wrong(&place.dir);
+    let hindering = wrong.iter().find(|finding| finding.severity == Severity::Error);
+    if let Some(first) = hindering.or(wrong.first()) {
+        let path = first.path.strip_prefix(&place.dir).unwrap_or(&first.path).display();
+        let detail = format!("{path}: {} ({} such)", first.what, wrong.len());
+        let made = if hindering.is_some() { Check::fail } else { Check::warn };
+        return Some(made("owner", detail, first.hint.clone()));
+    }
+    if owner.is_shared() && !owner.hands_on() && owner.mode & 0o002 == 0 {
+        let detail = format!("{}: its group gets nothing of what its owner makes", owner.words());
+        let hint = "if others are to work here: chmod g+s, then coord fsck --repair";
+        return Some(Check::fine("owner", format!("{detail}; {hint}")));
+    }
+    Some(Check::fine("owner", owner.words()))
 }
 
 fn print(checks: &[Check]) {

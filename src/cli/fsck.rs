@@ -36,6 +36,7 @@ pub fn fsck(cli: &Cli, args: &Fsck) -> Answer {
 fn repair(cli: &Cli, queue: &Queue) -> Result<()> {
     /// The keeper looks once and is then dropped: how often it would look does not matter.
     const RESCAN_MS: u64 = 30_000;
+    let owned = checks::owners::mend(queue.layout.root());
     // Without procs/ nobody can register.
     sweep::restore_directories(queue)?;
     let untrue = checks::untrue(queue)?;
@@ -49,7 +50,8 @@ fn repair(cli: &Cli, queue: &Queue) -> Result<()> {
             keeper.report.iter().for_each(|text| output::note(text));
             let (back, orphans) = (keeper.report.len(), swept.orphans);
             output::note(&format!(
-                "repaired: {back} taken back, {orphans} orphans ended, {hints} stale hints removed"
+                "repaired: {back} taken back, {orphans} orphans ended, {hints} stale hints removed, \
+                 {owned} owners, groups or modes put right"
             ));
         }
         Ok(())

@@ -23,6 +23,7 @@ pub mod merge;
 pub mod needs;
 pub mod options;
 pub mod output;
+pub mod owner;
 pub mod place;
 pub mod program;
 pub mod put;
@@ -62,7 +63,9 @@ pub fn main() -> ExitCode {
     }
     let answer = match &cli.verb {
         // Its exit status is that of its jobs.
-        Some(Verb::Run(args)) => run::run(&cli, args),
+        Some(verb @ Verb::Run(args)) => {
+            owner::settle(&cli, verb).and_then(|()| run::run(&cli, args))
+        }
         Some(verb) => dispatch(&cli).map(|answer| {
             if let (true, Some(schema)) = (cli.json, told_by_its_schema(verb)) {
                 output::document(&serde_json::json!({ "schema": schema }));
@@ -198,6 +201,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Answer {
     let verb = cli.verb.as_ref().unwrap_or(&Verb::Status(args::Status { count: None }));
+    owner::settle(cli, verb)?;
     match verb {
         Verb::Init(a) => put::init(cli, a),
         Verb::Add(a) => put::add(cli, a),

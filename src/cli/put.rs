@@ -22,7 +22,7 @@ use crate::sys::host::Platform;
 
 use super::Answer;
 use super::args::{Add, Cli, Init};
-use super::{needs, output, place};
+use super::{needs, output, owner, place};
 
 /// `coord init`.
 pub fn init(cli: &Cli, args: &Init) -> Answer {
@@ -40,6 +40,7 @@ pub fn init(cli: &Cli, args: &Init) -> Answer {
     } else {
         root
     };
+    owner::act_where_it_is_made(&root)?;
     let there = RealFs.exists(&root.join("layout.json"));
     if args.adopt {
         return adopt(cli, &root);

@@ -8,7 +8,7 @@ use clap::Parser;
 use nix::libc;
 
 use crate::error::Result;
-use crate::queue::sweep;
+use crate::queue::{owners, sweep};
 use crate::run::site::Site;
 use crate::sys::clock::{Clock, RealClock};
 use crate::sys::wake::{Waiter, Wake};
@@ -117,7 +117,8 @@ fn run(body: impl FnOnce(&Args, &Site) -> Result<()>) -> ExitCode {
         ensure_marked();
     }
     log_json();
-    let done = Site::open(&args.dir).and_then(|site| body(&args, &site));
+    let allowed = owners::must_work(&args.dir);
+    let done = allowed.and_then(|()| Site::open(&args.dir)).and_then(|site| body(&args, &site));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -7,6 +7,7 @@
 mod archived;
 mod arrays;
 mod hints;
+pub mod owners;
 mod procs;
 mod registers;
 mod repair;
@@ -151,6 +152,7 @@ fn look<'a>(queue: &'a Queue, strict: bool) -> Result<Survey<'a>> {
     let mut survey =
         Survey { queue, procs: BTreeMap::new(), tasks: BTreeMap::new(), findings: Vec::new() };
     tree::check(&mut survey);
+    owners::check(&mut survey);
     procs::gather(&mut survey)?;
     registers::check(&mut survey)?;
     procs::check(&mut survey);

@@ -31,6 +31,7 @@ mod inside;
 mod kept_children;
 mod left_behind;
 mod life;
+mod members;
 mod merges;
 mod nothing_lost;
 mod outputs;

@@ -128,6 +128,9 @@ pub struct Run {
     /// Keep the run in this directory, where others may join it: coord -C DIR work
     #[arg(long, value_name = "DIR")]
     pub queue: Option<PathBuf>,
+    /// As root in the project of another user: run everything as that user
+    #[arg(long)]
+    pub as_owner: bool,
     /// What the end of a job survives: process (kill -9 of anything; the default), accept (a power
     /// loss too), full. A queue that is there keeps what it was made with
     #[arg(long, value_name = "MODE", value_parser = ["process", "accept", "full"])]

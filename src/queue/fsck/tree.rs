@@ -18,7 +18,7 @@ const YOUNG_MS: u64 = 60_000;
 
 /// What a name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
+pub(super) enum Class {
     /// A regular file that belongs there.
     File,
     /// A directory that belongs there.
@@ -145,7 +145,7 @@ fn temporary(survey: &mut Survey<'_>, path: &Path) {
 }
 
 /// What a path below the root is, by its parts.
-fn class(parts: &[&str]) -> Class {
+pub(super) fn class(parts: &[&str]) -> Class {
     if is_temporary(parts) {
         return Class::Temporary;
     }
