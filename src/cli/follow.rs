@@ -1,6 +1,7 @@
 //! `logs`, `events`, `wait`: following what happens.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -8,7 +9,6 @@ use serde_json::json;
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::plan::fold::State;
 use crate::plan::units::duration_ms;
-use crate::queue::board::Reader;
 use crate::queue::events::Event;
 use crate::queue::ids::short;
 use crate::queue::tasks::Phase;
@@ -18,6 +18,7 @@ use crate::sys::wake::{Waiter, Wake, Watch};
 
 use super::Answer;
 use super::args::{Cli, Events, Logs, Wait};
+use super::eventlines::EventLines;
 use super::{arrays, joblogs, lastlines, look, output, place};
 
 /// Bytes of a log that are read at a time.
@@ -153,20 +154,16 @@ pub fn events(cli: &Cli, args: &Events) -> Answer {
     };
     let mut waiter = printer(&queue)?;
     waiter.watch(&queue.layout.events_bell());
-    let mut reader = Reader::default();
-    let mut seen = HashMap::new();
+    let mut lines = EventLines::default();
+    let mut seen = HashSet::new();
     loop {
-        let mut batch: Vec<Event> = Vec::new();
-        reader.catch_up(&queue, |event| batch.push(event.clone()))?;
-        // Files have no common order: within a batch the wall clock decides.
-        batch.sort_by(|a, b| a.t.cmp(&b.t));
-        for event in batch {
+        lines.each(&queue, |event| {
             let wanted = only.as_ref().is_none_or(|ids| ids.contains(&event.id));
             let at_ms = parse_rfc3339(&event.t).unwrap_or(0);
-            if wanted && at_ms >= since_ms && is_new(&mut seen, &event) {
-                print_event(cli, &event);
+            if wanted && at_ms >= since_ms && is_new(&mut seen, event) {
+                print_event(cli, event);
             }
-        }
+        })?;
         if !args.follow || !goes_on(&mut waiter, Instant::now() + Duration::from_secs(30)) {
             return Ok(None);
         }
@@ -174,11 +171,14 @@ pub fn events(cli: &Cli, args: &Events) -> Answer {
 }
 
 /// Registers are written once: a second line about the same one tells nothing new.
-fn is_new(seen: &mut HashMap<(String, String, u32), ()>, event: &Event) -> bool {
+/// Remembered is a hash, since there may be millions.
+fn is_new(seen: &mut HashSet<u64>, event: &Event) -> bool {
     if matches!(event.k.as_str(), "progress" | "notice") {
         return true;
     }
-    seen.insert((event.k.clone(), event.id.clone(), event.n), ()).is_none()
+    let mut hash = DefaultHasher::new();
+    (&event.k, &event.id, event.n).hash(&mut hash);
+    seen.insert(hash.finish())
 }
 
 fn print_event(cli: &Cli, event: &Event) {
@@ -214,41 +214,57 @@ pub fn wait(cli: &Cli, args: &Wait) -> Answer {
     let mut open: Vec<String> = look::select(&queue, &words, &[])?;
     let mut bad: Vec<(String, State)> = Vec::new();
     let total = open.len();
+    // As long as one is not over, the others need no look.
+    open.reverse();
     loop {
-        let mut still = Vec::new();
-        for id in open {
-            match tasks::look(&queue, &id)? {
-                Some(task) if task.phase.is_over() => {
-                    durable::task(&queue, &task.dir)?;
-                    let state = state::state(&queue, &task)?;
-                    if state != State::Done {
-                        bad.push((id, state));
-                    }
+        while let Some(id) = open.pop() {
+            match over(&queue, &id)? {
+                None => {
+                    open.push(id);
+                    break;
                 }
-                None => match archive::tomb(&queue, &id)?.map(|tomb| tomb.phase) {
-                    None => still.push(id),
-                    Some(Phase::Done(_)) => {}
-                    Some(Phase::Cancelled(_)) => bad.push((id, State::Cancelled)),
-                    Some(_) => bad.push((id, State::Failed)),
-                },
-                Some(_) => still.push(id),
+                Some(State::Done) => {}
+                Some(state) => bad.push((id, state)),
             }
         }
-        open = still;
         if open.is_empty() {
             return finished(cli, total, &bad);
         }
         let now = Instant::now();
         if deadline.is_some_and(|d| now >= d) {
-            let some: Vec<&str> = open.iter().take(5).map(String::as_str).collect();
-            let what = format!("{} of {total} tasks are not over: {}", open.len(), some.join(" "));
-            return Err(Error::new(Exit::Timeout, what).hint(format!("coord why {}", some[0])));
+            let mut still: Vec<&str> = Vec::new();
+            for id in open.iter().rev() {
+                if over(&queue, id)?.is_none() {
+                    still.push(id);
+                }
+            }
+            // All of them have come to their end while this was looked at.
+            let Some(first) = still.first() else { continue };
+            let some = still[..still.len().min(5)].join(" ");
+            let what = format!("{} of {total} tasks are not over: {some}", still.len());
+            return Err(Error::new(Exit::Timeout, what).hint(format!("coord why {first}")));
         }
         let look = now + Duration::from_secs(30);
         if !goes_on(&mut waiter, deadline.map_or(look, |d| d.min(look))) {
             return Ok(Some(Exit::No));
         }
     }
+}
+
+/// How a task ended, if it is over; made durable, since whoever waits acts on it.
+fn over(queue: &Queue, id: &str) -> Result<Option<State>> {
+    Ok(match tasks::look(queue, id)? {
+        Some(task) if task.phase.is_over() => {
+            durable::task(queue, &task.dir)?;
+            Some(state::state(queue, &task)?)
+        }
+        Some(_) => None,
+        None => archive::tomb(queue, id)?.map(|tomb| match tomb.phase {
+            Phase::Done(_) => State::Done,
+            Phase::Cancelled(_) => State::Cancelled,
+            _ => State::Failed,
+        }),
+    })
 }
 
 fn finished(cli: &Cli, total: usize, bad: &[(String, State)]) -> Answer {

@@ -1,6 +1,6 @@
 //! `coord gc`: what is over leaves `tasks/`, and what nobody needs is removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::json;
 
@@ -117,14 +117,15 @@ fn wish(queue: &Queue, args: &Gc) -> Result<Wish> {
     if args.select.is_empty() && args.exclude.is_empty() {
         return Ok(wish);
     }
-    let mut rows: Vec<Row> = state::all(queue)?.into_iter().map(|listed| listed.row).collect();
+    let mut rows: Vec<Row> = state::rows(queue)?;
     if args.delete {
         rows.extend(state::archived(queue)?);
     }
+    let ids: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
     let all = vec!["all".to_owned()];
     let words = if args.select.is_empty() { &all } else { &args.select };
     for word in words.iter().flat_map(|word| word.split(',')) {
-        if rows.iter().any(|row| row.id == word) {
+        if ids.contains(word) {
             wish.named.insert(word.to_owned());
         } else if archive::holds(queue, word) {
             let what = format!("{word} is archived already");

@@ -1,7 +1,5 @@
 //! `status`, `ls`, `show`, `workers`: looking. None of them changes the queue.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
@@ -13,7 +11,7 @@ use crate::program::fleet;
 use crate::queue::array::tally::Tally;
 use crate::queue::ids::{Key, short};
 use crate::queue::record::{CardKind, StageVerdict};
-use crate::queue::state::{self, Listed};
+use crate::queue::state;
 use crate::queue::status::{Status as Summary, current};
 use crate::queue::tasks::{self, Phase, Task};
 use crate::queue::{Queue, archive, control, dismissed, lane, learned};
@@ -181,61 +179,92 @@ pub fn ls(cli: &Cli, args: &Ls) -> Answer {
         Some(word) => Some(State::of(word).ok_or_else(|| unknown_state(word))?),
         None => None,
     };
-    let all = state::all(&queue)?;
-    let rows: Vec<selector::Row> = all.iter().map(|listed| listed.row.clone()).collect();
-    let words = if args.select.is_empty() { vec!["all".to_owned()] } else { args.select.clone() };
-    let chosen: BTreeSet<String> =
-        selector::select(&words, &args.exclude, &rows)?.into_iter().collect();
-    let wanted = |row: &selector::Row| {
-        chosen.contains(&row.id) && state.is_none_or(|s| row.state == s.word())
+    let most = args.limit.unwrap_or(usize::MAX);
+    let mut list = List::new(cli);
+    let mut show = |task: &Task| {
+        let row = state::row(&queue, task)?;
+        if state.is_none_or(|s| row.state == s.word()) && list.shown < most {
+            list.task(&queue, task, &row)?;
+        }
+        Ok(list.shown < most)
     };
-    let mut picked: Vec<&Listed> = all.iter().filter(|listed| wanted(&listed.row)).collect();
-    picked.truncate(args.limit.unwrap_or(usize::MAX));
-    if cli.json {
-        let mut tasks = Vec::new();
-        for listed in &picked {
-            if let Some(task) = tasks::look(&queue, &listed.row.id)? {
-                tasks.push(task_json(&queue, &task, &listed.row.state, false)?);
+    // Of very many only one is held at a time.
+    let all = args.select.iter().all(|word| word == "all") && args.exclude.is_empty();
+    let done = match all {
+        true => state::each(&queue, show),
+        false => {
+            let words = if args.select.is_empty() { &["all".to_owned()][..] } else { &args.select };
+            let ids = selector::select(words, &args.exclude, &state::rows(&queue)?)?;
+            ids.iter().try_for_each(|id| match tasks::look(&queue, id)? {
+                Some(task) => show(&task).map(drop),
+                None => Ok(()),
+            })
+        }
+    };
+    list.end();
+    done.map(|()| None)
+}
+
+/// Tasks that are listed, one after the other.
+struct List {
+    shown: usize,
+    how: How,
+}
+
+enum How {
+    Json(output::Items),
+    Ids,
+    Table(output::Table),
+}
+
+impl List {
+    fn new(cli: &Cli) -> List {
+        let how = match (cli.json, cli.quiet) {
+            (true, _) => How::Json(output::Items::new("coord.tasks/1", "tasks")),
+            (false, true) => How::Ids,
+            (false, false) => How::Table(output::Table::default()),
+        };
+        List { shown: 0, how }
+    }
+
+    fn task(&mut self, queue: &Queue, task: &Task, row: &selector::Row) -> Result<()> {
+        self.shown += 1;
+        match &mut self.how {
+            How::Json(items) => items.push(&task_json(queue, task, row.state, false)?),
+            How::Ids => line(&row.id),
+            How::Table(table) => {
+                if table.is_empty() {
+                    table.row(&["ID", "STATE", "WORKER", "ATT", "TITLE"]);
+                }
+                let of = match arrays::of(task) {
+                    Some(_) => format!("  ({})", Tally::of(queue, task)?.words()),
+                    None => String::new(),
+                };
+                let who = if row.worker.is_empty() { "-" } else { &row.worker };
+                let spec = task.spec.as_ref().ok();
+                let after = match spec.map(|spec| spec.after.as_slice()).unwrap_or_default() {
+                    [] => String::new(),
+                    ids => format!("  (after {})", ids.join(",")),
+                };
+                let title = spec.map(|spec| cut(&spec.title, 70)).unwrap_or_default();
+                let what = format!("{title}{of}{}", cut(&after, 60));
+                let attempts = task.names.last().to_string();
+                table.row(&[&row.id, row.state, who, &attempts, &what]);
             }
         }
-        output::document(&json!({ "schema": "coord.tasks/1", "tasks": tasks }));
-        return Ok(None);
+        Ok(())
     }
-    if cli.quiet {
-        picked.iter().for_each(|listed| line(&listed.row.id));
-        return Ok(None);
-    }
-    let mut jobs = BTreeMap::new();
-    for listed in picked.iter().filter(|listed| listed.is_array) {
-        if let Some(task) = tasks::look(&queue, &listed.row.id)? {
-            jobs.insert(task.id.clone(), format!("  ({})", Tally::of(&queue, &task)?.words()));
+
+    fn end(self) {
+        match self.how {
+            How::Json(items) => items.end(),
+            How::Ids => {}
+            How::Table(table) if table.is_empty() => {
+                output::note("no tasks yet: coord add \"…\" -- CMD, or coord import TASKS.md");
+            }
+            How::Table(table) => table.print(),
         }
     }
-    let table = picked.iter().map(|listed| {
-        let row = &listed.row;
-        let of = jobs.get(&row.id).map(String::as_str).unwrap_or_default();
-        let who = if row.worker.is_empty() { "-".to_owned() } else { row.worker.clone() };
-        let after = match listed.after.as_slice() {
-            [] => String::new(),
-            ids => format!("  (after {})", ids.join(",")),
-        };
-        vec![
-            row.id.clone(),
-            row.state.clone(),
-            who,
-            listed.attempts.to_string(),
-            format!("{}{of}{}", cut(&listed.title, 70), cut(&after, 60)),
-        ]
-    });
-    let mut table: Vec<Vec<String>> = table.collect();
-    if table.is_empty() {
-        output::note("no tasks yet: coord add \"…\" -- CMD, or coord import TASKS.md");
-    } else {
-        let head = ["ID", "STATE", "WORKER", "ATT", "TITLE"];
-        table.insert(0, head.iter().map(|s| (*s).to_owned()).collect());
-        output::columns(&table);
-    }
-    Ok(None)
 }
 
 /// A task as JSON; of an array with some of its jobs, if they are to be `named`.
@@ -442,6 +471,5 @@ pub fn select(queue: &Queue, words: &[String], exclude: &[String]) -> Result<Vec
             return Ok(ids);
         }
     }
-    let rows: Vec<selector::Row> = state::all(queue)?.into_iter().map(|l| l.row).collect();
-    selector::select(words, exclude, &rows)
+    selector::select(words, exclude, &state::rows(queue)?)
 }

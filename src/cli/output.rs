@@ -155,6 +155,95 @@ pub fn columns(rows: &[Vec<String>]) {
     }
 }
 
+/// Rows for columns, of which there may be very many: held as one text.
+#[derive(Default)]
+pub struct Table {
+    /// Cells with a mark behind each, rows with the end of a line.
+    text: String,
+    widths: Vec<usize>,
+}
+
+impl Table {
+    /// What stands behind a cell. Text that is shown has no such character.
+    const MARK: char = '\u{1f}';
+
+    /// Adds a row.
+    pub fn row(&mut self, cells: &[&str]) {
+        self.widths.resize(self.widths.len().max(cells.len()), 0);
+        for (cell, width) in cells.iter().zip(&mut self.widths) {
+            let cell = cell.replace(['\n', Table::MARK], " ");
+            *width = cell.chars().count().max(*width);
+            self.text.push_str(&cell);
+            self.text.push(Table::MARK);
+        }
+        self.text.push('\n');
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// Prints the rows in columns that are as wide as needed.
+    pub fn print(&self) {
+        for row in self.text.lines() {
+            let mut text = String::new();
+            for (cell, width) in row.split_terminator(Table::MARK).zip(&self.widths) {
+                text.push_str(cell);
+                text.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
+            }
+            line(text.trim_end());
+        }
+    }
+}
+
+/// A JSON document with a list, which is printed one element after the other.
+pub struct Items {
+    pretty: bool,
+    any: bool,
+}
+
+impl Items {
+    /// Prints the beginning. The name of the list comes behind `schema` in the alphabet, as in every
+    /// document.
+    pub fn new(schema: &str, name: &str) -> Items {
+        let pretty = Stream::Out.is_terminal();
+        let (schema, name) = (Value::from(schema), Value::from(name));
+        data(
+            match pretty {
+                true => format!("{{\n  \"schema\": {schema},\n  {name}: ["),
+                false => format!("{{\"schema\":{schema},{name}:["),
+            }
+            .as_bytes(),
+        );
+        Items { pretty, any: false }
+    }
+
+    /// Prints an element.
+    pub fn push(&mut self, value: &Value) {
+        let comma = if std::mem::replace(&mut self.any, true) { "," } else { "" };
+        data(
+            match self.pretty {
+                true => {
+                    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+                    format!("{comma}\n    {}", text.replace('\n', "\n    "))
+                }
+                false => format!("{comma}{value}"),
+            }
+            .as_bytes(),
+        );
+    }
+
+    /// Prints the end.
+    pub fn end(self) {
+        line(match (self.pretty, self.any) {
+            (true, true) => "\n  ]\n}",
+            (true, false) => "]\n}",
+            (false, _) => "]}",
+        });
+    }
+}
+
 /// Log lines for people on standard error, if they asked for them.
 pub fn log_for_people(verbose: u8) {
     let level = match verbose {

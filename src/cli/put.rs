@@ -285,14 +285,21 @@ fn prompt(text: Option<&str>) -> Result<String> {
     }
 }
 
+/// The refusal of a file of the user's.
+pub(super) fn cannot_read(path: &Path, cause: std::io::Error) -> Error {
+    let message = format!("cannot read {}", path.display());
+    Error { cause: Some(cause), ..Error::new(Exit::NotFound, message) }
+}
+
+/// Bytes of a text that is read as a whole: a prompt, a checklist.
+const TEXT_MAX: usize = 16 << 20;
+
 pub(super) fn read_text(path: &Path) -> Result<String> {
-    let bytes = RealFs.read(path, 0, 16 << 20).map_err(|cause| Error {
-        exit: Exit::NotFound,
-        message: format!("cannot read {}", path.display()),
-        cause: Some(cause),
-        at: None,
-        hint: None,
-    })?;
+    let bytes = RealFs.read(path, 0, TEXT_MAX + 1).map_err(|cause| cannot_read(path, cause))?;
+    if bytes.len() > TEXT_MAX {
+        return Err(Error::usage(format!("{} is longer than 16 MiB", path.display()))
+            .hint("tasks of JSON may have any length: coord import FILE.jsonl"));
+    }
     String::from_utf8(bytes)
         .map_err(|_| Error::usage(format!("{} is not UTF-8 text", path.display())))
 }

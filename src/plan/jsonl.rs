@@ -10,8 +10,11 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Result};
 use crate::queue::record::{RECORD_MAX, Spec};
 
+mod values;
+
 use super::foreign;
 pub use super::validate::validate;
+use values::Values;
 
 /// A task of a file, and where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,39 +44,18 @@ pub fn parse_submission(bytes: &[u8]) -> std::result::Result<(Option<String>, Sp
 }
 
 /// Reads a file of JSON objects one after the other (JSONL, but an object may take more lines), or
-/// a JSON array of them. `file` is only named in messages.
+/// a JSON array of them, task by task: no more than one is held. `more` gives the next bytes of the file,
+/// and none at its end; `file` is only named in messages.
 ///
 /// # Errors
 /// The first line that is wrong, and why; an id that occurs twice.
-pub fn parse_lines(text: &str, file: &str) -> Result<Vec<Line>> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let not_json = |e: &serde_json::Error| {
-        let line = e.line().max(1);
-        Error::usage(format!("{file}:{line}:{}: not JSON: {}", e.column(), lower(&e.to_string())))
-            .hint("one JSON object a line, such as {\"id\": \"W-1\", \"sh\": \"make\"}")
-    };
-    let mut values: Vec<(usize, Value)> = Vec::new();
-    if text.trim_start().starts_with('[') {
-        let all: Vec<Value> = serde_json::from_str(text).map_err(|e| not_json(&e))?;
-        values.extend(element_lines(text).into_iter().zip(all));
-    } else {
-        let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-        let (mut from, mut line) = (0, 1);
-        loop {
-            // The offset is where the last value ended; the next begins after white space.
-            let start = stream.byte_offset();
-            let start = start + (text.len() - start - text[start..].trim_start().len());
-            line += text[from..start].matches('\n').count();
-            from = start;
-            match stream.next() {
-                None => break,
-                Some(value) => values.push((line, value.map_err(|e| not_json(&e))?)),
-            }
-        }
-    }
+pub fn lines<'a>(
+    file: &'a str,
+    more: impl FnMut() -> Result<Vec<u8>> + 'a,
+) -> impl Iterator<Item = Result<Line>> + 'a {
     let mut seen: HashMap<String, usize> = HashMap::new();
-    let mut tasks = Vec::with_capacity(values.len());
-    for (line, value) in values {
+    Values::new(file, more).map(move |value| {
+        let (line, value) = value?;
         let (id, spec) = from_value(value).map_err(|why| {
             Error::usage(format!("{file}:{line}: {why}")).hint("nothing was added")
         })?;
@@ -85,9 +67,14 @@ pub fn parse_lines(text: &str, file: &str) -> Result<Vec<Line>> {
             ))
             .hint("give each task an id of its own, or none"));
         }
-        tasks.push(Line { line, id, spec });
-    }
-    Ok(tasks)
+        Ok(Line { line, id, spec })
+    })
+}
+
+/// The same of a text that is there already.
+pub fn parse_lines(text: &str, file: &str) -> Result<Vec<Line>> {
+    let mut text = Some(text.as_bytes().to_vec());
+    lines(file, || Ok(text.take().unwrap_or_default())).collect()
 }
 
 /// The task of one JSON value, checked.
@@ -143,39 +130,6 @@ fn overlay(given: Map<String, Value>) -> std::result::Result<Spec, String> {
         all.insert(key, value);
     }
     serde_json::from_value(Value::Object(all)).map_err(|e| lower(&e.to_string()))
-}
-
-/// The lines at which the elements of an array begin; the text is known to be a JSON array.
-fn element_lines(text: &str) -> Vec<usize> {
-    let (mut lines, mut line, mut depth) = (Vec::new(), 1, 0usize);
-    let (mut quoted, mut escaped, mut fresh) = (false, false, false);
-    for c in text.chars() {
-        if c == '\n' {
-            line += 1;
-        }
-        if quoted {
-            (quoted, escaped) = (escaped || c != '"', !escaped && c == '\\');
-            continue;
-        }
-        if c.is_whitespace() {
-            continue;
-        }
-        if depth == 1 && fresh && c != ']' {
-            lines.push(line);
-            fresh = false;
-        }
-        match c {
-            '"' => quoted = true,
-            '[' | '{' => {
-                depth += 1;
-                fresh |= depth == 1;
-            }
-            ']' | '}' => depth = depth.saturating_sub(1),
-            ',' if depth == 1 => fresh = true,
-            _ => {}
-        }
-    }
-    lines
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -284,12 +238,6 @@ mod tests {
         fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let _read = parse_submission(&bytes);
             let _read = parse_lines(&String::from_utf8_lossy(&bytes), "f");
-        }
-
-        #[test]
-        fn elements_are_counted(values in prop::collection::vec("[\\[\\]{},\"\\\\a\n ]{0,6}", 0..6)) {
-            let text = serde_json::to_string_pretty(&values).unwrap();
-            prop_assert_eq!(element_lines(&text).len(), values.len());
         }
     }
 }

@@ -27,7 +27,7 @@ pub struct Row {
     /// Its id.
     pub id: String,
     /// Its state, as people see it: one of `STATES`.
-    pub state: String,
+    pub state: &'static str,
     /// Its wave.
     pub wave: Option<u32>,
     /// Its role; empty means `default`.
@@ -60,12 +60,12 @@ pub fn select(words: &[String], exclude: &[String], rows: &[Row]) -> Result<Vec<
 /// list the queue then. One of them may still be the prefix of an id, so a caller who finds no such
 /// task goes on to `select`. `None` for ranges, states, keys, `last` and `all`.
 pub fn exact_ids(words: &[String]) -> Option<Vec<String>> {
-    let mut ids: Vec<String> = Vec::new();
+    let (mut ids, mut seen) = (Vec::new(), HashSet::new());
     for part in words.iter().flat_map(|word| word.split(',')) {
         if !is_task_id(part) || matches!(part, "all" | "last") || range(part).is_some() {
             return None;
         }
-        if !ids.iter().any(|id| id == part) {
+        if seen.insert(part) {
             ids.push(part.to_owned());
         }
     }
@@ -74,6 +74,7 @@ pub fn exact_ids(words: &[String]) -> Option<Vec<String>> {
 
 fn union<'a>(words: &[String], rows: &'a [Row]) -> Result<HashSet<&'a str>> {
     let mut chosen = HashSet::new();
+    let all: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
     for word in words {
         let mut key = None;
         for part in word.split(',') {
@@ -89,7 +90,10 @@ fn union<'a>(words: &[String], rows: &'a [Row]) -> Result<HashSet<&'a str>> {
                 None if part.starts_with('@') => by_state(part, rows)?,
                 None => match key {
                     Some(name) => by_key(name, part, rows)?,
-                    None => by_name(part, rows)?,
+                    None => match all.get(part) {
+                        Some(exact) => vec![*exact],
+                        None => by_name(part, rows)?,
+                    },
                 },
             };
             chosen.extend(found);
@@ -154,10 +158,6 @@ fn by_name<'a>(part: &str, rows: &'a [Row]) -> Result<Vec<&'a str>> {
                 .ok_or_else(|| none().hint("coord add \"…\" or coord import TASKS.md"));
         }
         _ => {}
-    }
-    let exact = matching(rows, |row| row.id == part);
-    if !exact.is_empty() {
-        return Ok(exact);
     }
     if let Some((from, to)) = range(part) {
         return by_range(part, from, to, rows);

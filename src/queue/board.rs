@@ -176,7 +176,8 @@ impl Reader {
     }
 }
 
-fn event_files(queue: &Queue) -> Result<Vec<String>> {
+/// The names of all event files.
+pub fn event_files(queue: &Queue) -> Result<Vec<String>> {
     let names = queue.list(&queue.layout.events())?;
     let files = names.into_iter().filter(|e| e.kind == Kind::File);
     Ok(files.map(|e| e.name).filter(|n| n.ends_with(".jsonl")).collect())

@@ -45,9 +45,9 @@ pub fn row(queue: &Queue, task: &Task) -> Result<Row> {
     };
     Ok(Row {
         id: task.id.clone(),
-        state: state(queue, task)?.word().to_owned(),
+        state: state(queue, task)?.word(),
         wave: spec.and_then(|s| s.wave),
-        role: spec.map(|s| s.role().to_owned()).unwrap_or_default(),
+        role: spec.map(|s| s.role.clone()).unwrap_or_default(),
         labels: spec.map(|s| s.labels.clone()).unwrap_or_default(),
         worker: super::ids::short(&worker).to_owned(),
         at_ms: spec.and_then(|s| parse_rfc3339(&s.at)).unwrap_or(0),
@@ -67,33 +67,23 @@ pub fn archived(queue: &Queue) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// What listings show of a task. Holds no open directory: there may be very many.
-#[derive(Debug, Clone)]
-pub struct Listed {
-    /// For selectors.
-    pub row: Row,
-    /// Its title.
-    pub title: String,
-    /// Whether it is an array.
-    pub is_array: bool,
-    /// What it comes after.
-    pub after: Vec<String>,
-    /// The highest attempt that was claimed.
-    pub attempts: u32,
+/// What selectors need of every task. Directories without a spec are left out: they are no tasks yet.
+pub fn rows(queue: &Queue) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    each(queue, |task| {
+        rows.push(row(queue, task)?);
+        Ok(true)
+    })?;
+    Ok(rows)
 }
 
-/// Every task. Directories without a spec are left out: they are no tasks yet.
-pub fn all(queue: &Queue) -> Result<Vec<Listed>> {
-    let mut listed = Vec::new();
+/// Hands every task over, one after the other, as long as more are wanted.
+pub fn each(queue: &Queue, mut with: impl FnMut(&Task) -> Result<bool>) -> Result<()> {
     for id in tasks::ids(queue)? {
         let Some(task) = tasks::look(queue, &id)? else { continue };
-        if task.phase != Phase::NoSpec {
-            let row = row(queue, &task)?;
-            let spec = task.spec.unwrap_or_default();
-            let attempts = task.names.last();
-            let (title, is_array, after) = (spec.title, spec.array.is_some(), spec.after);
-            listed.push(Listed { row, title, is_array, after, attempts });
+        if task.phase != Phase::NoSpec && !with(&task)? {
+            break;
         }
     }
-    Ok(listed)
+    Ok(())
 }

@@ -397,16 +397,17 @@ fn remember_number(queue: &Queue, chosen: Option<&str>, id: &str) {
 /// The number that a submission has got. A given id needs no search: its task decides.
 pub fn number_of(queue: &Queue, uid: &str) -> Result<Option<String>> {
     // Only a power loss makes somebody search, and it may be archived by then.
-    let all = numbers(queue, queue.is_durable())?;
-    Ok(all.into_iter().find(|(_, spec)| spec.uid == uid).map(|(id, _)| id))
+    let mut all = numbers(queue, queue.is_durable())?;
+    Ok(all.find(|(_, of)| of == uid).map(|(id, _)| id))
 }
 
 /// The tasks that have a number, archived ones too, by the identity of their submission.
 pub fn numbered(queue: &Queue) -> Result<BTreeMap<String, String>> {
-    Ok(numbers(queue, true)?.into_iter().map(|(id, spec)| (spec.uid, id)).collect())
+    Ok(numbers(queue, true)?.map(|(id, uid)| (uid, id)).collect())
 }
 
-fn numbers(queue: &Queue, archived: bool) -> Result<Vec<(String, Spec)>> {
+/// The tasks that have a number, with the identity of their submission, read one by one.
+fn numbers(queue: &Queue, archived: bool) -> Result<impl Iterator<Item = (String, String)>> {
     let live = tasks::ids(queue)?.into_iter().map(|id| (id.clone(), queue.layout.task(&id)));
     let mut all: Vec<_> = live.collect();
     if archived {
@@ -414,12 +415,12 @@ fn numbers(queue: &Queue, archived: bool) -> Result<Vec<(String, Spec)>> {
             all.extend(archive::all(queue, lot)?);
         }
     }
-    let spec = |dir: PathBuf| {
+    let uid = |dir: PathBuf| {
         let bytes = queue.fs.read(&dir.join("spec.json"), 0, RECORD_MAX).unwrap_or_default();
-        record::parse::<Spec>(&bytes).ok()
+        record::parse::<Spec>(&bytes).ok().map(|spec| spec.uid)
     };
     let numbers = all.into_iter().filter(|(id, _)| is_number(id));
-    Ok(numbers.filter_map(|(id, dir)| spec(dir).map(|spec| (id, spec))).collect())
+    Ok(numbers.filter_map(move |(id, dir)| uid(dir).map(|uid| (id, uid))))
 }
 
 /// Finishes a submission that a dead process had staged.

@@ -3,8 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn row(id: &str, state: &str, at_ms: u64) -> Row {
-    Row { id: id.into(), state: state.into(), at_ms, ..Row::default() }
+fn row(id: &str, state: &'static str, at_ms: u64) -> Row {
+    Row { id: id.into(), state, at_ms, ..Row::default() }
 }
 
 fn rows() -> Vec<Row> {

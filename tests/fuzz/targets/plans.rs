@@ -124,7 +124,7 @@ fn rows() -> Vec<Row> {
     let ids = ["1", "2", "12", "14", "18", "W-1", "W-2", "W-10", "all-of", "api", "last.1", "7-9"];
     let row = |(at, id): (usize, &str)| Row {
         id: id.to_owned(),
-        state: STATES[at % STATES.len()].to_owned(),
+        state: STATES[at % STATES.len()],
         wave: (at % 3 > 0).then_some(3),
         role: if at % 2 == 0 { String::new() } else { "tester".to_owned() },
         labels: vec!["api".to_owned(), "ui".to_owned()],
