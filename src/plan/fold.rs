@@ -133,7 +133,12 @@ pub struct Board {
     pub recount: bool,
     /// Those of `base` that are gone.
     gone: HashSet<String>,
+    /// Changes that `base` has taken in since the checkpoint.
+    taken_in: usize,
 }
+
+/// Changed tasks that are held apart. Each takes three times the room of a line of text.
+const APART: usize = 65_536;
 
 /// Ids that are remembered for each state. More are counted only; when the remembered ones are used
 /// up, the others are looked for.
@@ -202,14 +207,23 @@ impl Board {
 
     /// Tasks that changed since the checkpoint.
     pub fn changed(&self) -> usize {
-        self.items.len() + self.gone.len()
+        self.items.len() + self.gone.len() + self.taken_in
+    }
+
+    /// Puts what was folded to the text of the rest, if it is much.
+    pub fn pack(&mut self) {
+        if self.items.len() + self.gone.len() >= APART {
+            self.taken_in = self.changed();
+            self.base = self.to_base();
+            self.items = HashMap::new();
+            self.gone = HashSet::new();
+        }
     }
 
     /// Everything, as the text of a new checkpoint.
     pub fn to_base(&self) -> Base {
-        let old = self.base.items().filter(|(id, _)| self.is_new(id));
-        let new = self.items.iter().map(|(id, item)| (id.clone(), item.clone()));
-        Base::of(old.chain(new).collect())
+        let new = self.items.iter().map(|(id, item)| (id.as_str(), item)).collect();
+        self.base.with(new, |id| self.gone.contains(id))
     }
 
     /// Some of the tasks in a state, in natural order.
@@ -401,6 +415,19 @@ mod tests {
         board.fold(&Event { by: "w1\nb\t1".to_owned(), ..event("claim", 1, "", None) });
         assert_eq!(board.to_base().items().count(), 1);
         assert_eq!(board.to_base().find("a"), board.get("a"));
+    }
+
+    #[test]
+    fn what_is_packed_stands_where_it_stood() {
+        let mut board = Board::default();
+        for i in 0..=APART {
+            board.fold(&Event { id: format!("t{i}"), ..event("submit", 0, "", None) });
+            board.pack();
+        }
+        assert!(board.items.len() == 1 && board.changed() == APART + 1);
+        board.fold(&Event { id: "t7".to_owned(), ..event("claim", 1, "", None) });
+        assert_eq!(board.get("t7").unwrap().state, State::Running);
+        assert_eq!((board.count(State::Running), board.ids().len()), (1, APART + 1));
     }
 
     #[test]

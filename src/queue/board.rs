@@ -133,6 +133,7 @@ impl Reader {
                         each(&event);
                     }
                 }
+                self.board.pack();
                 offset += end as u64 + 1;
                 if bytes.len() < CHUNK {
                     break;

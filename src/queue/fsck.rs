@@ -90,15 +90,28 @@ impl Finding {
     }
 }
 
-/// What is remembered of a task. Not the task itself: that keeps its directory open.
+/// What is remembered of a task. Not the task itself: that keeps its directory open, and there may be
+/// very many.
 struct Facts {
-    names: Names,
+    /// Only where they are compared with the events.
+    names: Option<Box<Names>>,
     phase: Phase,
+    /// Without what it is blocked by.
     readiness: Option<Readiness>,
     state: Option<State>,
-    after: Vec<String>,
+    /// The ids that it comes after, a line each.
+    after: Box<str>,
     /// When the newest register was published (milliseconds since 1970).
     newest_ms: u64,
+    /// A hint of its pending attempt was seen, or that it waits for its merge.
+    hinted: bool,
+}
+
+impl Facts {
+    /// The ids that it comes after.
+    fn after(&self) -> impl Iterator<Item = &str> {
+        self.after.lines()
+    }
 }
 
 /// One look at everything.
@@ -106,10 +119,17 @@ struct Survey<'a> {
     queue: &'a Queue,
     procs: BTreeMap<String, Seen>,
     tasks: BTreeMap<String, Facts>,
+    /// Tasks that are blocked by one in whose `waiters/` they were not.
+    unknown_to: Vec<(String, String)>,
     findings: Vec<Finding>,
 }
 
-impl Survey<'_> {
+impl<'a> Survey<'a> {
+    fn new(queue: &'a Queue) -> Survey<'a> {
+        let (procs, tasks) = (BTreeMap::new(), BTreeMap::new());
+        Survey { queue, procs, tasks, unknown_to: Vec::new(), findings: Vec::new() }
+    }
+
     fn add(
         &mut self,
         severity: Severity,
@@ -132,6 +152,9 @@ impl Survey<'_> {
     /// follow-up of the task waited for, so its intents cover them too.
     fn unless_remembered(&self, id: &str) -> Severity {
         let mut best = Severity::Error;
+        if self.procs.values().all(|process| process.names.is_empty()) {
+            return best;
+        }
         let mut seen = BTreeSet::new();
         let mut todo = vec![id.to_owned()];
         while let Some(id) = todo.pop() {
@@ -141,7 +164,11 @@ impl Survey<'_> {
             for process in self.procs.values().filter(|p| p.names.contains(&id)) {
                 best = best.max(if process.lives { Severity::Note } else { Severity::Leftover });
             }
-            todo.extend(self.tasks.get(&id).into_iter().flat_map(|facts| facts.after.clone()));
+            if best == Severity::Note {
+                break;
+            }
+            let facts = self.tasks.get(&id);
+            todo.extend(facts.into_iter().flat_map(Facts::after).map(str::to_owned));
         }
         best
     }
@@ -149,12 +176,11 @@ impl Survey<'_> {
 
 /// Looks once. Processes first: an intent that is made later is for a change that is made later.
 fn look<'a>(queue: &'a Queue, strict: bool) -> Result<Survey<'a>> {
-    let mut survey =
-        Survey { queue, procs: BTreeMap::new(), tasks: BTreeMap::new(), findings: Vec::new() };
+    let mut survey = Survey::new(queue);
     tree::check(&mut survey);
     owners::check(&mut survey);
     procs::gather(&mut survey)?;
-    registers::check(&mut survey)?;
+    registers::check(&mut survey, strict)?;
     procs::check(&mut survey);
     hints::check(&mut survey)?;
     scopes::check(&mut survey)?;

@@ -1,9 +1,10 @@
-"""Section 10: the commands on a long queue, and the memory of every program there."""
+"""Section 10: the commands on a long queue, the memory of every program there, and chains and fans."""
 
 import json
 import time
 
 from alive import ending, marked, memory, seconds
+from crowds import crowds
 from jobs import in_turn
 from report import Samples
 from servers import Coord
@@ -46,3 +47,4 @@ def section_10(bench, ground):
     bench.report.table(f"10. With {depth} tasks, {ground.name}", ["command", "ms"], rows, samples)
     rows = [[name, mib] for name, mib in sorted(most.items())]
     bench.report.table(f"10. While {depth} tasks are done, {ground.name}", ["program", "most MiB"], rows)
+    crowds(bench, ground)

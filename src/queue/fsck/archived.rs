@@ -14,7 +14,7 @@ pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
     for lot in Lot::ALL {
         for (id, dir) in archive::all(queue, lot)? {
             let Some(task) = tasks::look_at(queue, &id, &dir)? else { continue };
-            if survey.tasks.get(&id).is_some_and(|facts| facts.names.spec) {
+            if survey.tasks.get(&id).is_some_and(|facts| facts.phase != Phase::NoSpec) {
                 let what = format!("{id} is in tasks/ and in the archive");
                 survey.add(Severity::Error, "I21", &dir, what, kept);
             }
@@ -39,7 +39,7 @@ pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
             }
         }
         for (id, path) in archive::tombs(queue, lot)? {
-            if survey.tasks.get(&id).is_some_and(|facts| facts.names.spec) {
+            if survey.tasks.get(&id).is_some_and(|facts| facts.phase != Phase::NoSpec) {
                 let what = format!("{id} is in tasks/, and has a tombstone");
                 survey.add(Severity::Error, "I21", &path, what, kept);
             }

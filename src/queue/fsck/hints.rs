@@ -1,7 +1,6 @@
 //! `ready/`, `delayed/`, `blocked/`, `waiters/`: hints must exist where they are needed (I7, I14),
 //! and mean nothing where they do not.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::error::Result;
@@ -12,7 +11,7 @@ use super::super::evaluate::Readiness;
 use super::super::ids::{Key, is_role};
 use super::super::layout::due_of;
 use super::super::tasks::{Phase, StageKind};
-use super::{Severity, Survey};
+use super::{Facts, Severity, Survey};
 
 /// Which of the three indices a hint stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,13 +30,12 @@ pub(super) struct Hint {
     pub path: PathBuf,
 }
 
-/// All hints. Names that are none are left to the walk.
-pub(super) fn all(queue: &Queue) -> Result<Vec<Hint>> {
-    let mut hints = Vec::new();
+/// Hands over all hints. Names that are none are left to the walk.
+pub(super) fn each(queue: &Queue, mut with: impl FnMut(Hint)) -> Result<()> {
     let mut take = |index: Index, dir: PathBuf| -> Result<()> {
         for entry in queue.list(&dir)? {
             if let Some(key) = Key::parse(&entry.name) {
-                hints.push(Hint { index, key, path: dir.join(&entry.name) });
+                with(Hint { index, key, path: dir.join(&entry.name) });
             }
         }
         Ok(())
@@ -60,7 +58,7 @@ pub(super) fn all(queue: &Queue) -> Result<Vec<Hint>> {
     for lane in names(queue, &queue.layout.merging())? {
         take(Index::Merging, queue.layout.merging().join(lane))?;
     }
-    Ok(hints)
+    Ok(())
 }
 
 /// The directories in a directory.
@@ -108,49 +106,56 @@ fn word(readiness: &Readiness) -> &'static str {
 
 /// Compares hints and waiters with what the registers say.
 pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
-    let hints = all(survey.queue)?;
-    let mut present: BTreeMap<Key, BTreeSet<Index>> = BTreeMap::new();
-    for hint in &hints {
-        present.entry(hint.key.clone()).or_default().insert(hint.index);
-        if let Some(why) = stale(survey, hint) {
+    let queue = survey.queue;
+    each(queue, |hint| {
+        if let Some(why) = stale(survey, &hint) {
             let severity = survey.unless_remembered(&hint.key.task).max(Severity::Leftover);
             let help = "harmless: whoever comes by removes it (coord fsck --repair)";
             survey.add(severity, "stale", &hint.path, format!("stale hint: {why}"), help);
         }
+        if let Some(facts) = survey.tasks.get_mut(&hint.key.task) {
+            facts.hinted |= match facts.phase {
+                Phase::Pending(n) => n == hint.key.n,
+                Phase::Stage(n, StageKind::Merge) => {
+                    n == hint.key.n && hint.index == Index::Merging
+                }
+                _ => false,
+            };
+        }
+    })?;
+    let lost: Vec<(String, String)> = survey
+        .tasks
+        .iter()
+        .filter_map(|(id, facts)| Some((id.clone(), missing(id, facts)?)))
+        .collect();
+    for (id, what) in lost {
+        let newest_ms = survey.tasks.get(&id).map_or(0, |facts| facts.newest_ms);
+        let severity = survey.unless_remembered(&id).max(unverified(queue, newest_ms));
+        let path = queue.layout.task(&id);
+        survey.add(severity, "I7", &path, what, "coord fsck --repair puts the hint back");
     }
-    let ids: Vec<String> = survey.tasks.keys().cloned().collect();
-    for id in &ids {
-        missing(survey, id, &present);
-        unserved(survey, id);
-    }
+    unserved(survey);
     waiters(survey)
 }
 
-/// I7: what could run must be found by somebody.
-fn missing(survey: &mut Survey<'_>, id: &str, present: &BTreeMap<Key, BTreeSet<Index>>) {
-    let Some(facts) = survey.tasks.get(id) else { return };
+/// I7: what could run must be found by somebody. What is missing, if something is.
+fn missing(id: &str, facts: &Facts) -> Option<String> {
+    if facts.hinted {
+        return None;
+    }
     if let Phase::Stage(n, StageKind::Merge) = facts.phase {
         let key = Key::new(id, n);
-        if present.get(&key).is_none_or(|found| !found.contains(&Index::Merging)) {
-            let severity =
-                survey.unless_remembered(id).max(unverified(survey.queue, facts.newest_ms));
-            let path = survey.queue.layout.task(id);
-            let what = format!("{key} waits for its merge, but no lane knows of it");
-            survey.add(severity, "I7", &path, what, "coord fsck --repair puts the hint back");
-        }
-        return;
+        return Some(format!("{key} waits for its merge, but no lane knows of it"));
     }
-    let (Phase::Pending(n), Some(readiness)) = (&facts.phase, &facts.readiness) else { return };
-    let key = Key::new(id, *n);
-    let what = match readiness {
-        Readiness::Held | Readiness::Manual => return,
-        _ if present.contains_key(&key) => return,
-        Readiness::CancelDue(why, _) => format!("{key} must be ended as cancelled ({why})"),
-        other => format!("{key} is {}, but no hint leads to it", word(other)),
+    let (Phase::Pending(n), Some(readiness)) = (&facts.phase, &facts.readiness) else {
+        return None;
     };
-    let severity = survey.unless_remembered(id).max(unverified(survey.queue, facts.newest_ms));
-    let path = survey.queue.layout.task(id);
-    survey.add(severity, "I7", &path, what, "coord fsck --repair puts the hint back");
+    let key = Key::new(id, *n);
+    match readiness {
+        Readiness::Held | Readiness::Manual => None,
+        Readiness::CancelDue(why, _) => Some(format!("{key} must be ended as cancelled ({why})")),
+        other => Some(format!("{key} is {}, but no hint leads to it", word(other))),
+    }
 }
 
 /// Hints are not durable: what was made before this boot counts only after the sweep of this boot.
@@ -165,18 +170,15 @@ fn unverified(queue: &Queue, newest_ms: u64) -> Severity {
 }
 
 /// I14: a blocked task is known to everything that it waits for.
-fn unserved(survey: &mut Survey<'_>, id: &str) {
+fn unserved(survey: &mut Survey<'_>) {
     let queue = survey.queue;
-    let Some(facts) = survey.tasks.get(id) else { return };
-    let Some(Readiness::Blocked(blockers)) = &facts.readiness else { return };
-    let newest_ms = facts.newest_ms;
-    let links: Vec<(String, PathBuf)> =
-        blockers.iter().map(|b| (b.on.clone(), queue.layout.waiters(&b.on).join(id))).collect();
-    for (on, path) in links {
+    for (id, on) in std::mem::take(&mut survey.unknown_to) {
+        let path = queue.layout.waiters(&on).join(&id);
         if queue.fs.exists(&path) {
             continue;
         }
-        let severity = survey.unless_remembered(id).max(unverified(queue, newest_ms));
+        let newest_ms = survey.tasks.get(&id).map_or(0, |facts| facts.newest_ms);
+        let severity = survey.unless_remembered(&id).max(unverified(queue, newest_ms));
         let what = format!("{id} waits for {on}, which does not know of it");
         survey.add(severity, "I14", &path, what, "coord fsck --repair puts the link back");
     }

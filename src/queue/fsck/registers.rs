@@ -1,6 +1,6 @@
 //! `tasks/`: every register must be readable, and allowed by those below it (I2, I3, I4).
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::plan::graph::{describe, find_cycle};
 
 use super::super::Queue;
-use super::super::evaluate::{dependency, readiness};
+use super::super::evaluate::{Readiness, dependency, readiness};
 use super::super::ids::lane_name;
 use super::super::record::{self, Card, End, Note, Spec, Stage, StageVerdict, Verdict};
 use super::super::state::state;
@@ -18,11 +18,11 @@ use super::super::tasks::{self, Phase, Task};
 use super::{Facts, Severity, Survey, arrays};
 
 /// Looks at every task and remembers what the other checks need.
-pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
+pub(super) fn check(survey: &mut Survey<'_>, strict: bool) -> Result<()> {
     let queue = survey.queue;
     for id in tasks::ids_and_lanes(queue)? {
         let looked = tasks::look(queue, &id).and_then(|task| match task {
-            Some(task) if !task.archived => one(survey, &task),
+            Some(task) if !task.archived => one(survey, &task, strict),
             // Not a directory: the walk names it. Or an empty one, of somebody who wanted an archived id.
             _ => Ok(()),
         });
@@ -37,23 +37,34 @@ pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
     Ok(())
 }
 
-fn one(survey: &mut Survey<'_>, task: &Task) -> Result<()> {
+fn one(survey: &mut Survey<'_>, task: &Task, strict: bool) -> Result<()> {
     let queue = survey.queue;
     readable(survey, task)?;
     permitted(survey, task)?;
     arrays::check(survey, task)?;
     let after = task.spec.as_ref().map(|s| s.after.as_slice()).unwrap_or_default();
+    let after: Vec<&str> = after.iter().map(|entry| dependency(entry).0).collect();
     let judged = match task.phase {
         Phase::Pending(n) => readiness(queue, task, n).ok(),
         _ => None,
     };
+    let readiness = judged.map(|judged| match judged {
+        Readiness::Blocked(blockers) => {
+            let unknown = |on: &String| !queue.fs.exists(&queue.layout.waiters(on).join(&task.id));
+            let unknown = blockers.into_iter().map(|b| b.on).filter(unknown);
+            survey.unknown_to.extend(unknown.map(|on| (task.id.clone(), on)));
+            Readiness::Blocked(Vec::new())
+        }
+        other => other,
+    });
     let facts = Facts {
-        names: task.names.clone(),
+        names: strict.then(|| Box::new(task.names.clone())),
         phase: task.phase.clone(),
-        readiness: judged,
+        readiness,
         state: state(queue, task).ok(),
-        after: after.iter().map(|entry| dependency(entry).0.to_owned()).collect(),
+        after: after.join("\n").into(),
         newest_ms: newest_ms(queue, &task.dir.path),
+        hinted: false,
     };
     survey.tasks.insert(task.id.clone(), facts);
     Ok(())
@@ -219,19 +230,18 @@ fn passed(queue: &Queue, task: &Task, n: u32) -> Result<bool> {
 
 /// Pending tasks that wait for each other in a circle never run.
 fn cycles(survey: &mut Survey<'_>) {
-    let pending =
-        |id: &str| survey.tasks.get(id).filter(|facts| matches!(facts.phase, Phase::Pending(_)));
+    let circular = circular(survey);
     let mut known: HashSet<String> = HashSet::new();
     let mut found = Vec::new();
-    for id in survey.tasks.keys() {
+    for &id in &circular {
         let mut visited = Vec::new();
         let cycle = find_cycle(id, |of| {
             // What was looked at from another start is fine, or named already.
-            if known.contains(of) {
+            if known.contains(of) || !circular.contains(of) {
                 return Vec::new();
             }
             visited.push(of.to_owned());
-            pending(of).map(|facts| facts.after.clone()).unwrap_or_default()
+            survey.tasks.get(of).map(|f| f.after().map(str::to_owned).collect()).unwrap_or_default()
         });
         known.extend(visited);
         found.extend(cycle);
@@ -242,4 +252,33 @@ fn cycles(survey: &mut Survey<'_>) {
         let hint = format!("cancel one of them: coord cancel {first}");
         survey.add(Severity::Error, "cycle", &path, describe(&cycle), hint);
     }
+}
+
+/// The pending tasks that are in a circle or come after one: what is left when those are taken away that
+/// wait for nobody who is left.
+fn circular<'a>(survey: &'a Survey<'_>) -> BTreeSet<&'a str> {
+    let is_pending =
+        |id: &str| survey.tasks.get(id).is_some_and(|f| matches!(f.phase, Phase::Pending(_)));
+    let mut open: HashMap<&str, usize> = HashMap::new();
+    let mut edges: Vec<(&str, &str)> = Vec::new();
+    for (id, facts) in survey.tasks.iter().filter(|(_, f)| matches!(f.phase, Phase::Pending(_))) {
+        let before = edges.len();
+        edges.extend(facts.after().filter(|on| is_pending(on)).map(|on| (on, id.as_str())));
+        open.insert(id, edges.len() - before);
+    }
+    edges.sort_unstable();
+    let mut free: Vec<&str> = open.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
+    while let Some(on) = free.pop() {
+        open.remove(on);
+        let from = edges.partition_point(|(of, _)| *of < on);
+        for (_, id) in edges[from..].iter().take_while(|(of, _)| *of == on) {
+            if let Some(left) = open.get_mut(id) {
+                *left -= 1;
+                if *left == 0 {
+                    free.push(id);
+                }
+            }
+        }
+    }
+    open.into_keys().collect()
 }

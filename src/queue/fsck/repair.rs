@@ -12,22 +12,21 @@ use super::{Severity, Survey, arrays, procs, registers};
 /// Removes stale hints. Recovery and sweep are done by the caller
 /// before. Returns how many hints went.
 pub fn repair(queue: &Queue, me: &mut Proc) -> Result<usize> {
-    let mut survey = Survey {
-        queue,
-        procs: std::collections::BTreeMap::new(),
-        tasks: std::collections::BTreeMap::new(),
-        findings: Vec::new(),
-    };
+    let mut survey = Survey::new(queue);
     procs::gather(&mut survey)?;
-    registers::check(&mut survey)?;
+    registers::check(&mut survey, false)?;
     let mut removed = 0;
-    for hint in hints::all(queue)? {
-        let id = &hint.key.task;
+    let mut stale = Vec::new();
+    hints::each(queue, |hint| {
         // What a live process remembers it cleans up itself.
-        if hints::stale(&survey, &hint).is_none() || survey.unless_remembered(id) == Severity::Note
+        if hints::stale(&survey, &hint).is_some()
+            && survey.unless_remembered(&hint.key.task) != Severity::Note
         {
-            continue;
+            stale.push(hint);
         }
+    })?;
+    for hint in stale {
+        let id = &hint.key.task;
         // Removed first and settled after: what has become true meanwhile is put back.
         let intent = me.settle_intent(queue, id)?;
         step!("fsck.unhint");

@@ -1,7 +1,8 @@
 //! `events/`: lines that cannot be read, registers without a line (I15), and tasks whose lines say
 //! something else than their registers (I16, I19).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use crate::error::Result;
@@ -23,8 +24,15 @@ const TOLD: usize = 50;
 #[derive(Default)]
 struct Told {
     board: Board,
-    /// Kind, task and attempt of every line, where all of them are wanted.
-    lines: BTreeSet<(String, String, u32)>,
+    /// Kind, task and attempt of every line, where all of them are wanted: a hash, of which there may be
+    /// millions.
+    lines: HashSet<u64>,
+}
+
+fn hash(kind: &str, id: &str, n: u32) -> u64 {
+    let mut hash = DefaultHasher::new();
+    (kind, id, n).hash(&mut hash);
+    hash.finish()
 }
 
 /// Compares the events with the registers.
@@ -81,6 +89,7 @@ fn read(survey: &mut Survey<'_>, told: &mut Told, path: &Path, strict: bool) {
                 Err(_) => bad.push(number),
             }
         }
+        told.board.pack();
         // The piece behind the last newline was counted as a line.
         number -= 1;
         rest = tail;
@@ -104,7 +113,7 @@ fn read(survey: &mut Survey<'_>, told: &mut Told, path: &Path, strict: bool) {
 fn take(told: &mut Told, event: Event, strict: bool) {
     told.board.fold(&event);
     if strict && event.k != "progress" {
-        told.lines.insert((event.k, event.id, event.n));
+        told.lines.insert(hash(&event.k, &event.id, event.n));
     }
 }
 
@@ -162,10 +171,9 @@ fn class(state: State) -> u8 {
 fn untold(survey: &mut Survey<'_>, told: &Told) {
     let mut missing = Vec::new();
     for (id, facts) in &survey.tasks {
-        let names = &facts.names;
-        let has = |kinds: &[&str], n: u32| {
-            kinds.iter().any(|k| told.lines.contains(&((*k).to_owned(), id.clone(), n)))
-        };
+        let Some(names) = &facts.names else { continue };
+        let has =
+            |kinds: &[&str], n: u32| kinds.iter().any(|k| told.lines.contains(&hash(k, id, n)));
         let dir = survey.queue.layout.task(id);
         let mut wants = |register: String, told: bool| {
             if !told {
