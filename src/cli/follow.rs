@@ -12,15 +12,17 @@ use crate::plan::units::duration_ms;
 use crate::queue::events::Event;
 use crate::queue::ids::short;
 use crate::queue::tasks::Phase;
-use crate::queue::{Queue, archive, durable, state, tasks};
+use crate::queue::{Queue, archive, durable, state, sweep, tasks};
 use crate::sys::clock::{local_hms, parse_rfc3339};
-use crate::sys::wake::{Waiter, Wake, Watch};
+use crate::sys::wake::{Waiter, Wake, Watch, nap};
 
 use super::Answer;
 use super::args::{Cli, Events, Logs, Wait};
 use super::eventlines::EventLines;
 use super::{arrays, joblogs, lastlines, look, output, place};
 
+/// Between two looks whether a removal is over.
+const REMOVAL: Duration = Duration::from_millis(100);
 /// Bytes of a log that are read at a time.
 const CHUNK: usize = 1 << 20;
 
@@ -31,9 +33,19 @@ pub(super) fn printer(queue: &Queue) -> Result<Waiter> {
     Ok(waiter)
 }
 
-/// Waits for a reason to look again. False: nobody reads any more.
-pub(super) fn goes_on(waiter: &mut Waiter, deadline: Instant) -> bool {
-    !output::is_unread() && !waiter.wait(deadline).contains(&Wake::Unread)
+/// Waits for a reason to look again. False: nobody reads any more. An error: the queue is not in its place.
+pub(super) fn goes_on(queue: &Queue, waiter: &mut Waiter, deadline: Instant) -> Result<bool> {
+    if output::is_unread() {
+        return Ok(false);
+    }
+    let wakes = waiter.wait(deadline);
+    // Half of a queue that is being removed would be taken for what became of it.
+    while wakes.contains(&Wake::Rescan)
+        && sweep::must_be_quiet(queue).is_err_and(|e| e.exit == Exit::Temporary)
+    {
+        nap(REMOVAL);
+    }
+    queue.must_be_in_place().map(|()| !wakes.contains(&Wake::Unread))
 }
 
 /// `coord logs`.
@@ -119,7 +131,7 @@ fn follow_log(
         } else if task.phase.is_over() {
             return Ok(None);
         }
-        if !goes_on(&mut waiter, Instant::now() + Duration::from_secs(30)) {
+        if !goes_on(queue, &mut waiter, Instant::now() + Duration::from_secs(30))? {
             return Ok(None);
         }
     }
@@ -164,7 +176,8 @@ pub fn events(cli: &Cli, args: &Events) -> Answer {
                 print_event(cli, event);
             }
         })?;
-        if !args.follow || !goes_on(&mut waiter, Instant::now() + Duration::from_secs(30)) {
+        if !args.follow || !goes_on(&queue, &mut waiter, Instant::now() + Duration::from_secs(30))?
+        {
             return Ok(None);
         }
     }
@@ -245,7 +258,7 @@ pub fn wait(cli: &Cli, args: &Wait) -> Answer {
             return Err(Error::new(Exit::Timeout, what).hint(format!("coord why {first}")));
         }
         let look = now + Duration::from_secs(30);
-        if !goes_on(&mut waiter, deadline.map_or(look, |d| d.min(look))) {
+        if !goes_on(&queue, &mut waiter, deadline.map_or(look, |d| d.min(look)))? {
             return Ok(Some(Exit::No));
         }
     }

@@ -43,7 +43,7 @@ pub fn all(queue: &Queue, task: &Task, lines: Option<usize>, goes_on: bool) -> A
         told.follow(&Overview::read(queue, &home, 0)?.logs);
         print_new(&mut told, &mut to)?;
         to.flush()?;
-        if over || !follow::goes_on(&mut waiter, Instant::now() + patience) {
+        if over || !follow::goes_on(queue, &mut waiter, Instant::now() + patience)? {
             return Ok(None);
         }
     }
@@ -108,7 +108,7 @@ pub fn one(
         }
         waiter.watch(&array::progress(&home));
         // A file gets its name without a word.
-        if !follow::goes_on(&mut waiter, Instant::now() + Duration::from_secs(1)) {
+        if !follow::goes_on(queue, &mut waiter, Instant::now() + Duration::from_secs(1))? {
             return Ok(None);
         }
     }

@@ -33,6 +33,7 @@ pub fn start(cli: &Cli, args: &Start) -> Answer {
     place::name_passed(&site.root, &site.config);
     let queue = &site.queue;
     let wanted = wanted(&site, args)?;
+    see_off_the_old(queue)?;
     if fleet::coordinator(queue).is_some() {
         return Err(coordinator::already_running(&site));
     }
@@ -60,6 +61,28 @@ pub fn start(cli: &Cli, args: &Start) -> Answer {
         return wait_until_gone(queue, pid);
     }
     Ok(None)
+}
+
+/// Waits for the coordinator of a queue that was moved to leave: it works by a path that does not lead here
+/// any more, and looks where the queue is when it is rung.
+fn see_off_the_old(queue: &Queue) -> Result<()> {
+    let (root, began) = (queue.layout.root(), Instant::now());
+    let mut waiter = queue.waiter(&[])?;
+    waiter.watch(&queue.layout.procs_bell());
+    let mut said = false;
+    while let Some(old) = fleet::coordinator(queue).filter(|old| !old.opened(root)) {
+        let by = format!("{} (pid {}) works by {}", old.name, old.pid, old.card.dir);
+        if began.elapsed() >= UP {
+            let what = format!("{by}, which was moved here, and does not leave");
+            return Err(Error::new(Exit::Conflict, what).hint(format!("kill {}", old.pid)));
+        }
+        if !std::mem::replace(&mut said, true) {
+            output::note(&format!("{by}, which was moved here: waiting for it to leave"));
+        }
+        queue.ring(&queue.layout.procs_bell());
+        waiter.wait(Instant::now() + Duration::from_millis(250));
+    }
+    Ok(())
 }
 
 fn wanted(site: &Site, args: &Start) -> Result<Wanted> {
@@ -163,6 +186,7 @@ pub fn stop(cli: &Cli, args: &Stop) -> Answer {
     control::ask(queue, if args.now { "stop" } else { "drain" })?;
     let mut said = false;
     loop {
+        queue.must_be_in_place()?;
         let members = fleet::members(queue);
         let live: Vec<_> = members.iter().filter(|m| m.lives()).collect();
         let busy: Vec<&str> =

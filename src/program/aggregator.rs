@@ -9,10 +9,11 @@ use crate::queue::board::Reader;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
 use crate::queue::status::{publish, summarise};
-use crate::queue::sweep::restore;
+use crate::queue::sweep::{restore, restore_at_work};
 use crate::run::site::Site;
 use crate::sys::wake::{Wake, Watch};
 
+use super::astray;
 use super::start::{STOP_SIGNALS, warn_if_blind};
 
 /// Between two publications.
@@ -20,6 +21,8 @@ const EVERY: Duration = Duration::from_millis(100);
 /// Between an event and its publication, at least: whoever waits for work is woken at the same time and
 /// should have the processor, and what it does has events too, which are folded with this one.
 const SETTLE: Duration = Duration::from_millis(50);
+/// Between two tries to make anew what is missing.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Between two checkpoints.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 
@@ -36,7 +39,11 @@ pub fn run(site: &Site) -> Result<()> {
     let rescan = Duration::from_millis(site.config.workers.rescan_ms);
     let mut published: Option<Instant> = None;
     let mut saved = Instant::now();
+    let mut deaf = false;
     loop {
+        if let Some(why) = astray::left(queue, &mut me) {
+            return Err(why);
+        }
         let changed = reader.catch_up(queue, |_| ())?;
         if changed || published.is_none() {
             match publish(queue, &summarise(queue, &mut reader)) {
@@ -49,15 +56,19 @@ pub fn run(site: &Site) -> Result<()> {
             checkpoint(&mut reader, queue);
             saved = Instant::now();
         }
-        let wakes = waiter.wait(Instant::now() + rescan);
+        let wakes = waiter.wait(Instant::now() + if deaf { AGAIN } else { rescan });
         if wakes.iter().any(|w| matches!(w, Wake::Signal(_))) {
             checkpoint(&mut reader, queue);
             me.leave(queue);
             return Ok(());
         }
-        if wakes.contains(&Wake::Rescan) {
+        deaf |= wakes.contains(&Wake::Rescan);
+        if deaf && queue.is_in_place() {
             waiter.unwatch(&queue.layout.events_bell());
-            restore(queue, &mut me)?;
+            match restore_at_work(queue, &mut me) {
+                Ok(()) => deaf = false,
+                Err(e) => tracing::warn!("{}", e.one_line()),
+            }
             waiter.watch(&queue.layout.events_bell());
         }
         if !wakes.is_empty() {

@@ -17,9 +17,9 @@ use crate::run::site::Site;
 use crate::sys::wake::{Waiter, Wake, Watch};
 use crate::sys::{alive, child, machine};
 
-use super::fleet;
 use super::start::{WORK_SIGNALS, warn_if_blind};
 use super::worker::{self, Next, Worker};
+use super::{astray, fleet};
 use crate::sys::tool::sibling;
 
 /// A program that lives this long was not in a crash loop.
@@ -52,6 +52,8 @@ struct Coordinator<'a> {
     leaving: bool,
     refused: bool,
     own: Option<Worker>,
+    /// Why it leaves, if the queue is not in its place any more.
+    astray: Option<Error>,
     said: BTreeMap<String, String>,
 }
 
@@ -80,13 +82,14 @@ pub fn run(site: &Site) -> Result<()> {
         leaving: false,
         refused: false,
         own: None,
+        astray: None,
         said: BTreeMap::new(),
     };
     let mut wakes = Vec::new();
     loop {
         match coordinator.tick(&mut waiter, &wakes) {
             Ok(Some(next)) => wakes = waiter.wait(next),
-            Ok(None) => return Ok(()),
+            Ok(None) => return coordinator.astray.take().map_or(Ok(()), Err),
             Err(e) => {
                 tracing::error!(error = %e, "a look went wrong; will look again");
                 wakes = waiter.wait(Instant::now() + Duration::from_secs(1));
@@ -116,6 +119,9 @@ impl Coordinator<'_> {
         if let Some(own) = self.own.as_mut() {
             own.note_ended(&ended);
         }
+        if self.astray.is_some() || !self.site.queue.is_in_place() {
+            return self.leave_astray(waiter, wakes, &ended);
+        }
         let asked = control::asked(&self.site.queue, "");
         self.leaving = asked.drain || asked.stop;
         let wanted = control::wanted(&self.site.queue).unwrap_or_default();
@@ -138,6 +144,23 @@ impl Coordinator<'_> {
             next = next.min(due);
         }
         Ok(Some(next))
+    }
+
+    /// The queue is elsewhere: nothing is started by its old path. The programs that run see it as well, and
+    /// end what they are at; so does a worker within.
+    fn leave_astray(
+        &mut self,
+        waiter: &mut Waiter,
+        wakes: &[Wake],
+        ended: &[(i32, child::Exit)],
+    ) -> Result<Option<Instant>> {
+        self.leaving = true;
+        if self.own.is_some() {
+            let next = self.work_alone(waiter, wakes, ended)?;
+            return Ok(Some(next.unwrap_or_else(Instant::now)));
+        }
+        self.astray = astray::left(&self.site.queue, &mut self.me);
+        Ok(None)
     }
 
     /// Ctrl-C drains, a second one hands back; SIGTERM hands back at once.

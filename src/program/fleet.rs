@@ -7,6 +7,7 @@ use crate::queue::identity;
 use crate::queue::ids::short;
 use crate::queue::procs;
 use crate::queue::record::{Card, CardKind};
+use crate::sys::fs::is_same;
 
 /// A registered program.
 #[derive(Debug, Clone, Serialize)]
@@ -45,6 +46,13 @@ impl Member {
     /// Whether it works here, as far as this machine can tell.
     pub fn lives(&self) -> bool {
         !matches!(self.state, "dead" | "copied")
+    }
+
+    /// Whether the path by which it opened the queue leads to `root`. That of a process in another container
+    /// or on another machine may mean something else here, and says nothing.
+    pub fn opened(&self, root: &std::path::Path) -> bool {
+        let dir = std::path::Path::new(&self.card.dir);
+        self.card.dir.is_empty() || self.state == "elsewhere" || is_same(dir, root)
     }
 }
 

@@ -29,6 +29,7 @@ use crate::run::site::Site;
 use crate::sys::wake::{Waiter, Wake, Watch};
 use nix::libc;
 
+use super::astray;
 use super::keeper::Keeper;
 use super::room;
 use super::start::RUN_SIGNALS;
@@ -125,6 +126,8 @@ struct Front<'a> {
     held_back: bool,
     /// The array was over at the last look: nobody is started for it.
     over: bool,
+    /// Why it leaves, if the queue is not in its place any more.
+    astray: Option<Error>,
     /// Looks that were made when every worker had left.
     looks_after: u32,
     total: Option<u64>,
@@ -158,6 +161,7 @@ pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
         halting: Standing::default(),
         held_back: false,
         over: false,
+        astray: None,
         looks_after: 0,
         total: order.total,
         result: None,
@@ -173,8 +177,11 @@ pub fn run(site: &Site, order: &Order, show: &mut Show) -> Result<Outcome> {
     tracing::debug!(looks = front.looks_after, "looks after the last worker had left");
     let left = front.send_home(&mut waiter);
     me.leave(queue);
-    let stopped = done?;
-    left?;
+    let stopped = done.map_err(|e| astray::or_else(queue, e))?;
+    left.map_err(|e| astray::or_else(queue, e))?;
+    if let Some(why) = front.astray {
+        return Err(why);
+    }
     let fault = order
         .feed
         .as_ref()
@@ -192,6 +199,9 @@ impl Front<'_> {
         let progress = array::progress(&self.home);
         loop {
             self.hear(&wakes);
+            if Instant::now() >= scan_at || wakes.contains(&Wake::Rescan) {
+                self.look_where_it_is()?;
+            }
             // Before it is asked why a worker has left.
             self.halt()?;
             if self.reap(&wakes)? {
@@ -292,6 +302,21 @@ impl Front<'_> {
     fn instant(&self, mono_ms: u64) -> Instant {
         let left_ms = mono_ms.saturating_sub(self.site.queue.clock.mono_ms());
         Instant::now() + Duration::from_millis(left_ms)
+    }
+
+    /// Where the queue was moved its workers finish what they are at, and no other is started. Where it is gone
+    /// there is nothing to wait for.
+    fn look_where_it_is(&mut self) -> Result<()> {
+        let Err(why) = self.site.queue.must_be_in_place() else { return Ok(()) };
+        if self.site.queue.is_gone() {
+            return Err(why);
+        }
+        if self.astray.is_none() {
+            (self.order.tell)(&format!("{}; finishing what runs", why.one_line()));
+            self.stop(Stopped::Interrupted, false);
+            self.astray = Some(why);
+        }
+        Ok(())
     }
 
     /// Says once why the workers begin nothing.

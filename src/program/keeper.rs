@@ -138,7 +138,10 @@ impl Keeper {
         let now_ms = queue.clock.mono_ms();
         let lost = wakes.contains(&Wake::Rescan);
         if !self.started || lost {
-            sweep::restore(queue, me)?;
+            match self.started {
+                false => sweep::restore(queue, me)?,
+                true => sweep::restore_at_work(queue, me)?,
+            }
             for bell in Keeper::bells(queue) {
                 if lost {
                     waiter.unwatch(&bell);
@@ -174,7 +177,7 @@ impl Keeper {
         if scan {
             self.started = true;
             self.next_scan_ms = now_ms + self.rescan_ms;
-            sweep::restore(queue, me)?;
+            sweep::restore_at_work(queue, me)?;
             if now_ms >= self.next_sweep_ms {
                 sweep::sweep_and_archive(queue, me, self.archive_after_ms)?;
                 self.next_sweep_ms = now_ms + SWEEP_EVERY_MS;

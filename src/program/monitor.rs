@@ -1,12 +1,13 @@
 //! The monitor: a keeper, and nothing else. Restarts nobody, runs nothing.
 
 use crate::error::Result;
-use crate::queue::durable;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
+use crate::queue::{durable, sweep};
 use crate::run::site::Site;
 use crate::sys::wake::{Waiter, Wake};
 
+use super::astray;
 use super::keeper::Keeper;
 use super::start::{STOP_SIGNALS, warn_if_blind};
 
@@ -25,6 +26,9 @@ pub fn run(site: &Site) -> Result<()> {
             me.leave(queue);
             return Ok(());
         }
+        if let Some(why) = astray::left(queue, &mut me) {
+            return Err(why);
+        }
         let next_ms = match keeper.tick(queue, &mut me, &mut waiter, &wakes) {
             Ok(next_ms) => next_ms,
             Err(e) => {
@@ -36,7 +40,7 @@ pub fn run(site: &Site) -> Result<()> {
         for line in keeper.report.drain(..) {
             tracing::info!("{line}");
         }
-        if me.is_declared_dead(queue) {
+        if me.is_declared_dead(queue) && sweep::must_be_quiet(queue).is_ok() {
             me = Proc::register(queue, &identity)?;
         }
         let events_ms = durable::events(queue, &mut me, false);

@@ -15,7 +15,7 @@ use crate::sys::wake::{Waiter, Wake};
 use crate::sys::{alive, child, machine, signals};
 
 use super::worker::{Left, Next, Options, Worker, exit_of};
-use super::{aggregator, coordinator, monitor};
+use super::{aggregator, astray, coordinator, monitor};
 
 /// Signals that end a program.
 pub const STOP_SIGNALS: &[i32] = &[libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
@@ -117,8 +117,8 @@ fn run(body: impl FnOnce(&Args, &Site) -> Result<()>) -> ExitCode {
         ensure_marked();
     }
     log_json();
-    let allowed = owners::must_work(&args.dir);
-    let done = allowed.and_then(|()| Site::open(&args.dir)).and_then(|site| body(&args, &site));
+    let run = |site: Site| body(&args, &site).map_err(|e| astray::or_else(&site.queue, e));
+    let done = owners::must_work(&args.dir).and_then(|()| Site::open(&args.dir)).and_then(run);
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

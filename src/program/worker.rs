@@ -28,10 +28,12 @@ use crate::run::worktree;
 use crate::sys::child;
 use crate::sys::wake::{Wake, Watch};
 
+mod astray;
 pub mod claiming;
 mod following;
 mod idle;
 mod orders;
+mod saying;
 mod signals;
 mod staying;
 
@@ -170,6 +172,8 @@ pub struct Worker {
     said: String,
     /// Why it leaves though there is work: no attempt can be prepared any more.
     broken: Option<Error>,
+    /// The queue is not in its place any more.
+    astray: bool,
     /// What the last notice is about, as long as that has not passed.
     said_about: &'static str,
     /// Its worktree, from its first attempt on.
@@ -222,6 +226,7 @@ impl Worker {
             next_scan_ms: now_ms,
             said: String::new(),
             broken: None,
+            astray: false,
             said_about: "",
             slot: None,
         };
@@ -351,6 +356,7 @@ impl Worker {
         let now_ms = self.now_ms();
         let heard = wakes.is_empty() || wakes.iter().any(|wake| !matches!(wake, Wake::Signal(_)));
         if heard || now_ms >= self.ask_at_ms {
+            self.is_astray(wakes);
             self.asked = control::asked(&self.site.queue, short(&self.me.wid));
             self.ask_at_ms = now_ms + ASK_MS;
         }
@@ -369,13 +375,13 @@ impl Worker {
         let other = |bell: &PathBuf| !(staying && self.hears_arrays.contains(bell));
         self.rung |= wakes.iter().any(|w| matches!(w, Wake::Bell(bell) if other(bell)));
         self.rewatch |= wakes.contains(&Wake::Rescan);
-        if self.rewatch {
+        if self.rewatch && !self.is_astray(wakes) {
             let layout = &self.site.queue.layout;
             let mut stale = vec![layout.ready_bell(), layout.scopes_bell(), layout.control()];
             stale.push(self.me.dir().join("bell"));
             stale.extend(roles(&self.options).iter().map(|role| layout.role_bell(role)));
             stale.iter().for_each(|bell| waiter.unwatch(bell));
-            sweep::restore(&self.site.queue, &mut self.me)?;
+            sweep::restore_at_work(&self.site.queue, &mut self.me)?;
             self.watch(waiter);
             self.rewatch = false;
             self.finder.restart(&self.site.queue)?;
@@ -405,6 +411,9 @@ impl Worker {
     }
 
     fn leave(&mut self) {
+        if self.astray {
+            return self.leave_astray();
+        }
         self.unsay();
         worktree::give_back(&self.site, self.slot.take());
         self.me.leave(&self.site.queue);
@@ -412,6 +421,10 @@ impl Worker {
 
     /// This process was declared dead: it goes on under a new identity, and takes new work.
     fn register_anew(&mut self, waiter: &mut dyn Watch) -> Result<()> {
+        if self.is_astray(&[]) {
+            return Ok(());
+        }
+        sweep::must_be_quiet(&self.site.queue)?;
         let old = self.me.wid.clone();
         waiter.unwatch(&self.me.dir().join("bell"));
         let me = Proc::register(&self.site.queue, &identity(&self.site, &self.options))?;
@@ -425,39 +438,6 @@ impl Worker {
         events::append(&self.site.queue, &mut self.me, event.why(&text));
         self.tell(&text);
         Ok(())
-    }
-
-    fn tell(&self, text: &str) {
-        if let Some(tell) = self.options.tell {
-            tell(text);
-        }
-    }
-
-    fn say_once(&mut self, text: &str) {
-        self.say_about("", text);
-    }
-
-    /// Says once what keeps this worker from its work. `about` names what will pass, so that the notice can
-    /// go with it.
-    fn say_about(&mut self, about: &'static str, text: &str) {
-        if self.said != text {
-            text.clone_into(&mut self.said);
-            self.said_about = about;
-            tracing::warn!("{text}");
-            self.tell(text);
-            let event = events::Event::notice(about, text);
-            events::append(&self.site.queue, &mut self.me, event);
-        }
-    }
-
-    /// What was said has passed.
-    fn unsay(&mut self) {
-        let about = std::mem::take(&mut self.said_about);
-        if !about.is_empty() {
-            self.said.clear();
-            let event = events::Event::notice(about, "");
-            events::append(&self.site.queue, &mut self.me, event);
-        }
     }
 }
 

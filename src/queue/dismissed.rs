@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Cannot, Result};
-use crate::sys::fs::mkdir_all;
 
 use super::Queue;
 use super::record::{self, RECORD_MAX};
@@ -60,7 +59,7 @@ pub fn all(queue: &Queue) -> Dismissed {
 /// Those of the file system.
 pub fn dismiss(queue: &Queue, mut row: Dismissal) -> Result<()> {
     let dir = queue.layout.dismissed();
-    mkdir_all(&*queue.fs, &dir).cannot("make a directory", &dir)?;
+    queue.make_dirs(&dir).cannot("make a directory", &dir)?;
     row.v = 1;
     row.at = queue.now();
     // The id may be any name that a person gave a file.

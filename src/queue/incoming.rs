@@ -132,7 +132,7 @@ fn accept(
 /// Crash in between: the next look into incoming/ finds a file without a reason and gives it one.
 fn reject(queue: &Queue, mine: &std::path::Path, name: &str, uid: &str, why: &str) -> Result<()> {
     let dir = queue.layout.rejected();
-    crate::sys::fs::mkdir_all(&*queue.fs, &dir).cannot("make a directory", &dir)?;
+    queue.make_dirs(&dir).cannot("make a directory", &dir)?;
     let free = !queue.fs.exists(&dir.join(name)) && name.len() < 200;
     let name = if free { name.to_owned() } else { format!("{uid}.json") };
     step!("incoming.reject");

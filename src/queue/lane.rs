@@ -28,7 +28,6 @@ use crate::error::{Cannot, Result};
 use crate::plan::merging::{Waiting, order};
 use crate::step;
 use crate::sys::clock::parse_rfc3339;
-use crate::sys::fs::mkdir_all;
 
 use super::Queue;
 use super::durable;
@@ -96,7 +95,7 @@ fn ensure(queue: &Queue, me: &mut Proc, lane: &str, into: &str) -> Result<()> {
     }
     let staged = me.run(&format!("_lane.{}", lane_name(lane).unwrap_or_default()));
     queue.stage(&staged, &record::to_bytes(&spec_of(queue, me, lane, into)), "write a lane")?;
-    mkdir_all(&*queue.fs, &dir).cannot("make a lane", &dir)?;
+    queue.make_dirs(&dir).cannot("make a lane", &dir)?;
     let open = queue.fs.open_dir(&dir).cannot("open a lane", &dir)?;
     step!("lane.link");
     // Whoever was faster has made the same.

@@ -51,7 +51,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::sys::fs::{Dir, Entry, is_absent, keep_modes};
+use crate::sys::fs::{Dir, Entry, is_absent, keep_modes, mkdir_all};
 use crate::sys::host::{Output, Platform};
 use crate::sys::wake::Waiter;
 
@@ -175,9 +175,21 @@ impl Queue {
         if let Err(e) = self.fs.touch(bell)
             && is_absent(&e)
             && let Some(parent) = bell.parent()
-            && crate::sys::fs::mkdir_all(&*self.fs, parent).is_ok()
+            && self.make_dirs(parent).is_ok()
         {
             drop(self.fs.touch(bell));
+        }
+    }
+
+    /// Makes a directory of the queue and those above it. Not where there is no queue any more: what
+    /// somebody has removed does not come back.
+    pub fn make_dirs(&self, path: &Path) -> std::io::Result<()> {
+        match self.fs.mkdir(path) {
+            Err(e) if is_absent(&e) && self.fs.exists(&self.layout.layout_record()) => {
+                mkdir_all(&*self.fs, path)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
         }
     }
 

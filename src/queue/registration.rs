@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::rule;
 use crate::step;
-use crate::sys::fs::{is_absent, mkdir_all};
 
 use super::Queue;
 use super::ids::random_part;
@@ -81,14 +80,8 @@ fn build(queue: &Queue, card: &Card, dir: &Path) -> Result<()> {
     let fs = &queue.fs;
     let building = queue.layout.procs().join(format!(".new-{}", card.wid));
     step!("register.mkdir");
-    match fs.mkdir(&building) {
-        // Somebody removed procs/; whoever restores the rest sweeps.
-        Err(e) if is_absent(&e) && fs.exists(&queue.layout.layout_record()) => {
-            mkdir_all(&**fs, &building)
-        }
-        other => other,
-    }
-    .cannot("register with the queue", &building)?;
+    // Also where somebody removed procs/; whoever restores the rest sweeps.
+    queue.make_dirs(&building).cannot("register with the queue", &building)?;
     let built = (|| {
         fs.mkdir(&building.join("run")).cannot("register with the queue", &building)?;
         let path = building.join("card.0.json");

@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::error::{Cannot, Result};
+use crate::error::{Cannot, Error, Exit, Result};
 use crate::step;
 use crate::sys::alive::EnvMark;
-use crate::sys::fs::Kind;
+use crate::sys::fs::{Kind, Stat};
 
 use super::Queue;
 use super::archive::{self, Archiver};
@@ -42,7 +42,7 @@ pub fn restore_directories(queue: &Queue) -> Result<bool> {
         let path = queue.layout.at(name);
         if !queue.fs.exists(&path) {
             missing = true;
-            crate::sys::fs::mkdir_all(&*queue.fs, &path).cannot("make a directory", &path)?;
+            queue.make_dirs(&path).cannot("make a directory", &path)?;
         }
     }
     for bell in bells(queue) {
@@ -52,6 +52,39 @@ pub fn restore_directories(queue: &Queue) -> Result<bool> {
         }
     }
     Ok(missing)
+}
+
+/// So long nothing has been removed when somebody at work makes anew what is missing, milliseconds.
+const QUIET_MS: u64 = 1000;
+
+/// As `restore`, for who is at work and has heard that something went.
+pub fn restore_at_work(queue: &Queue, me: &mut Proc) -> Result<()> {
+    must_be_quiet(queue)?;
+    restore(queue, me)
+}
+
+/// Nothing is made anew as long as somebody is removing names: `rm -rf` takes one after the other, and
+/// must not find them coming back.
+pub fn must_be_quiet(queue: &Queue) -> Result<()> {
+    queue.must_be_in_place()?;
+    let directories = layout::DIRECTORIES.iter().map(|name| queue.layout.at(name));
+    let mut all = directories.chain(bells(queue));
+    match all.find(|path| !queue.fs.exists(path)) {
+        Some(path) if path.ancestors().any(|dir| is_changing(queue, dir)) => {
+            let what =
+                "names of the queue are being removed; what is missing is made anew after that";
+            Err(Error::new(Exit::Temporary, what).at(&path))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a directory of the queue has changed just now, by this machine's clock.
+fn is_changing(queue: &Queue, dir: &Path) -> bool {
+    let below = dir.starts_with(queue.layout.root()) && !queue.shared;
+    let changed_ms = |stat: Stat| stat.mtime_ns / 1_000_000;
+    let changed_ms = below.then(|| queue.fs.stat(dir).ok().map(changed_ms)).flatten();
+    changed_ms.is_some_and(|at_ms| queue.clock.wall_ms().abs_diff(at_ms) < QUIET_MS)
 }
 
 /// Makes what is missing, and rebuilds the hints that were lost with it. Whoever makes a directory

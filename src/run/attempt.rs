@@ -87,6 +87,8 @@ pub fn start(
     slot: &mut Option<Slot>,
     handed_back: &dyn Fn() -> bool,
 ) -> Result<std::result::Result<Attempt, (Lease, End)>> {
+    // What runs is started by paths: they must be those of this queue.
+    site.queue.must_be_in_place()?;
     let out = site.queue.layout.out(&lease.key);
     step!("run.out");
     match site.queue.fs.mkdir(&out) {

@@ -93,7 +93,12 @@ impl Worker {
                         return Ok(true);
                     }
                 }
-                Claimed::Dead => self.register_anew(waiter)?,
+                Claimed::Dead => {
+                    self.register_anew(waiter)?;
+                    if self.astray {
+                        return Ok(false);
+                    }
+                }
             }
         }
     }
@@ -153,6 +158,9 @@ impl Worker {
     /// Where the repository has become such that no attempt can have a worktree of it, the next task
     /// would meet the same: whoever mends it starts work again.
     pub(super) fn leave_if_broken(&mut self) {
+        if self.is_astray(&[]) {
+            return;
+        }
         if let Some(refusal) = self.site.refusal_now() {
             let hint = refusal.hint.clone().unwrap_or_default();
             let text = format!("no attempt can be prepared: {}: {hint}", refusal.message);

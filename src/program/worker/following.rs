@@ -86,6 +86,10 @@ impl Worker {
         self.end_tree(&attempt.lease.key);
         let Attempt { lease, place, stopped, .. } = *attempt;
         let mut end = outcome::judge(&self.site, &lease, exit, stopped.map(|(why, _)| why));
+        if let Some(end) = self.end_astray(&lease, &place) {
+            self.job = Job::Ending(Box::new((lease, end)), self.now_ms());
+            return;
+        }
         let done = end.verdict == Verdict::Done;
         let value = std::mem::take(&mut end.result.value);
         let orders = self.orders();

@@ -19,7 +19,7 @@ use std::path::Path;
 use crate::error::{Cannot, Result};
 use crate::rule;
 use crate::step;
-use crate::sys::fs::{is_absent, mkdir_all};
+use crate::sys::fs::is_absent;
 
 use super::super::Queue;
 use super::super::durable;
@@ -186,7 +186,7 @@ fn make_dir(queue: &Queue, dir: &Path) -> Result<()> {
     if queue.fs.stat(dir).is_ok() {
         return Ok(());
     }
-    mkdir_all(&*queue.fs, dir).cannot("make a directory", dir)?;
+    queue.make_dirs(dir).cannot("make a directory", dir)?;
     let root = queue.layout.root();
     let above = dir.ancestors().skip(1).take_while(|path| path.starts_with(root));
     durable::moved(queue, above)

@@ -76,8 +76,7 @@ impl Chunk {
                 Ok(dir) => break dir,
                 Err(e) if is_absent(&e) => {
                     // Its submitter makes it first; a hand may have removed it.
-                    crate::sys::fs::mkdir_all(&*queue.fs, &path)
-                        .cannot("make the directory of a chunk", &path)?;
+                    queue.make_dirs(&path).cannot("make the directory of a chunk", &path)?;
                 }
                 Err(e) => return Err(e).cannot("open a chunk of jobs", &path),
             }

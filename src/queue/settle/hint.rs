@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::error::{Cannot, Result};
-use crate::sys::fs::{Kind, mkdir_all};
+use crate::sys::fs::Kind;
 
 use super::super::Queue;
 use super::super::tasks::Task;
@@ -43,7 +43,7 @@ pub fn link_hint(queue: &Queue, task: &Task, path: &Path) -> Result<bool> {
 /// Makes the directory that a hint is to be in. Where something else has its name, no try will help.
 fn make_parent(queue: &Queue, path: &Path) -> Result<()> {
     let Some(dir) = path.parent() else { return Ok(()) };
-    mkdir_all(&*queue.fs, dir).cannot("make a directory", dir)?;
+    queue.make_dirs(dir).cannot("make a directory", dir)?;
     match queue.fs.stat(dir) {
         Ok(stat) if stat.kind != Kind::Dir => {
             Err(std::io::Error::from(ErrorKind::NotADirectory)).cannot("link a hint", path)
