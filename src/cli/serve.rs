@@ -116,7 +116,8 @@ fn wait_until_up(site: &Site, wanted: &Wanted, pid: i32) -> Result<()> {
     let deadline = Instant::now() + UP;
     loop {
         let workers = fleet::workers(queue);
-        let up = |name: &String| workers.iter().any(|m| m.name == *name);
+        let ours = |m: &fleet::Member| m.opened(queue.layout.root());
+        let up = |name: &String| workers.iter().any(|m| m.name == *name && ours(m));
         let alone = workers.iter().any(|m| m.name == "alone");
         // With --until-empty they may be done before we look.
         if alone || names.iter().all(up) {

@@ -274,7 +274,11 @@ impl Coordinator<'_> {
             return;
         }
         for member in fleet::members(&self.site.queue) {
-            if !member.lives() || !procs::is_here(&self.site.queue, &member.card) {
+            // One that opened the queue where it was before it moved claims nothing more, and is about to leave.
+            if !member.lives()
+                || !procs::is_here(&self.site.queue, &member.card)
+                || !member.opened(self.site.queue.layout.root())
+            {
                 continue;
             }
             let Some(slot) = self.slots.get_mut(&member.name) else { continue };

@@ -28,9 +28,20 @@ pub fn of(fs: &dyn Fs, root: &Path, record: &LayoutRecord) -> Result<String> {
 }
 
 /// Whether a process is of another directory than this one. A card that says nothing of that is of a
-/// program that knows of no identities.
+/// program that knows of no identities. A snapshot, or an overlay above a queue, has the uid and the inode
+/// of its original: there it counts that a process which lives does not hold this very directory.
 pub fn is_of_another(queue: &Queue, card: &Card) -> bool {
-    !card.queue.is_empty() && card.queue != queue.identity && rule!("copied")
+    let differs = || card.queue != queue.identity || holds_another(queue, card);
+    !card.queue.is_empty() && rule!("copied") && differs()
+}
+
+fn holds_another(queue: &Queue, card: &Card) -> bool {
+    let root = queue.fs.reach(queue.layout.root());
+    // Two mounts of a shared file system may have two devices.
+    !queue.shared
+        && procs::can_be_seen(queue, card)
+        && queue.host.is_alive(card.process())
+        && queue.host.holds(card.process(), &root) == Some(false)
 }
 
 /// Gives the queue a fresh uid: from then on no process that was registered before is of this directory,

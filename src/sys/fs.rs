@@ -19,7 +19,7 @@ mod held;
 mod modes;
 mod real;
 
-pub use held::HeldFs;
+pub use held::{HeldFs, holds};
 pub use modes::{keep_modes, made, make_private, mode_at, steady_umask};
 pub use real::RealFs;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::alive::{self, EnvMark};
 use super::child::{self, Exit};
 use super::clock::{Clock, RealClock};
-use super::fs::{Fs, RealFs};
+use super::fs::{Fs, RealFs, holds};
 use super::machine::{self, Place};
 use super::own::Own;
 use super::spawn::{self, Command};
@@ -47,6 +47,10 @@ pub trait Host: Send + Sync {
     fn disk_space(&self, path: &Path) -> Option<(u64, u64)>;
     /// Whether a process of this machine, boot and pid namespace lives.
     fn is_alive(&self, process: ProcessId) -> bool;
+    /// Whether a process of this machine has a directory open; `None` where that cannot be told.
+    fn holds(&self, _process: ProcessId, _dir: &Path) -> Option<bool> {
+        None
+    }
     /// Ends a process with SIGKILL and waits for its death; false if it is still there afterwards.
     fn kill(&self, process: ProcessId, patience: Duration) -> bool;
     /// Ends every process that carries the mark, except `spare`. Returns those that are left.
@@ -101,6 +105,9 @@ impl Host for RealHost {
     }
     fn is_alive(&self, process: ProcessId) -> bool {
         alive::is_alive(process.pid, process.start)
+    }
+    fn holds(&self, process: ProcessId, dir: &Path) -> Option<bool> {
+        holds(process.pid, dir)
     }
     fn kill(&self, process: ProcessId, patience: Duration) -> bool {
         match alive::open(process.pid, process.start) {

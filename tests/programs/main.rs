@@ -33,6 +33,7 @@ mod left_behind;
 mod life;
 mod members;
 mod merges;
+mod mounted_queues;
 mod moved_queues;
 mod nothing_lost;
 mod outputs;

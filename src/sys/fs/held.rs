@@ -108,3 +108,18 @@ impl Based for HeldFs {
         Whereabouts::Moved(now.filter(|path| is_same(path, &self.link())))
     }
 }
+
+/// Whether a process has a directory open; `None` where that cannot be looked at, or it is gone.
+#[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
+pub fn holds(pid: i32, dir: &Path) -> Option<bool> {
+    let there = stat(dir).ok()?;
+    let mut any = false;
+    for fd in std::fs::read_dir(format!("/proc/{pid}/fd")).ok()? {
+        any = true;
+        if stat(&fd.ok()?.path()).is_ok_and(|open| is_one(&open, &there)) {
+            return Some(true);
+        }
+    }
+    // A process of ours that lives has something open.
+    any.then_some(false)
+}
