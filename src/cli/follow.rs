@@ -41,7 +41,7 @@ pub(super) fn goes_on(queue: &Queue, waiter: &mut Waiter, deadline: Instant) -> 
     let wakes = waiter.wait(deadline);
     // Half of a queue that is being removed would be taken for what became of it.
     while wakes.contains(&Wake::Rescan)
-        && sweep::must_be_quiet(queue).is_err_and(|e| e.exit == Exit::Temporary)
+        && sweep::must_stay(queue, None).is_err_and(|e| e.exit == Exit::Temporary)
     {
         nap(REMOVAL);
     }

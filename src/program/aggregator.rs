@@ -9,7 +9,7 @@ use crate::queue::board::Reader;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
 use crate::queue::status::{publish, summarise};
-use crate::queue::sweep::{restore, restore_at_work};
+use crate::queue::sweep::{must_be_quiet, restore, restore_at_work};
 use crate::run::site::Site;
 use crate::sys::wake::{Wake, Watch};
 
@@ -43,6 +43,16 @@ pub fn run(site: &Site) -> Result<()> {
     loop {
         if let Some(why) = astray::left(queue, &mut me) {
             return Err(why);
+        }
+        if let Err(e) = must_be_quiet(queue, &me) {
+            // Published now, the status would be in the way of who removes the queue.
+            tracing::warn!("{}", e.one_line());
+            deaf = true;
+            if waiter.wait(Instant::now() + AGAIN).iter().any(|w| matches!(w, Wake::Signal(_))) {
+                me.leave(queue);
+                return Ok(());
+            }
+            continue;
         }
         let changed = reader.catch_up(queue, |_| ())?;
         if changed || published.is_none() {

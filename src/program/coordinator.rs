@@ -12,7 +12,7 @@ use crate::queue::control::{self, Wanted};
 use crate::queue::events::{self, Event};
 use crate::queue::procs::{self, Identity, Proc};
 use crate::queue::record::CardKind;
-use crate::queue::sweep::restore;
+use crate::queue::sweep::{must_be_quiet, restore};
 use crate::run::site::Site;
 use crate::sys::wake::{Waiter, Wake, Watch};
 use crate::sys::{alive, child, machine};
@@ -52,6 +52,8 @@ struct Coordinator<'a> {
     leaving: bool,
     refused: bool,
     own: Option<Worker>,
+    /// What was wanted when that could last be read: a file that is lost does not send anybody home.
+    wanted: Wanted,
     /// Why it leaves, if the queue is not in its place any more.
     astray: Option<Error>,
     said: BTreeMap<String, String>,
@@ -82,6 +84,7 @@ pub fn run(site: &Site) -> Result<()> {
         leaving: false,
         refused: false,
         own: None,
+        wanted: Wanted::default(),
         astray: None,
         said: BTreeMap::new(),
     };
@@ -124,7 +127,11 @@ impl Coordinator<'_> {
         }
         let asked = control::asked(&self.site.queue, "");
         self.leaving = asked.drain || asked.stop;
-        let wanted = control::wanted(&self.site.queue).unwrap_or_default();
+        must_be_quiet(&self.site.queue, &self.me)?;
+        if let Some(wanted) = control::wanted(&self.site.queue) {
+            self.wanted = wanted;
+        }
+        let wanted = self.wanted.clone();
         self.fit(&wanted, waiter, now)?;
         if self.leaving || self.all_finished(&wanted) {
             if self.workers_left() == 0 && self.own.is_none() {

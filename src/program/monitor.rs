@@ -40,7 +40,7 @@ pub fn run(site: &Site) -> Result<()> {
         for line in keeper.report.drain(..) {
             tracing::info!("{line}");
         }
-        if me.is_declared_dead(queue) && sweep::must_be_quiet(queue).is_ok() {
+        if me.is_declared_dead(queue) && sweep::must_be_quiet(queue, &me).is_ok() {
             me = Proc::register(queue, &identity)?;
         }
         let events_ms = durable::events(queue, &mut me, false);

@@ -424,7 +424,7 @@ impl Worker {
         if self.is_astray(&[]) {
             return Ok(());
         }
-        sweep::must_be_quiet(&self.site.queue)?;
+        sweep::must_be_quiet(&self.site.queue, &self.me)?;
         let old = self.me.wid.clone();
         waiter.unwatch(&self.me.dir().join("bell"));
         let me = Proc::register(&self.site.queue, &identity(&self.site, &self.options))?;

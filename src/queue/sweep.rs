@@ -4,7 +4,7 @@
 //! mode says that nothing is left, and by `coord fsck --repair`. Cost: one listing a task.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::step;
@@ -59,16 +59,21 @@ const QUIET_MS: u64 = 1000;
 
 /// As `restore`, for who is at work and has heard that something went.
 pub fn restore_at_work(queue: &Queue, me: &mut Proc) -> Result<()> {
-    must_be_quiet(queue)?;
+    must_be_quiet(queue, me)?;
     restore(queue, me)
 }
 
 /// Nothing is made anew as long as somebody is removing names: `rm -rf` takes one after the other, and
 /// must not find them coming back.
-pub fn must_be_quiet(queue: &Queue) -> Result<()> {
+pub fn must_be_quiet(queue: &Queue, me: &Proc) -> Result<()> {
+    must_stay(queue, Some(me.dir().to_owned()))
+}
+
+/// The same for who is not registered.
+pub fn must_stay(queue: &Queue, own: Option<PathBuf>) -> Result<()> {
     queue.must_be_in_place()?;
     let directories = layout::DIRECTORIES.iter().map(|name| queue.layout.at(name));
-    let mut all = directories.chain(bells(queue));
+    let mut all = directories.chain(bells(queue)).chain(own);
     match all.find(|path| !queue.fs.exists(path)) {
         Some(path) if path.ancestors().any(|dir| is_changing(queue, dir)) => {
             let what =
