@@ -28,6 +28,8 @@ leave() { # the register that says that this life is over; with it, all that run
   record '{v: 1, $by, at: (now | stamp), why: "clean"}' >"$me/run/_end.tmp" && ln "$me/run/_end.tmp" "$me/end" &&
     rm -f "$me/run/_end.tmp" && touch "$q/procs/bell"; exit "$1"
 } 2>/dev/null
+# What is made in the queue has the modes of its directory; what the command makes, the umask that I was given.
+umask=$(umask) && umask "$(printf '%03o' $((0777 & ~0$(stat -c %a "$q"))))"
 # Who I am. lease_ms 0: no heartbeat; I am dead when this very process (boot, namespace, pid, start) is gone.
 new=$q/procs/.new-$W stat=$(cat /proc/$$/stat)
 mkdir -p "$new/run" && record '{v: 1, wid: $by, card: 0, kind: "worker", $host, $host_id, $boot, $pidns, $pid, $start, $mark,
@@ -67,7 +69,7 @@ attempt() { # run it in a session of its own, with all output in n.out/log; neve
   began=$(jq -n now); event claim '{}'; mkdir -p "$n.out"
   [ -e "$me/end" ] && finish release 0 "declared dead before it began" # then this claim may be known to nobody
   eval "set -- $(jq -r 'if .argv then .argv else ["sh", "-c", .sh] end | @sh' spec.json)"
-  (cd "${q%/*}" && exec env COORD_TASK_ID="$id" COORD_ATTEMPT="$n" COORD_TOKEN="$id.$n@$W" COORD_WORKER="$W" COORD_DIR="$q" \
+  (umask "$umask" && cd "${q%/*}" && exec env COORD_TASK_ID="$id" COORD_ATTEMPT="$n" COORD_TOKEN="$id.$n@$W" COORD_WORKER="$W" COORD_DIR="$q" \
     COORD_OUT="$q/tasks/$id/$n.out" setsid -w "$@") </dev/null >"$n.out/log" 2>&1; code=$?
   case $code in 0) finish 'done' 0 "" ;; 75) finish release 75 "exit 75: not now" ;; esac
   if [ "$code" -gt 128 ]; then finish fail "$code" "signal $((code - 128))"; else finish fail "$code" "exit $code"; fi

@@ -6,6 +6,7 @@
 //!   shell-T.aN/           made by `coord shell` for an attempt that is over
 //!   .slots/               who has which: see `chain`
 //!   .tmp/w1/              TMPDIR of the attempt in w1
+//! ../REPO.coord.UID/      the pool of another user who works in the same queue
 //! ```
 //! The pool owns what is in slots and nothing else: a directory that is in the way is left alone.
 //! Nothing in it belongs to the queue, and the queue can be removed without it.
@@ -27,6 +28,7 @@ use crate::sys::alive;
 use crate::sys::clock::{Clock, RealClock};
 use crate::sys::fs::{Fs, RealFs, is_absent, mkdir_all, name_of};
 use crate::sys::machine;
+use crate::sys::owner::Owner;
 
 use super::site::Site;
 use chain::{Chains, Record, State};
@@ -89,9 +91,25 @@ pub fn root(template: &str, repo: &Repository) -> PathBuf {
     root.join(if taken { format!("sub-{below}") } else { below })
 }
 
-/// Where the pool of a project is now. After somebody has renamed the project it still is where it was:
-/// slots and what is in them are not left behind, and nothing is moved.
+/// Where the pool of a project is now, for this user. After somebody has renamed the project it still is
+/// where it was: slots and what is in them are not left behind, and nothing is moved.
 pub fn found(template: &str, repo: &Repository) -> PathBuf {
+    of_this_user(of_project(template, repo))
+}
+
+/// What git and jobs make in a slot is their user's, who alone can write and remove it. So a pool is its
+/// maker's, and another member of the queue has one of his own, beside it.
+fn of_this_user(root: PathBuf) -> PathBuf {
+    let me = nix::unistd::geteuid();
+    match Owner::of(&root) {
+        Ok(owner) if owner.uid != me.as_raw() && !me.is_root() => {
+            root.with_file_name(format!("{}.{me}", name_of(&root)))
+        }
+        _ => root,
+    }
+}
+
+fn of_project(template: &str, repo: &Repository) -> PathBuf {
     let root = root(template, repo);
     let is_pool = |dir: &Path| RealFs.exists(&dir.join(".slots"));
     if template != config::POOL || is_pool(&root) {

@@ -249,12 +249,31 @@ pub fn mkdir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a directory with all that is in it. Only for what is no queue of anybody's (throw-away
+/// Removes a directory with all that is in it, also what its owner may not write: a job may have made it
+/// so. Only for what is no queue of anybody's (throw-away
 /// directories, and the part of a queue that a test of faults takes away) and what was buried. Somebody may be making new
 /// names in it meanwhile: then some of it stays.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that touches files")]
 pub fn remove_tree(path: &Path) -> io::Result<()> {
-    std::fs::remove_dir_all(path)
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path);
+            std::fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+/// Gives their owner every right on a directory and those below it.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that touches files")]
+fn open_up(path: &Path) {
+    let mut open = vec![path.to_owned()];
+    while let Some(dir) = open.pop() {
+        super::tree::open_up(&dir);
+        let below = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+        let dirs = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        open.extend(dirs.map(|entry| entry.path()));
+    }
 }
 
 /// Takes an exclusive lock on a file until the returned file is dropped or the process dies. `None`:

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use crate::support::{Output, Sandbox, skip};
 
+mod made;
+
 const COORD: &str = env!("CARGO_BIN_EXE_coord");
 
 /// The owner of the queue, another member of its group, and one who is in no group of anybody's.

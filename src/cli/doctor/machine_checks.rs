@@ -59,7 +59,7 @@ fn protected() -> Check {
     match machine::sysctl("fs/protected_hardlinks") {
         Some(1) => Check::fine(
             "protected_hardlinks",
-            "on: several users on one queue need a common group and umask 002",
+            "on: what another user has staged is copied, and the copy is linked",
         ),
         Some(_) => Check::fine("protected_hardlinks", "off"),
         None => Check::fine("protected_hardlinks", "unknown here"),

@@ -128,7 +128,8 @@ impl Archiver {
         }
         durable::moved(queue, [&queue.layout.tasks(), parent(&task.dir.path)])?;
         events::append(queue, me, event("bury", &task));
-        delete(queue, &away)?;
+        // It is buried; what is left of it is removed by whoever may.
+        unless_anothers(delete(queue, &away))?;
         // Fails while others lie there.
         drop(queue.fs.rmdir(parent(&task.dir.path)));
         Ok(Moved::Yes)
@@ -287,12 +288,29 @@ fn delete(queue: &Queue, dir: &Path) -> Result<()> {
     }
 }
 
-/// Deletes what lies in the trash: somebody died, or failed, while deleting it.
+/// That some of it is another user's, whose job has made it, is no error: it stays until that user, or
+/// root, deletes what lies in the trash. False: it stays.
+fn unless_anothers(deleted: Result<()>) -> Result<bool> {
+    match deleted {
+        Err(e) if matches!(e.errno(), Some(nix::libc::EACCES | nix::libc::EPERM)) => {
+            let at = e.at.as_deref().unwrap_or(Path::new(""));
+            tracing::warn!("{} stays until its owner gives coord gc", at.display());
+            Ok(false)
+        }
+        other => other.map(|()| true),
+    }
+}
+
+/// Deletes what lies in the trash: somebody died, or failed, while deleting it. One that cannot be deleted
+/// keeps no other. Returns how many went.
 pub fn empty_trash(queue: &Queue) -> Result<usize> {
     let dir = queue.layout.trash();
-    let names = queue.list(&dir)?;
-    for entry in &names {
-        delete(queue, &dir.join(&entry.name))?;
+    let (mut gone, mut failed) = (0, None);
+    for entry in queue.list(&dir)? {
+        match unless_anothers(delete(queue, &dir.join(&entry.name))) {
+            Ok(yes) => gone += usize::from(yes),
+            Err(e) => failed = Some(e),
+        }
     }
-    Ok(names.len())
+    failed.map_or(Ok(gone), Err)
 }
