@@ -39,6 +39,7 @@ mod nothing_lost;
 mod outputs;
 mod peers;
 mod repositories;
+mod restored_queues;
 mod rules;
 mod run;
 mod run_goes_on;
