@@ -23,8 +23,12 @@ use super::Answer;
 use super::args::{Cli, One};
 use super::{arrays, needs, output, place};
 
-/// Paths that a reason names.
+/// Paths, or tasks, that a reason names.
 const PATHS_MAX: usize = 8;
+/// Dependencies that are explained one by one.
+const BLOCKERS_MAX: usize = 50;
+/// Tasks of a chain of dependencies that are named before the last one.
+const CHAIN_MAX: usize = 8;
 
 /// Reasons, and what comes next.
 struct Answered {
@@ -134,35 +138,46 @@ type Rows = Vec<(String, String)>;
 /// The dependencies of a task in the chain above it that explain why `id` is not done, down to one that
 /// does not wait for another; and what to type there, if a person has to.
 fn root(queue: &Queue, id: &str) -> Result<(Rows, Option<String>)> {
-    let (mut rows, mut seen) = (Vec::new(), BTreeSet::from([id.to_owned()]));
+    let mut seen = BTreeSet::from([id.to_owned()]);
+    let (mut rows, mut passed) = (Rows::new(), 0);
     let mut id = id.to_owned();
-    loop {
-        let Some(task) = tasks::look(queue, &id)? else { return Ok((rows, None)) };
-        let Phase::Pending(n) = task.phase else { return Ok((rows, None)) };
+    let help = loop {
+        let Some(task) = tasks::look(queue, &id)? else { break None };
+        let Phase::Pending(n) = task.phase else { break None };
         let blockers = match readiness(queue, &task, n)? {
             Readiness::Blocked(blockers) => blockers,
-            Readiness::Held => return Ok((rows, Some(format!("coord release {id}")))),
-            Readiness::Manual => return Ok((rows, Some(format!("coord done {id}")))),
-            _ => return Ok((rows, None)),
+            Readiness::Held => break Some(format!("coord release {id}")),
+            Readiness::Manual => break Some(format!("coord done {id}")),
+            _ => break None,
         };
         // One that a person has to look after explains more than one that goes on by itself.
         let dead = |b: &&Blocker| !matches!(b.because, Because::Unfinished(_));
         let Some(next) = blockers.iter().find(dead).or(blockers.first()) else {
-            return Ok((rows, None));
+            break None;
         };
+        // Of a long chain, the beginning and the end.
+        if rows.len() > CHAIN_MAX {
+            rows.truncate(CHAIN_MAX);
+            passed += 1;
+        }
         let (kind, text) = blocker(queue, next);
         rows.push((kind, format!("{id} waits: {text}")));
         match &next.because {
-            Because::Unknown => return Ok((rows, Some(format!("coord add --id {} …", next.on)))),
-            Because::Dead(_) => return Ok((rows, Some(format!("coord retry {}", next.on)))),
+            Because::Unknown => break Some(format!("coord add --id {} …", next.on)),
+            Because::Dead(_) => break Some(format!("coord retry {}", next.on)),
             Because::Unfinished(_) if !seen.insert(next.on.clone()) => {
                 let text = format!("{} is waited for by what it waits for itself", next.on);
                 rows.push(("cycle".to_owned(), text));
-                return Ok((rows, Some(format!("coord cancel {}", next.on))));
+                break Some(format!("coord cancel {}", next.on));
             }
             Because::Unfinished(_) => id.clone_from(&next.on),
         }
+    };
+    if passed > 0 {
+        let text = format!("and {passed} more, each of which waits for the next one");
+        rows.insert(CHAIN_MAX, ("dependency".to_owned(), text));
     }
+    Ok((rows, help))
 }
 
 fn blocker(queue: &Queue, b: &Blocker) -> (String, String) {
@@ -188,14 +203,18 @@ fn pending(site: &Site, task: &Task, n: u32) -> Result<Answered> {
     Ok(match readiness(queue, task, n)? {
         Readiness::Blocked(blockers) => {
             let dead = blockers.iter().any(|b| matches!(b.because, Because::Dead(_)));
-            let on: Vec<&str> = blockers.iter().map(|b| b.on.as_str()).collect();
-            let mut reasons: Vec<_> = blockers.iter().map(|b| blocker(queue, b)).collect();
+            let on: Vec<String> = blockers.iter().map(|b| b.on.clone()).collect();
+            let named = &blockers[..blockers.len().min(BLOCKERS_MAX)];
+            let mut reasons: Vec<_> = named.iter().map(|b| blocker(queue, b)).collect();
+            if let Some(more @ 1..) = blockers.len().checked_sub(named.len()) {
+                reasons.push(("dependency".to_owned(), format!("and {more} more")));
+            }
             let mut next = if dead {
-                format!("a person decides about {}; or coord cancel {}", on.join(", "), task.id)
+                format!("a person decides about {}; or coord cancel {}", some(&on), task.id)
             } else {
-                format!("becomes ready when {} reached done", on.join(", "))
+                format!("becomes ready when {} reached done", some(&on))
             };
-            for b in blockers.iter().filter(|b| matches!(b.because, Because::Unfinished(_))) {
+            for b in named.iter().filter(|b| matches!(b.because, Because::Unfinished(_))) {
                 let (chain, helps) = root(queue, &b.on)?;
                 reasons.extend(chain);
                 if let Some(helps) = helps {
@@ -388,7 +407,7 @@ fn learned(paths: &[String]) -> Option<(String, String)> {
     Some(("learned scope".to_owned(), text))
 }
 
-/// The first of some paths.
+/// The first of some paths or tasks.
 fn some(paths: &[String]) -> String {
     let named = paths.iter().take(PATHS_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
     match paths.len().checked_sub(PATHS_MAX) {

@@ -1,6 +1,6 @@
 //! In which order finished work is merged.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// Milliseconds of waiting that count as much as one step of priority: nothing starves.
 const AGEING_MS: u64 = 600_000;
@@ -30,19 +30,38 @@ pub fn order(mut waiting: Vec<Waiting>, now_ms: u64) -> Vec<String> {
         (w.bounced_ms.unwrap_or(u64::MAX), urgency, w.since_ms, w.id.clone())
     };
     waiting.sort_by_key(urgency);
-    let all: BTreeSet<String> = waiting.iter().map(|w| w.id.clone()).collect();
-    let mut ordered: Vec<String> = Vec::new();
-    while !waiting.is_empty() {
-        let free = |w: &Waiting| w.after.iter().all(|on| !all.contains(on) || ordered.contains(on));
-        // In a circle nobody is free: then the most urgent one goes first.
-        let at = waiting.iter().position(free).unwrap_or(0);
-        ordered.push(waiting.remove(at).id);
+    let places: HashMap<&str, usize> =
+        waiting.iter().enumerate().map(|(at, w)| (w.id.as_str(), at)).collect();
+    // Of each, how many of those before it are left, and who comes after it.
+    let mut left = vec![0usize; waiting.len()];
+    let mut behind: Vec<Vec<usize>> = vec![Vec::new(); waiting.len()];
+    for (at, w) in waiting.iter().enumerate() {
+        for &on in w.after.iter().filter_map(|on| places.get(on.as_str())) {
+            left[at] += 1;
+            behind[on].push(at);
+        }
     }
-    ordered
+    let mut rest: BTreeSet<usize> = (0..waiting.len()).collect();
+    let mut free: BTreeSet<usize> = rest.iter().copied().filter(|at| left[*at] == 0).collect();
+    let mut ordered = Vec::with_capacity(waiting.len());
+    // In a circle nobody is free: then the most urgent one goes first.
+    while let Some(at) = free.pop_first().or_else(|| rest.first().copied()) {
+        rest.remove(&at);
+        ordered.push(at);
+        for &next in &behind[at] {
+            left[next] -= 1;
+            if left[next] == 0 && rest.contains(&next) {
+                free.insert(next);
+            }
+        }
+    }
+    ordered.into_iter().map(|at| waiting[at].id.clone()).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn waiting(id: &str, priority: u8, since_ms: u64, after: &[&str]) -> Waiting {
@@ -86,5 +105,40 @@ mod tests {
     fn a_circle_is_cut() {
         let all = vec![waiting("a", 1, 1, &["b"]), waiting("b", 1, 2, &["a"])];
         assert_eq!(order(all, 9), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_long_chain_is_gone_through_once() {
+        let count = 20_000;
+        // The most urgent one is the last of the chain.
+        let all = (0..count).map(|i| waiting(&format!("t{i}"), 50, i, &[&format!("t{}", i + 1)]));
+        let ordered = order(all.collect(), 0);
+        let wanted: Vec<String> = (0..count).rev().map(|i| format!("t{i}")).collect();
+        assert_eq!(ordered, wanted);
+    }
+
+    proptest! {
+        #[test]
+        fn always_the_most_urgent_one_that_nobody_goes_before(
+            after in prop::collection::vec(prop::collection::vec(0usize..8, 0..3), 0..8),
+        ) {
+            let all: Vec<Waiting> = after
+                .iter()
+                .enumerate()
+                .map(|(i, on)| Waiting {
+                    after: on.iter().map(|on| on.to_string()).collect(),
+                    ..waiting(&i.to_string(), 1, 1, &[])
+                })
+                .collect();
+            let (mut left, mut wanted): (Vec<usize>, Vec<usize>) = ((0..all.len()).collect(), Vec::new());
+            while !left.is_empty() {
+                let free = |i: &usize| after[*i].iter().all(|on| *on >= all.len() || wanted.contains(on));
+                let at = left.iter().position(free).unwrap_or(0);
+                let next = left.remove(at);
+                wanted.push(next);
+            }
+            let found: Vec<usize> = order(all, 1).iter().map(|id| id.parse().unwrap()).collect();
+            prop_assert_eq!(found, wanted);
+        }
     }
 }

@@ -22,7 +22,7 @@
 //! 2. link it to `tasks/T/n.merge`: **the merge of attempt n is decided**;
 //! 3. event, settle T, drop the hint and the intent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::error::{Cannot, Result};
 use crate::plan::merging::{Waiting, order};
@@ -266,7 +266,9 @@ pub fn entries(queue: &Queue, lane: &str) -> Result<Vec<Entry>> {
         after: e.spec.waits_for().iter().map(|on| dependency(on).0.to_owned()).collect(),
     });
     let ordered = order(waiting.collect(), queue.clock.wall_ms());
-    found.sort_by_key(|e| ordered.iter().position(|id| *id == e.key.task));
+    let places: HashMap<&str, usize> =
+        ordered.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
+    found.sort_by_key(|e| places.get(e.key.task.as_str()).copied());
     Ok(found)
 }
 
