@@ -1,12 +1,16 @@
 //! What each task of a chain or a fan costs: the calls of whoever cancels, retries or runs it, counted. It
 //! must not grow with the number of tasks, or ten thousand of them take hours.
 
+use std::path::Path;
+
 use coord::queue::record::{OnDepDead, Spec};
 
 use crate::machines::State;
+use crate::platform::Call;
 use crate::programs::{self, Decision};
 use crate::runner::Body;
-use crate::stage::Stage;
+use crate::stage::{Stage, spec};
+use crate::world::ROOT;
 
 /// Few tasks, and several times as many.
 const SIZES: [usize; 2] = [10, 40];
@@ -122,4 +126,28 @@ fn no_task_of_a_chain_or_a_fan_costs_more_the_more_there_are() {
     ];
     let faults: Vec<String> = faults.into_iter().flatten().collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn a_hint_comes_into_its_bucket_however_often_that_is_removed() {
+    let mut s = Stage::new();
+    let who = s.start("add", 0, programs::add(vec![(Some("T".to_owned()), spec("ok", |_| ()))]));
+    let level = Path::new(ROOT).join("ready/default/00");
+    let bucket = |s: &Stage| {
+        let world = s.0.world();
+        let disk = world.fs.disk();
+        let names = disk.find(&level).and_then(|ino| disk.names(ino).cloned()).unwrap_or_default();
+        names.keys().next().map(|name| level.join(name))
+    };
+    // Workers who look for work remove the bucket whenever it was made, and before it is filled.
+    for _ in 0..20 {
+        s.until(who, Call::Link, "ready/default/00");
+        if let Some(bucket) = bucket(&s) {
+            s.0.world().fs.disk().rmdir(&bucket, 1).expect("an empty bucket");
+        }
+    }
+    s.go(who);
+    let bucket = bucket(&s).expect("a bucket");
+    assert!(s.has(&format!("{}/T.1", bucket.strip_prefix(ROOT).unwrap().display())));
+    s.rest().map(drop).unwrap();
 }
