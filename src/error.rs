@@ -106,6 +106,30 @@ impl Error {
     pub fn errno(&self) -> Option<i32> {
         self.cause.as_ref().and_then(io::Error::raw_os_error)
     }
+
+    /// Whether the fault lies in the one entry that a step was about, and not in the machine (no room, no
+    /// descriptor, no memory) or in a decision of ours: whoever goes through many entries puts this one
+    /// aside and goes on with the others.
+    pub fn is_of_entry(&self) -> bool {
+        self.errno().is_some_and(|code| !is_of_machine(code))
+    }
+}
+
+/// Whether an error number says how the machine or this process fares, whatever it was asked for.
+pub fn is_of_machine(code: i32) -> bool {
+    use nix::libc;
+    matches!(
+        code,
+        libc::ENOSPC
+            | libc::EDQUOT
+            | libc::EROFS
+            | libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOMEM
+            | libc::ENOBUFS
+            | libc::EAGAIN
+            | libc::EINTR
+    )
 }
 
 /// Turns a failed call into an `Error` that says what it was for.

@@ -29,12 +29,24 @@ pub fn json(queue: &Queue, task: &Task, named: bool) -> Result<Value> {
     if of(task).is_none() {
         return Ok(Value::Null);
     }
-    let mut value = serde_json::to_value(Tally::of(queue, task)?).unwrap_or_default();
+    let tally = match Tally::of(queue, task) {
+        Err(e) if e.is_of_entry() => return Ok(json!({ "error": e.one_line() })),
+        tally => tally?,
+    };
+    let mut value = serde_json::to_value(tally).unwrap_or_default();
     if named {
         value["running_jobs"] = json!(tally::running(queue, task, NAMED)?);
         value["failed_jobs"] = json!(tally::failures(queue, task, NAMED)?);
     }
     Ok(value)
+}
+
+/// How far it is, in words; or why that cannot be said.
+pub fn words(queue: &Queue, task: &Task) -> Result<String> {
+    match Tally::of(queue, task) {
+        Err(e) if e.is_of_entry() => Ok(e.one_line()),
+        tally => Ok(tally?.words()),
+    }
 }
 
 /// The fields of an array for `show`.
@@ -46,7 +58,7 @@ pub fn fields(queue: &Queue, task: &Task, array: &Array) -> Result<Vec<(&'static
         (words, false) => shown(words),
     };
     let tries = if array.tries > 1 { format!("at most {}", array.tries) } else { String::new() };
-    let words = Tally::of(queue, task)?.words();
+    let words = words(queue, task)?;
     Ok(vec![("jobs", words), ("command", command), ("in", array.cwd.clone()), ("tries", tries)])
 }
 
@@ -137,7 +149,7 @@ pub fn open(queue: &Queue, members: &[Member], next: &[String]) -> Result<Vec<Ta
     let mut found = Vec::new();
     for id in ids {
         if found.len() < ROWS
-            && let Some(task) = tasks::look(queue, &id)?
+            && let Some(task) = tasks::seen(queue, &id)?
             && of(&task).is_some()
             && matches!(task.phase, Phase::Pending(_))
         {
@@ -156,7 +168,7 @@ pub fn print_open(queue: &Queue, arrays: &[Task]) -> Result<()> {
     let mut rows = Vec::new();
     for task in arrays {
         let title = task.spec.as_ref().map(|spec| spec.title.as_str()).unwrap_or_default();
-        let words = Tally::of(queue, task)?.words();
+        let words = words(queue, task)?;
         rows.push(vec![format!("  {}", task.id), words, cut(title, 60)]);
     }
     output::columns(&rows);

@@ -8,10 +8,9 @@ use crate::plan::selector;
 use crate::plan::suggest;
 use crate::plan::units::human_duration;
 use crate::program::fleet;
-use crate::queue::array::tally::Tally;
 use crate::queue::ids::{Key, short};
 use crate::queue::record::{CardKind, StageVerdict};
-use crate::queue::state;
+use crate::queue::state::{self, Found};
 use crate::queue::status::{Status as Summary, current};
 use crate::queue::tasks::{self, Phase, Task};
 use crate::queue::{Queue, archive, control, dismissed, lane, learned};
@@ -136,7 +135,7 @@ fn print_status(queue: &Queue, status: &Summary, members: &[fleet::Member]) -> R
         output::columns(&rows.collect::<Vec<_>>());
     }
     for id in lane::ids(queue)? {
-        let Some(task) = tasks::look(queue, &id)? else { continue };
+        let Some(task) = tasks::seen(queue, &id)? else { continue };
         if let Phase::Claimed(n) = task.phase
             && let Some(waiting) = vigil::waiting(queue, &Key::new(&id, n))
         {
@@ -181,10 +180,18 @@ pub fn ls(cli: &Cli, args: &Ls) -> Answer {
     };
     let most = args.limit.unwrap_or(usize::MAX);
     let mut list = List::new(cli);
-    let mut show = |task: &Task| {
-        let row = state::row(&queue, task)?;
-        if state.is_none_or(|s| row.state == s.word()) && list.shown < most {
-            list.task(&queue, task, &row)?;
+    let mut show = |found: Found<'_>| {
+        let wanted = |row: &selector::Row| state.is_none_or(|s| row.state == s.word());
+        match found {
+            _ if list.shown >= most => {}
+            Found::Task(task) => {
+                let row = state::row(&queue, task)?;
+                if wanted(&row) {
+                    list.task(&queue, task, &row)?;
+                }
+            }
+            Found::Closed(row, why) if wanted(&row) => list.closed(&row, &why),
+            Found::Closed(..) => {}
         }
         Ok(list.shown < most)
     };
@@ -195,8 +202,8 @@ pub fn ls(cli: &Cli, args: &Ls) -> Answer {
         false => {
             let words = if args.select.is_empty() { &["all".to_owned()][..] } else { &args.select };
             let ids = selector::select(words, &args.exclude, &state::rows(&queue)?)?;
-            ids.iter().try_for_each(|id| match tasks::look(&queue, id)? {
-                Some(task) => show(&task).map(drop),
+            ids.iter().try_for_each(|id| match tasks::seen(&queue, id)? {
+                Some(task) => show(Found::Task(&task)).map(drop),
                 None => Ok(()),
             })
         }
@@ -237,7 +244,7 @@ impl List {
                     table.row(&["ID", "STATE", "WORKER", "ATT", "TITLE"]);
                 }
                 let of = match arrays::of(task) {
-                    Some(_) => format!("  ({})", Tally::of(queue, task)?.words()),
+                    Some(_) => format!("  ({})", arrays::words(queue, task)?),
                     None => String::new(),
                 };
                 let who = if row.worker.is_empty() { "-" } else { &row.worker };
@@ -253,6 +260,18 @@ impl List {
             }
         }
         Ok(())
+    }
+
+    /// One that cannot be looked at has the reason for its title.
+    fn closed(&mut self, row: &selector::Row, why: &str) {
+        self.shown += 1;
+        match &mut self.how {
+            How::Json(items) => {
+                items.push(&json!({ "id": row.id, "state": row.state, "title": why }));
+            }
+            How::Ids => line(&row.id),
+            How::Table(table) => table.row(&[&row.id, row.state, "-", "0", &cut(why, 100)]),
+        }
     }
 
     fn end(self) {

@@ -154,7 +154,7 @@ struct Turn {
 
 fn holder(queue: &Queue) -> Result<Option<Turn>> {
     for id in lane::ids(queue)? {
-        let Some(task) = tasks::look(queue, &id)? else { continue };
+        let Some(task) = tasks::seen(queue, &id)? else { continue };
         if let Phase::Claimed(n) = task.phase {
             let card = tasks::claimer(queue, &task, n)?;
             let who = card.map_or("somebody".to_owned(), |c| short(&c.wid).to_owned());

@@ -116,7 +116,7 @@ fn blocked(queue: &Queue) -> Result<Vec<Need>> {
     let mut causes: BTreeMap<(&'static str, String), Vec<(String, u64)>> = BTreeMap::new();
     for entry in queue.list(&queue.layout.blocked())?.into_iter().take(LOOKED_AT) {
         let Some(key) = Key::parse(&entry.name) else { continue };
-        let Some(task) = tasks::look(queue, &key.task)? else { continue };
+        let Some(task) = tasks::seen(queue, &key.task)? else { continue };
         if task.phase != Phase::Pending(key.n) || lane_name(&task.id).is_some() {
             continue;
         }
@@ -180,7 +180,7 @@ fn waits_for(queue: &Queue, id: &str, on: &str) -> Result<bool> {
             return Ok(true);
         }
         if seen.len() < LOOKED_AT && seen.insert(id.clone()) {
-            let Some(task) = tasks::look(queue, &id)? else { continue };
+            let Some(task) = tasks::seen(queue, &id)? else { continue };
             todo.extend(blockers(queue, &task)?.into_iter().map(|blocker| blocker.on));
         }
     }
@@ -193,7 +193,7 @@ fn unserved(queue: &Queue, config: Option<&Config>, members: &[Member]) -> Resul
         members.iter().filter(|m| m.kind == CardKind::Worker && m.lives()).collect();
     let mut lacks: BTreeMap<(&'static str, String), Vec<(String, u64)>> = BTreeMap::new();
     for key in ready::some(queue, LOOKED_AT)? {
-        let Some(task) = tasks::look(queue, &key.task)? else { continue };
+        let Some(task) = tasks::seen(queue, &key.task)? else { continue };
         let Ok(spec) = &task.spec else { continue };
         let ready = task.phase == Phase::Pending(key.n)
             && readiness(queue, &task, key.n)? == Readiness::Ready;

@@ -142,7 +142,7 @@ fn root(queue: &Queue, id: &str) -> Result<(Rows, Option<String>)> {
     let (mut rows, mut passed) = (Rows::new(), 0);
     let mut id = id.to_owned();
     let help = loop {
-        let Some(task) = tasks::look(queue, &id)? else { break None };
+        let Some(task) = tasks::seen(queue, &id)? else { break None };
         let Phase::Pending(n) = task.phase else { break None };
         let blockers = match readiness(queue, &task, n)? {
             Readiness::Blocked(blockers) => blockers,
@@ -193,6 +193,7 @@ fn blocker(queue: &Queue, b: &Blocker) -> (String, String) {
         }
         Because::Dead(_) => format!("{} was cancelled: coord retry {}", b.on, b.on),
         Because::Unfinished(Phase::Claimed(n)) => format!("{} runs (attempt {n})", b.on),
+        Because::Unfinished(Phase::Corrupt(why)) => format!("{}: {why}", b.on),
         Because::Unfinished(_) => format!("{} is not done yet", b.on),
     };
     ("dependency".to_owned(), text)
@@ -339,7 +340,7 @@ fn merging(site: &Site, task: &Task, n: u32) -> Result<Answered> {
         }
         reasons.extend(learned(&entry.learned.scope));
     }
-    let turn = tasks::look(queue, &lane)?;
+    let turn = tasks::seen(queue, &lane)?;
     match turn.as_ref().map(|turn| &turn.phase) {
         Some(Phase::Claimed(k)) => {
             let who = turn.as_ref().and_then(|t| tasks::claimer(queue, t, *k).ok().flatten());
@@ -389,7 +390,7 @@ fn held_by(queue: &Queue, other: &Entry, mine: &Entry) -> Result<String> {
     let common = |theirs: &&String| mine.scope.iter().any(|ours| overlap(ours, theirs));
     let paths: Vec<String> = other.scope.iter().filter(common).cloned().collect();
     let merging =
-        tasks::look(queue, &other.task)?.is_some_and(|task| matches!(task.phase, Phase::Stage(..)));
+        tasks::seen(queue, &other.task)?.is_some_and(|task| matches!(task.phase, Phase::Stage(..)));
     let how = match (other.wanting, merging) {
         (true, _) => format!("is wanted by {}, which has waited longer", other.task),
         (_, true) => format!("is held by {} until it is merged", other.task),

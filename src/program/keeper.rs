@@ -12,15 +12,20 @@
 //!
 //! Before a local process is declared dead, what it left running is ended: its work must not change
 //! anything after somebody else has got it.
+//!
+//! Each entry (a process, a file of incoming/, a task that is due) is dealt with by itself: one that
+//! cannot be is put aside (aside.rs), and the others are not kept waiting by it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::queue::procs::{self, Proc};
-use crate::queue::{Queue, events, sweep};
+use crate::queue::settle::settle_all;
+use crate::queue::{Queue, events, incoming, sweep};
 use crate::sys::wake::{Wake, Watch};
 
+use super::aside::Aside;
 use super::stumble::Stumble;
 
 mod bury;
@@ -29,8 +34,6 @@ mod judge;
 
 use judge::Watched;
 
-/// Pause before a recovery that failed (a full disk) is tried again, milliseconds.
-const RETRY_MS: u64 = 1000;
 /// Blocked entries that one safety scan looks at again.
 const BLOCKED_BATCH: usize = 256;
 /// Full sweeps come this often, for what nobody has noticed.
@@ -52,8 +55,11 @@ pub struct Keeper {
     blocked_from: String,
     incoming_due_ms: Option<u64>,
     started: bool,
+    /// It has looked at every task since the boot, or somebody before it has.
+    swept: bool,
     busy: bool,
     stumble: Stumble,
+    aside: Aside,
     /// Attempts taken back, and tasks accepted from incoming/, for whoever reports.
     pub report: Vec<String>,
 }
@@ -75,8 +81,10 @@ impl Keeper {
             blocked_from: String::new(),
             incoming_due_ms: None,
             started: false,
+            swept: false,
             busy: false,
             stumble: Stumble::default(),
+            aside: Aside::default(),
             report: Vec::new(),
         }
     }
@@ -121,26 +129,38 @@ impl Keeper {
     ) -> Result<u64> {
         self.stumble.mend(queue, me)?;
         events::tell_again(queue, me);
-        let looked = self.look(queue, me, waiter, wakes);
-        if looked.is_err() {
+        let (until_ms, failed) = self.look(queue, me, waiter, wakes);
+        if failed.is_some() || self.aside.due_ms().is_some() {
+            // What failed half-way has left an intent of this process.
             self.stumble.note(queue);
         }
-        looked
+        match failed {
+            Some(e) => Err(e),
+            None => Ok(self.stumble.due_ms().map_or(until_ms, |due_ms| due_ms.min(until_ms))),
+        }
     }
 
+    /// Does what is due, and returns when to look again and the first fault of the machine. No fault keeps
+    /// the steps behind it from being done.
     fn look(
         &mut self,
         queue: &Queue,
         me: &mut Proc,
         waiter: &mut dyn Watch,
         wakes: &[Wake],
-    ) -> Result<u64> {
+    ) -> (u64, Option<Error>) {
         let now_ms = queue.clock.mono_ms();
+        let mut failed = None;
+        let mut note = |went: Result<()>| {
+            if let Err(e) = went {
+                failed.get_or_insert(e);
+            }
+        };
         let lost = wakes.contains(&Wake::Rescan);
         if !self.started || lost {
-            match self.started {
-                false => sweep::restore(queue, me)?,
-                true => sweep::restore_at_work(queue, me)?,
+            // As long as somebody removes the queue, nothing is written into it.
+            if let Err(e) = self.restore(queue, me, self.started) {
+                return (now_ms + self.rescan_ms, Some(e));
             }
             for bell in Keeper::bells(queue) {
                 if lost {
@@ -149,7 +169,8 @@ impl Keeper {
                 waiter.watch(&bell);
             }
         }
-        let scan = !self.started || lost || now_ms >= self.next_scan_ms;
+        let again = self.aside.due_ms().is_some_and(|due_ms| now_ms >= due_ms);
+        let scan = !self.started || lost || again || now_ms >= self.next_scan_ms;
         let rung = |path: PathBuf| {
             wakes.iter().any(|w| matches!(w, Wake::Bell(p) if *p == path || p.starts_with(&path)))
         };
@@ -157,7 +178,7 @@ impl Keeper {
         let mut next_ms = now_ms + self.rescan_ms;
         let claimed = rung(queue.layout.events_bell());
         if scan || died || claimed || rung(queue.layout.procs_bell()) || self.lease_due(queue) {
-            self.look_at_processes(queue, me, waiter)?;
+            note(self.look_at_processes(queue, me, waiter));
         }
         if self.busy {
             next_ms = next_ms.min(now_ms + self.lease_look_ms());
@@ -166,28 +187,74 @@ impl Keeper {
             || rung(queue.layout.incoming())
             || self.incoming_due_ms.is_some_and(|due_ms| now_ms >= due_ms)
         {
-            self.take_incoming(queue, me, now_ms)?;
+            note(self.take_incoming(queue, me, now_ms));
         }
         if let Some(due_ms) = self.incoming_due_ms {
             next_ms = next_ms.min(due_ms);
         }
-        if let Some(left_ms) = self.promote(queue, me)? {
-            next_ms = next_ms.min(now_ms + left_ms);
+        match self.promote(queue, me) {
+            Ok(left_ms) => {
+                next_ms = left_ms.map_or(next_ms, |left_ms| next_ms.min(now_ms + left_ms))
+            }
+            Err(e) => note(Err(e)),
         }
         if scan {
             self.started = true;
             self.next_scan_ms = now_ms + self.rescan_ms;
-            sweep::restore_at_work(queue, me)?;
-            if now_ms >= self.next_sweep_ms {
-                sweep::sweep_and_archive(queue, me, self.archive_after_ms)?;
-                self.next_sweep_ms = now_ms + SWEEP_EVERY_MS;
-            } else {
-                sweep::sweep_once_a_boot(queue, me, self.archive_after_ms)?;
+            if let Err(e) = self.restore(queue, me, true) {
+                return (now_ms + self.rescan_ms, Some(e));
             }
+            note(incoming::complete_rejected(queue));
+            note(self.retry_tasks(queue, me, now_ms));
+            note(self.sweep(queue, me, now_ms));
             // Also after a sweep, which does not see the entries of tasks that are over.
-            self.look_at_blocked(queue, me)?;
+            note(self.look_at_blocked(queue, me));
         }
-        Ok(next_ms.min(self.next_scan_ms))
+        let due_ms = self.aside.due_ms().unwrap_or(next_ms);
+        (next_ms.min(self.next_scan_ms).min(due_ms), failed)
+    }
+
+    /// Makes the directories that are missing. `at_work`: this keeper has seen all of them before.
+    fn restore(&mut self, queue: &Queue, me: &mut Proc, at_work: bool) -> Result<()> {
+        let went = match at_work {
+            false => sweep::restore(queue, me),
+            true => sweep::restore_at_work(queue, me),
+        };
+        self.aside.note(queue, me, "directories", went).map(drop)
+    }
+
+    /// The sweep that is due, if one is. What it could not look at is tried again one by one.
+    fn sweep(&mut self, queue: &Queue, me: &mut Proc, now_ms: u64) -> Result<()> {
+        if !self.aside.is_due("sweep", now_ms) {
+            return Ok(());
+        }
+        let went = if now_ms >= self.next_sweep_ms {
+            self.next_sweep_ms = now_ms + SWEEP_EVERY_MS;
+            sweep::sweep_and_archive(queue, me, self.archive_after_ms)
+        } else if self.swept {
+            return Ok(());
+        } else {
+            sweep::sweep_once_a_boot(queue, me, self.archive_after_ms)
+        };
+        let Some(swept) = self.aside.note(queue, me, "sweep", went)? else { return Ok(()) };
+        self.swept = true;
+        for (id, error) in swept.put_aside {
+            self.aside.note(queue, me, &format!("tasks/{id}"), Err::<(), _>(error))?;
+        }
+        Ok(())
+    }
+
+    /// Tries again the tasks that were put aside.
+    fn retry_tasks(&mut self, queue: &Queue, me: &mut Proc, now_ms: u64) -> Result<()> {
+        let mut failed = None;
+        for entry in self.aside.due("tasks/", now_ms) {
+            let Some(id) = entry.strip_prefix("tasks/") else { continue };
+            let went = settled(queue, me, id);
+            if let Err(e) = self.aside.note(queue, me, &entry, went) {
+                failed.get_or_insert(e);
+            }
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     // --- the dead ---
@@ -212,18 +279,21 @@ impl Keeper {
         for wid in gone {
             self.forget(&wid, waiter);
         }
+        let there: Vec<&str> = present.iter().map(String::as_str).collect();
+        self.aside.keep(queue, me, "procs/", &there);
+        let now_ms = queue.clock.mono_ms();
         let mut failed = None;
-        for wid in present {
-            if wid == me.wid {
+        for wid in &present {
+            let entry = format!("procs/{wid}");
+            if *wid == me.wid || !self.aside.is_due(&entry, now_ms) {
                 continue;
             }
-            // One that cannot be recovered now must not keep the others from it.
-            let looked = self.judge(queue, &wid, waiter).and_then(|death| match death {
-                Some(death) => self.bury(queue, me, &wid, death, waiter),
+            let looked = self.judge(queue, wid, waiter).and_then(|death| match death {
+                Some(death) => self.bury(queue, me, wid, death, waiter),
                 None => Ok(()),
             });
-            if let Err(e) = looked {
-                failed = failed.or(Some(e));
+            if let Err(e) = self.aside.note(queue, me, &entry, looked) {
+                failed.get_or_insert(e);
             }
         }
         if self.busy {
@@ -231,14 +301,7 @@ impl Keeper {
         } else {
             waiter.watch(&events);
         }
-        match failed {
-            None => Ok(()),
-            Some(e) => {
-                // Its death is reported only once: this keeper has to come back by itself.
-                self.next_scan_ms = queue.clock.mono_ms() + RETRY_MS;
-                Err(e)
-            }
-        }
+        failed.map_or(Ok(()), Err)
     }
 
     /// All leases start anew if this keeper did not watch all the time.
@@ -255,4 +318,11 @@ impl Keeper {
         self.last_look_ms = mono;
         self.sleep_ms = slept;
     }
+}
+
+/// Settles a task under an intent of its own.
+fn settled(queue: &Queue, me: &mut Proc, id: &str) -> Result<()> {
+    let intent = me.settle_intent(queue, id)?;
+    settle_all(queue, me, id)?;
+    queue.discard(&intent)
 }

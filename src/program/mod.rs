@@ -1,6 +1,7 @@
 //! The programs: each a `tick` over what is in the queue, plus one wait for all reasons to tick.
 
 pub mod aggregator;
+mod aside;
 pub mod astray;
 pub mod coordinator;
 pub mod fleet;

@@ -37,6 +37,7 @@ mod saying;
 mod signals;
 mod staying;
 
+use super::aside::Aside;
 use super::keeper::Keeper;
 use super::stumble::Stumble;
 use orders::Orders;
@@ -140,6 +141,8 @@ pub struct Worker {
     frozen_ms: Option<u64>,
     /// Between asking a command to end and killing it.
     grace_ms: u64,
+    /// The machine has refused what an attempt needs: when it is tried again, and the pause before that.
+    refused: (u64, u64),
     /// There was no room for new work at the last look; nothing tells when there is.
     is_held_back: bool,
     /// Something may have become ready since the last look.
@@ -158,6 +161,12 @@ pub struct Worker {
     /// Something watched was removed: everything must be watched anew.
     rewatch: bool,
     stumble: Stumble,
+    /// What it has seen in incoming/ when it wanted to leave, and when first.
+    incoming: BTreeMap<String, u64>,
+    /// Tasks that it could not look at.
+    aside: Aside,
+    /// When it was told to leave while an end could not be written.
+    kept_from_leaving_ms: Option<u64>,
     /// Nothing was left at the last look, and the keeper looked once more for the dead.
     looked_twice: bool,
     /// What was heard since the last look of its keeper.
@@ -184,6 +193,7 @@ impl Worker {
     /// Registers a worker with the queue.
     pub fn new(site: &Site, options: Options, waiter: &mut dyn Watch) -> Result<Worker> {
         let me = Proc::register(&site.queue, &identity(site, &options))?;
+        tracing::info!(worker = %me.wid, "registered");
         // One that claims only once starts anywhere in the cycle of ageing.
         let phase = if options.once || options.max_tasks == Some(1) {
             site.queue.clock.random() % u64::from(site.config.queue.ageing.max(1))
@@ -206,6 +216,7 @@ impl Worker {
             hand_back: false,
             frozen_ms: None,
             grace_ms: site.config.workers.grace_ms,
+            refused: (0, 0),
             is_held_back: false,
             rung: false,
             hears_scopes: false,
@@ -216,6 +227,9 @@ impl Worker {
             look_again: false,
             rewatch: false,
             stumble: Stumble::default(),
+            incoming: BTreeMap::new(),
+            aside: Aside::default(),
+            kept_from_leaving_ms: None,
             looked_twice: false,
             unkept: Vec::new(),
             rested_ms: Some(now_ms),
@@ -277,11 +291,27 @@ impl Worker {
         if next.is_err() {
             self.stumble.note(&self.site.queue);
         }
+        let next = self.keep_alive(next);
         let events_ms = durable::events(&self.site.queue, &mut self.me, false);
         match (next, events_ms) {
             (Ok(Next::Wait(until_ms)), Some(due_ms)) => Ok(Next::Wait(until_ms.min(due_ms))),
             (next, _) => next,
         }
+    }
+
+    /// Beats also while nothing runs, if an intent of this process is left behind: it may name a claim, and
+    /// who holds one and does not beat is taken for hung.
+    fn keep_alive(&mut self, next: Result<Next>) -> Result<Next> {
+        if !self.stumble.is_behind() || !matches!(self.job, Job::Idle) {
+            return next;
+        }
+        if self.now_ms() >= self.next_beat_ms {
+            self.beat()?;
+        }
+        Ok(match next? {
+            Next::Wait(until_ms) => Next::Wait(until_ms.min(self.next_beat_ms)),
+            leave => leave,
+        })
     }
 
     /// Whether it waits for the job of an array, whose end it hears of by a signal.
@@ -326,15 +356,22 @@ impl Worker {
             let new: Vec<Wake> = wakes.iter().filter(new).cloned().collect();
             self.unkept.extend(new);
         }
-        self.hear(waiter, wakes)?;
+        // Whatever fails, each of these steps is made: who was told to leave does, and what runs is followed.
+        let mut went = self.hear(waiter, wakes);
         let asked = self.asked(wakes);
         self.leaving |= asked.drain || asked.stop;
         self.hand_back |= asked.stop;
-        self.follow(waiter, wakes)?;
-        self.stay(waiter, wakes, asked.pause || self.frozen_ms.is_some())?;
+        went = went.and(self.follow(waiter, wakes));
+        went = went.and(self.stay(waiter, wakes, asked.pause || self.frozen_ms.is_some()));
         if matches!(self.job, Job::Idle) {
-            self.stumble.mend(&self.site.queue, &mut self.me)?;
+            went = went.and(self.stumble.mend(&self.site.queue, &mut self.me));
         }
+        if let (Err(_), Job::Idle, Some(left)) = (&went, &self.job, self.should_leave()) {
+            // What is left behind is finished by whoever recovers it.
+            self.leave();
+            return Ok(Next::Leave(left));
+        }
+        went?;
         while matches!(self.job, Job::Idle) {
             if let Some(left) = self.should_leave() {
                 self.leave();

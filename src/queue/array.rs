@@ -221,7 +221,7 @@ pub fn has_pending(queue: &Queue, task: &Task) -> Result<bool> {
         return Ok(seen.is_over().is_some());
     }
     for start in seen.open() {
-        if let Some(mut chunk) = chunk::Chunk::open(queue, &home, start)?
+        if let Some(mut chunk) = chunk::Chunk::reachable(queue, &home, start)?
             && !chunk.look(queue, round)?.pending.is_empty()
         {
             return Ok(true);

@@ -113,7 +113,12 @@ pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
     let mut blockers = Vec::new();
     for entry in &spec.after {
         let (on, pass) = dependency(entry);
-        let because = match phase_for(queue, on, pass)? {
+        let phase = match phase_for(queue, on, pass) {
+            // It is waited for: whoever can look at it will say how it is.
+            Err(e) if e.is_of_entry() => Phase::Corrupt(e.one_line()),
+            found => found?,
+        };
+        let because = match phase {
             Phase::Done(_) => continue,
             Phase::NoSpec => Because::Unknown,
             dead @ (Phase::Failed(_) | Phase::Cancelled(_)) if rule!("F11") => {

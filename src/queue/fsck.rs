@@ -121,13 +121,16 @@ struct Survey<'a> {
     tasks: BTreeMap<String, Facts>,
     /// Tasks that are blocked by one in whose `waiters/` they were not.
     unknown_to: Vec<(String, String)>,
+    /// Tasks that cannot be looked at: nothing is concluded about them.
+    closed: BTreeSet<String>,
     findings: Vec<Finding>,
 }
 
 impl<'a> Survey<'a> {
     fn new(queue: &'a Queue) -> Survey<'a> {
         let (procs, tasks) = (BTreeMap::new(), BTreeMap::new());
-        Survey { queue, procs, tasks, unknown_to: Vec::new(), findings: Vec::new() }
+        let (unknown_to, closed) = (Vec::new(), BTreeSet::new());
+        Survey { queue, procs, tasks, unknown_to, closed, findings: Vec::new() }
     }
 
     fn add(

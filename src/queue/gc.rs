@@ -61,7 +61,7 @@ pub fn choose(queue: &Queue, wish: &Wish) -> Result<(Vec<Chosen>, Vec<Refused>)>
     let (mut chosen, mut refused) = (Vec::new(), Vec::new());
     let wanted = |id: &String| wish.only.as_ref().is_none_or(|only| only.contains(id));
     for id in tasks::ids(queue)?.into_iter().filter(wanted) {
-        let Some(task) = tasks::look(queue, &id)? else { continue };
+        let Some(task) = tasks::seen(queue, &id)? else { continue };
         let state = match task.phase {
             Phase::Done(_) => "done",
             Phase::Failed(_) if wish.named.contains(&id) => "failed",

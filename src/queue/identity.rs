@@ -98,7 +98,8 @@ fn take_over(queue: &Queue, me: &mut Proc) -> Result<Vec<String>> {
     for wid in procs::all(queue)? {
         let Some(card) = procs::card(queue, &wid) else { continue };
         if wid != me.wid && is_of_another(queue, &card) {
-            let back = recover::recover(queue, me, &wid, Death::Copied)?;
+            let mut back = Vec::new();
+            recover::recover(queue, me, &wid, Death::Copied, &mut back)?;
             all.extend(back.iter().map(ToString::to_string));
         }
     }

@@ -203,7 +203,8 @@ impl Queue {
     /// name: readers see the old or the new content.
     pub fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let suffix = ids::random_part(self.clock.random());
-        let name = crate::sys::fs::name_of(path);
+        // A name may be as long as the file system allows, and not be text.
+        let name: String = crate::sys::fs::name_of(path).chars().take(50).collect();
         let tmp = path.with_file_name(format!(".{name}.{suffix}.tmp"));
         self.fs.create(&tmp, bytes, 0o666).cannot("write a file", &tmp)?;
         let renamed = self.fs.rename(&tmp, path).cannot("replace a file", path);

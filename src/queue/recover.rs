@@ -75,24 +75,56 @@ pub fn declared_in(fs: &dyn Fs, proc: &Path) -> Option<Death> {
     Some(if note.death == Death::Lease.word() { Death::Lease } else { Death::Left })
 }
 
-/// Declares `wid` dead and finishes its intents. Returns the attempts that were taken back. The
-/// caller has observed the death and has ended what is left of its processes.
-pub fn recover(queue: &Queue, me: &mut Proc, wid: &str, death: Death) -> Result<Vec<Key>> {
-    if !declare(queue, me, wid, death)? {
-        return Ok(Vec::new());
+/// The first fault of an entry, while the others are dealt with. A fault of the machine ends it all.
+#[derive(Default)]
+struct FirstFault(Option<Error>);
+
+impl FirstFault {
+    fn of<T>(&mut self, went: Result<T>) -> Result<Option<T>> {
+        match went {
+            Ok(done) => Ok(Some(done)),
+            Err(e) if e.is_of_entry() => {
+                self.0.get_or_insert(e);
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
     }
+
+    fn result(self) -> Result<()> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
+/// Declares `wid` dead and finishes its intents. `back`: the attempts that were taken back. The
+/// caller has observed the death and has ended what is left of its processes.
+///
+/// # Errors
+/// What could not be finished: its intent is still there, and everything else is done.
+pub fn recover(
+    queue: &Queue,
+    me: &mut Proc,
+    wid: &str,
+    death: Death,
+    back: &mut Vec<Key>,
+) -> Result<()> {
+    if !declare(queue, me, wid, death)? {
+        return Ok(());
+    }
+    let mut fault = FirstFault::default();
     let run = queue.layout.proc(wid).join("run");
     let names: Vec<String> = queue.list(&run)?.into_iter().map(|e| e.name).collect();
-    let mut back = Vec::new();
     for key in attempts(&names) {
-        if claim_of_dead(queue, me, wid, &key, death)? {
+        if fault.of(claim_of_dead(queue, me, wid, &key, death))? == Some(true) {
             back.push(key);
         }
     }
     for (id, start) in names.iter().filter_map(|name| array::job::parse_intent(name)) {
         let how = array::retake::As::Expired(death.word());
         if rule!("R4.jobs") {
-            back.extend(array::retake::chunk_of(queue, me, wid, id, start, how)?);
+            let taken = array::retake::chunk_of(queue, me, wid, id, start, how);
+            let Some(keys) = fault.of(taken)? else { continue };
+            back.extend(keys);
         }
         if death.is_certain() {
             step!("recover.leave");
@@ -106,17 +138,17 @@ pub fn recover(queue: &Queue, me: &mut Proc, wid: &str, death: Death) -> Result<
         }
     }
     if death.is_certain() {
-        redo(queue, me, &run, &names)?;
+        redo(queue, me, &run, &names, &mut fault)?;
         procs::dissolve(queue, wid);
         // What it had taken without a claim is free.
         scopes::ring(queue);
     } else {
         // It may go on after this look: what it wants to be settled is settled, and stays noted.
         for id in names.iter().filter_map(|name| task_after("_settle.", name)) {
-            settle_all(queue, me, id)?;
+            fault.of(settle_all(queue, me, id))?;
         }
     }
-    Ok(back)
+    fault.result()
 }
 
 /// The task that an intent is about. A name that some hand made may say `..`, and must not lead out
@@ -150,13 +182,22 @@ pub fn seen_alive(queue: &Queue, wid: &str) -> Result<Vec<Key>> {
 
 /// The redo records of a process that is certainly dead. Another keeper may be at the same: what is
 /// gone meanwhile was done by it.
-fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()> {
+fn redo(
+    queue: &Queue,
+    me: &mut Proc,
+    run: &Path,
+    names: &[String],
+    fault: &mut FirstFault,
+) -> Result<()> {
     // A file of incoming/ whose submission is staged goes first, and before that submission: as long
     // as both are there they have the same uid, and afterwards only one is left to be redone.
     let staged = names.iter().filter(|n| n.starts_with("_submit.") && !n.ends_with(".tmp"));
-    let mut uids = Vec::new();
+    let (mut uids, mut all_known) = (Vec::new(), true);
     for name in staged {
-        uids.extend(uid_of(queue, &run.join(name))?);
+        match fault.of(uid_of(queue, &run.join(name)))? {
+            Some(uid) => uids.extend(uid),
+            None => all_known = false,
+        }
     }
     for uid in names.iter().filter_map(|name| name.strip_prefix("_in.")) {
         if uids.iter().any(|staged| staged == uid) {
@@ -166,36 +207,43 @@ fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()
         }
     }
     for name in names {
-        let path = run.join(name);
-        if name.ends_with(".tmp") {
-            step!("recover.tmp");
-            queue.discard(&path)?;
-        } else if let Some(id) = task_after("_submit.", name) {
-            step!("recover.submit");
-            submit::resume(queue, me, &path, id)?;
-        } else if let Some(uid) = name.strip_prefix("_in.") {
-            step!("recover.incoming");
-            incoming::resume(queue, me, &path, uid)?;
-        } else if array::job::parse_intent(name).is_some() {
-            // Of one's own house: the claims have ended. Of a dead one's it has gone already.
-            queue.discard(&path)?;
-        } else if let Some(id) = task_after("_settle.", name) {
-            step!("recover.settle");
-            settle_all(queue, me, id)?;
-            end::retell(queue, me, id)?;
-            queue.discard(&path)?;
-        } else if let Some(id) =
-            name.strip_prefix("_tell.").or_else(|| name.strip_prefix("_reopen."))
-        {
-            // Its events are missing. A reopen may be of a task that another one's intent settles.
-            end::retell(queue, me, id)?;
-            queue.discard(&path)?;
-        } else if name.starts_with('_') {
-            // Staged for somebody else (`_end.…`, `_reopen.…`): whoever recovers that stages anew.
-            queue.discard(&path)?;
+        // One that cannot be read may be the submission of any of these files.
+        if all_known || !name.starts_with("_in.") {
+            fault.of(redo_one(queue, me, run, name))?;
         }
     }
     Ok(())
+}
+
+fn redo_one(queue: &Queue, me: &mut Proc, run: &Path, name: &str) -> Result<()> {
+    let path = run.join(name);
+    if name.ends_with(".tmp") {
+        step!("recover.tmp");
+        queue.discard(&path)
+    } else if let Some(id) = task_after("_submit.", name) {
+        step!("recover.submit");
+        submit::resume(queue, me, &path, id)
+    } else if let Some(uid) = name.strip_prefix("_in.") {
+        step!("recover.incoming");
+        incoming::resume(queue, me, &path, uid)
+    } else if array::job::parse_intent(name).is_some() {
+        // Of one's own house: the claims have ended. Of a dead one's it has gone already.
+        queue.discard(&path)
+    } else if let Some(id) = task_after("_settle.", name) {
+        step!("recover.settle");
+        settle_all(queue, me, id)?;
+        end::retell(queue, me, id)?;
+        queue.discard(&path)
+    } else if let Some(id) = name.strip_prefix("_tell.").or_else(|| name.strip_prefix("_reopen.")) {
+        // Its events are missing. A reopen may be of a task that another one's intent settles.
+        end::retell(queue, me, id)?;
+        queue.discard(&path)
+    } else if name.starts_with('_') {
+        // Staged for somebody else (`_end.…`, `_reopen.…`): whoever recovers that stages anew.
+        queue.discard(&path)
+    } else {
+        Ok(())
+    }
 }
 
 /// Puts this process's own house in order after a step of its failed half-way (a full disk): ends
@@ -204,26 +252,39 @@ fn redo(queue: &Queue, me: &mut Proc, run: &Path, names: &[String]) -> Result<()
 pub fn own_intents(queue: &Queue, me: &mut Proc) -> Result<()> {
     let run = me.run("");
     let names: Vec<String> = queue.list(&run)?.into_iter().map(|e| e.name).collect();
+    let mut fault = FirstFault::default();
     for key in attempts(&names) {
-        let wid = me.wid.clone();
-        let Some(task) = tasks::look(queue, &key.task)? else { continue };
-        // A claim of another kind (to cancel) ends as that kind does, below.
-        let kind = me.card.kind;
-        let claimer = tasks::claimer(queue, &task, key.n)?;
-        let mine = claimer.is_some_and(|card| card.wid == wid && card.kind == kind);
-        if mine && !task.names.ends.contains(&key.n) && !me.intent_is_staged(queue, &key) {
-            let Ok(spec) = task.spec.clone() else { continue };
-            let lease = super::claim::Lease::new(queue, key.clone(), task, spec)?;
-            let why = "a step of its worker failed".to_owned();
-            end::record(queue, me, &lease, End { why, ..End::new(Verdict::Release, true) })?;
+        fault.of(own_claim(queue, me, &key))?;
+    }
+    let wid = me.wid.clone();
+    let mut names = names;
+    for name in names.clone() {
+        let Some((id, start)) = array::job::parse_intent(&name) else { continue };
+        let how = array::retake::As::HandedBack("a step of its worker failed");
+        if fault.of(array::retake::chunk_of(queue, me, &wid, id, start, how))?.is_none() {
+            // Its claims have not ended: what says so stays.
+            names.retain(|other| *other != name);
         }
-        claim_of_dead(queue, me, &wid, &key, Death::Left)?;
     }
-    let (wid, why) = (me.wid.clone(), "a step of its worker failed");
-    for (id, start) in names.iter().filter_map(|name| array::job::parse_intent(name)) {
-        array::retake::chunk_of(queue, me, &wid, id, start, array::retake::As::HandedBack(why))?;
+    redo(queue, me, &run, &names, &mut fault)?;
+    fault.result()
+}
+
+/// Ends an attempt that this process may hold as handed back.
+fn own_claim(queue: &Queue, me: &mut Proc, key: &Key) -> Result<()> {
+    let wid = me.wid.clone();
+    let Some(task) = tasks::look(queue, &key.task)? else { return Ok(()) };
+    // A claim of another kind (to cancel) ends as that kind does, below.
+    let kind = me.card.kind;
+    let claimer = tasks::claimer(queue, &task, key.n)?;
+    let mine = claimer.is_some_and(|card| card.wid == wid && card.kind == kind);
+    if mine && !task.names.ends.contains(&key.n) && !me.intent_is_staged(queue, key) {
+        let Ok(spec) = task.spec.clone() else { return Ok(()) };
+        let lease = super::claim::Lease::new(queue, key.clone(), task, spec)?;
+        let why = "a step of its worker failed".to_owned();
+        end::record(queue, me, &lease, End { why, ..End::new(Verdict::Release, true) })?;
     }
-    redo(queue, me, &run, &names)
+    claim_of_dead(queue, me, &wid, key, Death::Left).map(drop)
 }
 
 fn uid_of(queue: &Queue, staged: &Path) -> Result<Option<String>> {
@@ -458,7 +519,7 @@ mod tests {
         for name in ["_submit...", "_submit.", "_settle..."] {
             RealFs.create(&dead.run(name), br#"{"v":1,"uid":"x"}"#, 0o444).unwrap();
         }
-        recover(&queue, &mut me, &dead.wid, Death::Gone).unwrap();
+        recover(&queue, &mut me, &dead.wid, Death::Gone, &mut Vec::new()).unwrap();
         assert!(
             !queue.fs.exists(&root.join("spec.json"))
                 && !queue.fs.exists(&root.join("tasks/spec.json"))

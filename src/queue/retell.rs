@@ -71,10 +71,19 @@ pub fn retell_lost(queue: &Queue, me: &mut Proc) -> Result<()> {
     queue.discard(&queue.layout.at("stats/checkpoint"))?;
     let told = Told::read(queue)?;
     for id in tasks::ids_and_lanes(queue)? {
-        let Some(task) = tasks::look(queue, &id)? else { continue };
-        if task.names.spec && !told.knows(&id, &task.names) {
-            end::retell(queue, me, &id)?;
+        match retell_one(queue, me, &told, &id) {
+            // It cannot be looked at, and the sweep before this has said so.
+            Err(e) if !e.is_of_entry() => return Err(e),
+            _ => {}
         }
+    }
+    Ok(())
+}
+
+fn retell_one(queue: &Queue, me: &mut Proc, told: &Told, id: &str) -> Result<()> {
+    let Some(task) = tasks::look(queue, id)? else { return Ok(()) };
+    if task.names.spec && !told.knows(id, &task.names) {
+        end::retell(queue, me, id)?;
     }
     Ok(())
 }

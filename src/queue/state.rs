@@ -70,18 +70,38 @@ pub fn archived(queue: &Queue) -> Result<Vec<Row>> {
 /// What selectors need of every task. Directories without a spec are left out: they are no tasks yet.
 pub fn rows(queue: &Queue) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    each(queue, |task| {
-        rows.push(row(queue, task)?);
+    each(queue, |found| {
+        rows.push(match found {
+            Found::Task(task) => row(queue, task)?,
+            Found::Closed(row, _) => row,
+        });
         Ok(true)
     })?;
     Ok(rows)
 }
 
+/// What a listing finds.
+pub enum Found<'a> {
+    /// A task.
+    Task(&'a Task),
+    /// One that cannot be looked at, and why.
+    Closed(Row, String),
+}
+
 /// Hands every task over, one after the other, as long as more are wanted.
-pub fn each(queue: &Queue, mut with: impl FnMut(&Task) -> Result<bool>) -> Result<()> {
+pub fn each(queue: &Queue, mut with: impl FnMut(Found<'_>) -> Result<bool>) -> Result<()> {
     for id in tasks::ids(queue)? {
-        let Some(task) = tasks::look(queue, &id)? else { continue };
-        if task.phase != Phase::NoSpec && !with(&task)? {
+        let more = match tasks::look(queue, &id) {
+            Err(e) if e.is_of_entry() => {
+                let row = Row { id, state: State::Corrupt.word(), ..Row::default() };
+                with(Found::Closed(row, e.one_line()))?
+            }
+            found => match found?.filter(|task| task.phase != Phase::NoSpec) {
+                Some(task) => with(Found::Task(&task))?,
+                None => true,
+            },
+        };
+        if !more {
             break;
         }
     }

@@ -11,6 +11,7 @@ use crate::sys::clock::rfc3339;
 
 use super::Queue;
 use super::board::{Reader, size_of_events};
+use super::incoming;
 use super::record::{self, Spec};
 
 /// Changed tasks above which `coord status` writes a new checkpoint.
@@ -153,25 +154,25 @@ pub fn summarise(queue: &Queue, reader: &mut Reader) -> Status {
 }
 
 fn rejected(queue: &Queue) -> Vec<Need> {
-    let dir = queue.layout.rejected();
-    let names = queue.list(&dir).unwrap_or_default();
-    let mut needs: Vec<Need> = names
-        .iter()
-        .filter_map(|e| e.name.strip_suffix(".why"))
-        .map(|name| {
-            let path = dir.join(format!("{name}.why"));
-            let why = queue.fs.read(&path, 0, 1000).unwrap_or_default();
-            Need {
-                id: name.to_owned(),
-                kind: "rejected".to_owned(),
-                what: String::from_utf8_lossy(&why).trim().to_owned(),
-                since_ms: queue.fs.stat(&path).map_or(0, |s| s.mtime_ns / 1_000_000),
-                hint: format!("mend incoming/rejected/{name} and mv it back"),
-            }
-        })
-        .collect();
-    needs.truncate(ROWS);
-    needs
+    let names = incoming::rejected(queue).unwrap_or_default();
+    let more = names.len().saturating_sub(ROWS);
+    let of = |name: String| {
+        let path = incoming::reason(queue, &name);
+        let why = queue.fs.read(&path, 0, 1000).unwrap_or_default();
+        Need {
+            what: String::from_utf8_lossy(&why).trim().to_owned(),
+            since_ms: queue.fs.stat(&path).map_or(0, |s| s.mtime_ns / 1_000_000),
+            hint: match more {
+                0 => format!("mend incoming/rejected/{name} and mv it back"),
+                more => {
+                    format!("mend incoming/rejected/{name} and mv it back ({more} more are there)")
+                }
+            },
+            kind: "rejected".to_owned(),
+            id: name,
+        }
+    };
+    names.into_iter().take(ROWS).map(of).collect()
 }
 
 /// The status as of now: what the aggregator has published if it covers every event, else folded

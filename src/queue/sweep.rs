@@ -24,7 +24,7 @@ use super::tasks::{self, Phase, Task};
 use super::{layout, recover, retell};
 
 /// What a sweep found.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Swept {
     /// Attempts that run; claims by people and holds are not counted.
     pub running: usize,
@@ -32,6 +32,18 @@ pub struct Swept {
     pub failed: usize,
     /// Claims without an intent whose process is dead; they were ended.
     pub orphans: usize,
+    /// Tasks that could not be looked at, each by a fault of its own.
+    pub put_aside: Vec<(String, Error)>,
+}
+
+impl Swept {
+    /// Notes what went wrong with a task; the first fault of the machine is the caller's.
+    fn note(&mut self, id: &str, error: Error, failed: &mut Option<Error>) {
+        match error.is_of_entry() {
+            true => self.put_aside.push((id.to_owned(), error)),
+            false => drop(failed.get_or_insert(error)),
+        }
+    }
 }
 
 /// Makes the directories and bells that are missing. True: there were some; their hints are lost,
@@ -113,6 +125,9 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
 }
 
 /// The same, and archives what has been done for so long.
+///
+/// # Errors
+/// When a directory of the queue cannot be listed, or the machine refuses something.
 pub fn sweep_and_archive(queue: &Queue, me: &mut Proc, after_ms: Option<u64>) -> Result<Swept> {
     restore_directories(queue)?;
     remove_unfinished(queue);
@@ -133,18 +148,20 @@ pub fn sweep_and_archive(queue: &Queue, me: &mut Proc, after_ms: Option<u64>) ->
         // One that cannot be read now must not keep the others from it.
         match one(queue, me, &id, &named, &mut swept) {
             Ok(key) => pending.extend(key),
-            Err(e) => failed = failed.or(Some(e)),
+            Err(e) => swept.note(&id, e, &mut failed),
         }
         if let (Some(archiver), Some(after_ms)) = (&archiver, after_ms)
             && let Err(e) = archive_old(queue, me, archiver, &id, after_ms)
         {
-            failed = failed.or(Some(e));
+            swept.note(&id, e, &mut failed);
         }
     }
     // Entries of attempts that are over or run. What is pending was settled above.
     for entry in queue.list(&queue.layout.blocked())? {
-        if Key::parse(&entry.name).is_some_and(|key| !pending.contains(&key)) {
-            unblock(queue, me, &entry.name)?;
+        if let Some(key) = Key::parse(&entry.name).filter(|key| !pending.contains(key))
+            && let Err(e) = unblock(queue, me, &entry.name)
+        {
+            swept.note(&key.task, e, &mut failed);
         }
     }
     match failed {
@@ -245,17 +262,22 @@ pub fn is_anything_delayed(queue: &Queue, me: &mut Proc) -> Result<bool> {
         let dir = queue.layout.delayed().join(&bucket.name);
         for entry in queue.list(&dir)? {
             let Some(key) = Key::parse(&entry.name) else { continue };
-            let waits = |r: &Readiness| matches!(r, Readiness::Delayed(_));
-            if keep_if(queue, me, &key, &dir.join(&entry.name), waits)?
-                && lane::waits_for_person(queue, &key.task)?.is_none()
-            {
-                return Ok(true);
+            match is_delayed(queue, me, &key, &dir.join(&entry.name)) {
+                Ok(true) => return Ok(true),
+                // Nothing is to be expected of a task that cannot be looked at.
+                Err(e) if !e.is_of_entry() => return Err(e),
+                Ok(false) | Err(_) => {}
             }
         }
         // Not empty where somebody has just published here.
         drop(queue.fs.rmdir(&dir));
     }
     Ok(false)
+}
+
+fn is_delayed(queue: &Queue, me: &mut Proc, key: &Key, path: &Path) -> Result<bool> {
+    let waits = |r: &Readiness| matches!(r, Readiness::Delayed(_));
+    Ok(keep_if(queue, me, key, path, waits)? && lane::waits_for_person(queue, &key.task)?.is_none())
 }
 
 /// Whether a hint is right; one that is not goes, and its task is settled.
@@ -350,16 +372,22 @@ fn remove_empty(queue: &Queue, id: &str) {
     }
 }
 
-/// Sweeps once a boot: the hints of an earlier one may be incomplete.
-pub fn sweep_once_a_boot(queue: &Queue, me: &mut Proc, after_ms: Option<u64>) -> Result<bool> {
+/// Sweeps once a boot: the hints of an earlier one may be incomplete. It counts only if every task could
+/// be looked at.
+///
+/// # Errors
+/// As `sweep_and_archive`.
+pub fn sweep_once_a_boot(queue: &Queue, me: &mut Proc, after_ms: Option<u64>) -> Result<Swept> {
     let place = queue.host.place();
     let mark = queue.layout.boot_mark(&place.host_id, &place.boot);
     if queue.fs.stat(&mark).is_ok() {
-        return Ok(false);
+        return Ok(Swept::default());
     }
-    sweep_and_archive(queue, me, after_ms)?;
+    let swept = sweep_and_archive(queue, me, after_ms)?;
     retell::retell_lost(queue, me)?;
-    step!("sweep.boot_mark");
-    queue.fs.touch(&mark).cannot("note the sweep", &mark)?;
-    Ok(true)
+    if swept.put_aside.is_empty() {
+        step!("sweep.boot_mark");
+        queue.fs.touch(&mark).cannot("note the sweep", &mark)?;
+    }
+    Ok(swept)
 }

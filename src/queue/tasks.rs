@@ -169,6 +169,15 @@ pub fn look(queue: &Queue, id: &str) -> Result<Option<Task>> {
     Ok(archive::look(queue, id)?.or(found))
 }
 
+/// What a reader that decides nothing can see of a task: nothing of one that cannot be looked at by a fault
+/// of its own.
+pub fn seen(queue: &Queue, id: &str) -> Result<Option<Task>> {
+    match look(queue, id) {
+        Err(e) if e.is_of_entry() => Ok(None),
+        found => found,
+    }
+}
+
 /// Reads the task in that directory.
 pub(super) fn look_at(queue: &Queue, id: &str, path: &Path) -> Result<Option<Task>> {
     let dir = match queue.fs.open_dir(path) {

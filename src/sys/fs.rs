@@ -7,7 +7,7 @@
 //! Reading is total: what is no regular file (a fifo, a symbolic link, a device) is an error of its
 //! own and never blocks; what is longer than the limit is cut, and parsing then fails.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -144,6 +144,10 @@ pub trait Fs: Send + Sync {
     fn read_in(&self, dir: &Dir, name: &str, limit: usize) -> io::Result<Vec<u8>>;
     /// The names in a directory, in no order.
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
+    /// The names in a directory that is no register's: whatever bytes they have.
+    fn list_bytes(&self, path: &Path) -> io::Result<Vec<(OsString, Kind)>> {
+        Ok(self.list(path)?.into_iter().map(|entry| (entry.name.into(), entry.kind)).collect())
+    }
     /// The names in an open directory.
     fn list_in(&self, dir: &Dir) -> io::Result<Vec<Entry>>;
     /// Hands out name and inode of each, without keeping them: for directories with very many.

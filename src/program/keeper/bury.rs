@@ -41,11 +41,14 @@ impl Keeper {
             _ => "",
         };
         step!("keeper.recover");
-        for key in recover(queue, me, wid, death)? {
+        let mut back = Vec::new();
+        let recovered = recover(queue, me, wid, death, &mut back);
+        for key in back {
             let text = format!("{key} taken back from {} ({why})", short(wid));
             tracing::info!("{text}");
             self.report.push(text);
         }
+        recovered?;
         self.forget(wid, waiter);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::error::{Exit, Result};
+use crate::error::{Exit, Result, is_of_machine};
 use crate::queue::claim::{Claimed, Lease, claim};
 use crate::queue::events;
 use crate::queue::ids::Key;
@@ -19,6 +19,11 @@ use super::{Job, LOSSES_MAX, Worker};
 /// What keeps a worker from claiming anything, as notices name it.
 pub const PAUSED: &str = "pause";
 const ROOM: &str = "room";
+const REFUSED: &str = "machine";
+
+/// A worker to which the machine has refused what an attempt needs rests for so long, at first and at most,
+/// milliseconds.
+const REST_MS: (u64, u64) = (1000, 30_000);
 
 impl Worker {
     /// Claims and starts one task. False: there is nothing to claim now.
@@ -33,7 +38,13 @@ impl Worker {
             self.say_about(ROOM, &why);
             return Ok(false);
         }
-        self.unsay();
+        if self.now_ms() < self.refused.0 {
+            self.is_held_back = true;
+            return Ok(false);
+        }
+        if self.said_about != REFUSED {
+            self.unsay();
+        }
         if std::mem::take(&mut self.rung) {
             self.finder.rung(&self.site.queue)?;
         }
@@ -50,7 +61,7 @@ impl Worker {
                 }
                 return Ok(false);
             };
-            if !self.is_ours(&candidate.key.task) {
+            if !self.is_ours(&candidate.key.task) || !self.is_due(&candidate.key) {
                 continue;
             }
             let (site, labels) = (&self.site, &self.options.labels);
@@ -58,12 +69,16 @@ impl Worker {
                 spec.needs.iter().all(|need| labels.contains(need))
                     && (spec.array.is_some() || attempt::command(site, spec).is_some())
             };
-            match claim(&self.site.queue, &mut self.me, &candidate, suits)? {
+            let claimed = claim(&self.site.queue, &mut self.me, &candidate, suits);
+            let Some(claimed) = self.note(&candidate.key, claimed)? else { continue };
+            match claimed {
                 Claimed::Won(lease) => {
                     self.finder.won();
                     self.looked_twice = false;
                     self.rested_ms = None;
-                    self.said.clear();
+                    if self.said_about != REFUSED {
+                        self.said.clear();
+                    }
                     self.start(waiter, *lease)?;
                     return Ok(true);
                 }
@@ -88,7 +103,8 @@ impl Worker {
                     self.look_again = rule!("R6.scope");
                 }
                 Claimed::Array(lease) => {
-                    if self.come_to_array(waiter, *lease)? {
+                    let came = self.come_to_array(waiter, *lease);
+                    if self.note(&candidate.key, came)? == Some(true) {
                         self.finder.won();
                         return Ok(true);
                     }
@@ -101,6 +117,27 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Whether a task is to be tried: it was not put aside, or its pause is over.
+    fn is_due(&self, key: &Key) -> bool {
+        self.aside.is_empty() || self.aside.is_due(&format!("tasks/{}", key.task), self.now_ms())
+    }
+
+    /// What became of a task that this worker has met. One that cannot be looked at is put aside, and what
+    /// was begun with it is cleared up before the next one.
+    pub(super) fn note<T>(&mut self, key: &Key, went: Result<T>) -> Result<Option<T>> {
+        if went.is_ok() && self.aside.is_empty() {
+            return went.map(Some);
+        }
+        let failed = went.is_err();
+        let entry = format!("tasks/{}", key.task);
+        let went = self.aside.note(&self.site.queue, &mut self.me, &entry, went)?;
+        if failed {
+            self.stumble.note(&self.site.queue);
+            self.stumble.mend(&self.site.queue, &mut self.me)?;
+        }
+        Ok(went)
     }
 
     /// Whether it may work at that task.
@@ -128,7 +165,12 @@ impl Worker {
         let handed_back = || orders.hand_back(&mut **waiter.borrow_mut());
         let started = attempt::start(&self.site, &self.me, lease, &mut self.slot, &handed_back);
         match started {
-            Ok(Ok(attempt)) => self.job = Job::Running(Box::new(attempt)),
+            Ok(Ok(attempt)) => {
+                self.job = Job::Running(Box::new(attempt));
+                if std::mem::take(&mut self.refused) != (0, 0) {
+                    self.unsay();
+                }
+            }
             Ok(Err((lease, end))) => self.job = Job::Ending(Box::new((lease, end)), self.now_ms()),
             Err(e) => {
                 // Not the task's fault (a full disk): hand it back, uncharged, for later.
@@ -138,7 +180,12 @@ impl Worker {
                     Some(cause) => format!("{e}: {cause}"),
                     None => e.to_string(),
                 };
-                let due = self.site.queue.clock.wall_ms() + 1000;
+                // A program that is being written is this task's alone.
+                let pause_ms = match e.errno().is_some_and(is_of_machine) {
+                    true => self.rest(&why),
+                    false => REST_MS.0,
+                };
+                let due = self.site.queue.clock.wall_ms() + pause_ms;
                 let end = End {
                     why,
                     not_before: Some(crate::sys::clock::rfc3339(due)),
@@ -153,6 +200,15 @@ impl Worker {
         events::flush(&self.site.queue, &mut self.me);
         self.conclude_ending();
         Ok(())
+    }
+
+    /// The machine has refused what an attempt needs: the next task would meet the same. Rests, and returns
+    /// for how long, milliseconds.
+    fn rest(&mut self, why: &str) -> u64 {
+        let pause_ms = (self.refused.1 * 2).clamp(REST_MS.0, REST_MS.1);
+        self.refused = (self.now_ms() + pause_ms, pause_ms);
+        self.say_about(REFUSED, &format!("no attempt can be started: {why}; trying again"));
+        pause_ms
     }
 
     /// Where the repository has become such that no attempt can have a worktree of it, the next task

@@ -193,8 +193,27 @@ impl Worker {
                 if let Job::Ending(_, due_ms) = &mut self.job {
                     *due_ms = again_ms;
                 }
+                if self.has_waited_enough() {
+                    self.job = Job::Idle;
+                    self.tell(&format!("leaving without having recorded the end of {key}"));
+                }
             }
         }
+    }
+
+    /// Whether an end that cannot be written keeps this worker from leaving no longer. As long as it can
+    /// hope: what was finished would have to be done again.
+    pub(super) fn has_waited_enough(&mut self) -> bool {
+        if !self.leaving {
+            return false;
+        }
+        let now_ms = self.now_ms();
+        let since_ms = *self.kept_from_leaving_ms.get_or_insert(now_ms);
+        let over = now_ms.saturating_sub(since_ms) >= self.grace_ms;
+        if since_ms == now_ms && !self.hand_back {
+            self.tell("leaving as soon as the end is recorded (once more to leave without)");
+        }
+        over || self.hand_back
     }
 
     pub(super) fn report(&mut self, key: &Key, verdict: Verdict, why: &str, ended: &Ended) {
@@ -248,7 +267,7 @@ impl Worker {
                 Job::Running(attempt) => self.beat_every_ms(&attempt.lease.spec),
                 Job::Ending(ending, _) => self.beat_every_ms(&ending.0.spec),
                 Job::Array(stay) => self.beat_every_ms(&stay.shift.lease.spec),
-                Job::Idle => self.rescan_ms(),
+                Job::Idle => self.rescan_ms().min(self.site.config.lease.heartbeat_ms),
             };
         Ok(())
     }

@@ -1,17 +1,23 @@
 //! Nothing to claim: the keeper's duty where no monitor lives, and whether it is time to leave.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::queue::evaluate::{Readiness, readiness};
 use crate::queue::ids::short;
 use crate::queue::ready::Candidate;
 use crate::queue::recover::{self, Death};
 use crate::queue::tasks::{self, Phase};
-use crate::queue::{Queue, array, board, control, events, procs, scopes, sweep};
+use crate::queue::{Queue, array, board, control, events, incoming, procs, scopes, sweep};
 use crate::run::attempt;
 use crate::sys::wake::Watch;
 
 use super::super::keeper::Keeper;
 use super::{HELD_BACK_MS, Left, MONITOR_KEY, Next, REST_MS, Worker};
+
+/// What lies in incoming/ for longer than this is not waited for, milliseconds. Half written files are taken
+/// or rejected after two seconds.
+const INCOMING_MS: u64 = 10_000;
+/// Nor is what another process was about to settle for so long, milliseconds: that takes a moment.
+const SETTLE_MS: u64 = 10_000;
 
 impl Worker {
     pub(super) fn now_ms(&self) -> u64 {
@@ -151,11 +157,20 @@ impl Worker {
             return Ok(None);
         }
         let waits = sweep::is_anything_delayed(queue, &mut self.me)?;
-        let incoming = queue.list(&queue.layout.incoming())?;
-        if waits || incoming.iter().any(|e| e.name != "rejected" && !e.name.starts_with('.')) {
+        if waits || self.is_anything_incoming()? {
+            return Ok(None);
+        }
+        let queue = &self.site.queue;
+        let claims = procs::intents(queue, &self.me.wid, false);
+        if self.stumble.is_behind() && !claims.is_empty() {
+            // A claim of its own may be left behind.
             return Ok(None);
         }
         let swept = sweep::sweep(queue, &mut self.me)?;
+        let passed_over = |(id, error): &(String, Error)| {
+            format!("warning: task {id} is passed over: {}", error.one_line())
+        };
+        let passed_over: Vec<String> = swept.put_aside.iter().map(passed_over).collect();
         self.finder.restart(&self.site.queue)?;
         while let Some(candidate) = self.finder.next(&self.site.queue)? {
             if self.is_for_us(&candidate) {
@@ -170,7 +185,22 @@ impl Worker {
         }
         let again =
             swept.running > 0 || delayed || board::size_of_events(&self.site.queue)? != written;
-        Ok((!again).then_some(swept.failed))
+        if !again && (self.looked_twice || self.keeper.is_none()) {
+            passed_over.iter().for_each(|text| self.tell(text));
+        }
+        Ok((!again).then_some(swept.failed + passed_over.len()))
+    }
+
+    /// Whether incoming/ has something that a keeper will take. What still lies there after a while is put
+    /// aside by it, and nobody waits for that.
+    fn is_anything_incoming(&mut self) -> Result<bool> {
+        let now_ms = self.now_ms();
+        let there = incoming::waiting(&self.site.queue)?;
+        self.incoming.retain(|name, _| there.iter().any(|(there, _)| there == name));
+        for (name, _) in there {
+            self.incoming.entry(name).or_insert(now_ms);
+        }
+        Ok(self.incoming.values().any(|since_ms| now_ms - since_ms < INCOMING_MS))
     }
 
     fn others_work(&self) -> Result<bool> {
@@ -185,11 +215,17 @@ impl Worker {
 }
 
 /// Whether something is to be expected of a process, or has to be finished for it. An event that could
-/// not be written yet is no work. Of one whose lease ran out elsewhere only claims count: what else it
+/// not be written yet is no work, nor is what could not be settled for long: its task cannot be looked at.
+/// Of one whose lease ran out elsewhere only claims count: what else it
 /// meant to do was done for it, and stays noted for the case that it goes on.
 fn is_at_work(queue: &Queue, wid: &str) -> Result<bool> {
-    let names = queue.list(&queue.layout.proc(wid).join("run"))?;
-    if names.iter().all(|e| e.name.starts_with("_tell.")) {
+    let run = queue.layout.proc(wid).join("run");
+    let is_idle = |name: &str| match name.starts_with("_settle.") {
+        true => sweep::is_older(queue, &run.join(name), SETTLE_MS),
+        false => name.starts_with("_tell."),
+    };
+    let names = queue.list(&run)?;
+    if names.iter().all(|e| is_idle(&e.name)) {
         return Ok(false);
     }
     if recover::declared(queue, wid) != Some(Death::Lease) {

@@ -1,6 +1,7 @@
 //! One chunk of an array: its list, and what the registers of its jobs mean.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::error::{Cannot, Result};
@@ -15,6 +16,9 @@ use super::{CHUNK, chunk_dir, list_file};
 
 /// Bytes of a list that are read at most; a job's line is shorter than a record.
 const LIST_MAX: usize = 1 << 30;
+
+/// How often the directory of a chunk is made that is not there.
+const TRIES: u32 = 8;
 
 /// How a try ended, as far as the next one depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +75,13 @@ impl Chunk {
         let torn = (!list.is_empty() && !list.ends_with('\n')).then_some(list.len());
         let ends: Vec<usize> = ends.chain(torn).take(CHUNK).collect();
         let path = chunk_dir(home, start);
+        let mut tries = 0;
         let dir = loop {
+            tries += 1;
             match queue.fs.open_dir(&path) {
                 Ok(dir) => break dir,
-                Err(e) if is_absent(&e) => {
+                // Not where something else stands in its place (ENOTDIR): that stays what it is.
+                Err(e) if e.kind() == ErrorKind::NotFound && tries < TRIES => {
                     // Its submitter makes it first; a hand may have removed it.
                     queue.make_dirs(&path).cannot("make the directory of a chunk", &path)?;
                 }
@@ -82,6 +89,18 @@ impl Chunk {
             }
         };
         Ok(Some(Chunk { start, dir, list, ends, known: BTreeMap::new(), won: BTreeSet::new() }))
+    }
+
+    /// As `open`; `None` as well of one that cannot be opened by a fault of its own: who wants jobs takes
+    /// those of the others. The sweep says so.
+    ///
+    /// # Errors
+    /// What is the machine's fault.
+    pub fn reachable(queue: &Queue, home: &Path, start: u64) -> Result<Option<Chunk>> {
+        match Chunk::open(queue, home, start) {
+            Err(e) if e.is_of_entry() => Ok(None),
+            opened => opened,
+        }
     }
 
     /// How many jobs it has.

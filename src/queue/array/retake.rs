@@ -346,10 +346,10 @@ mod tests {
         }
         let chunk = home(&queue, "A").join("0000000001");
         RealFs.create(&chunk.join("1.1.claim"), b"", 0o444).unwrap();
-        recover(&queue, &mut me, &dead.wid, Death::Gone).unwrap();
+        recover(&queue, &mut me, &dead.wid, Death::Gone, &mut Vec::new()).unwrap();
         assert!(!queue.fs.exists(dead.dir()), "nothing of it is left");
         assert!(!queue.fs.exists(&chunk.join("1.1.end")), "it may be that of the one who lives");
-        recover(&queue, &mut me, &other.wid, Death::Gone).unwrap();
+        recover(&queue, &mut me, &other.wid, Death::Gone, &mut Vec::new()).unwrap();
         assert!(queue.fs.exists(&chunk.join("1.1.end")), "now it is nobody's");
     }
 

@@ -198,7 +198,7 @@ impl Taker {
                 }
                 continue;
             };
-            let Some(mut chunk) = Chunk::open(queue, &self.home, start)? else { continue };
+            let Some(mut chunk) = Chunk::reachable(queue, &self.home, start)? else { continue };
             if self.visited.insert(start) && self.round == 0 && !anew {
                 self.ahead -= 1;
                 let share = self.dealer.first_share(start, chunk.len());
@@ -282,7 +282,7 @@ impl Taker {
     /// Notes which of the chunks are over that were left without a look.
     fn note_all(&mut self, queue: &Queue) -> Result<()> {
         for start in std::mem::take(&mut self.unnoted) {
-            if let Some(mut chunk) = Chunk::open(queue, &self.home, start)?
+            if let Some(mut chunk) = Chunk::reachable(queue, &self.home, start)?
                 && !self.is_noted(queue, &chunk)
             {
                 let seen = chunk.look(queue, self.round)?;

@@ -71,6 +71,9 @@ fn names(queue: &Queue, path: &std::path::Path) -> Result<Vec<String>> {
 /// Why a hint is stale; `None` if it is right.
 pub(super) fn stale(survey: &Survey<'_>, hint: &Hint) -> Option<String> {
     let key = &hint.key;
+    if survey.closed.contains(&key.task) {
+        return None;
+    }
     let Some(facts) = survey.tasks.get(&key.task) else {
         return Some(format!("there is no task {}", key.task));
     };
@@ -192,7 +195,9 @@ fn waiters(survey: &mut Survey<'_>) -> Result<()> {
         let dir = queue.layout.waiters(&on);
         for entry in queue.list(&dir)? {
             let path = dir.join(&entry.name);
-            if !survey.tasks.contains_key(&entry.name) && !archive::holds(queue, &entry.name) {
+            let known =
+                survey.tasks.contains_key(&entry.name) || survey.closed.contains(&entry.name);
+            if !known && !archive::holds(queue, &entry.name) {
                 let severity = survey.unless_remembered(&entry.name).max(Severity::Leftover);
                 let what = format!("there is no task {}", entry.name);
                 survey.add(severity, "stale", &path, what, "harmless: it may be removed");

@@ -31,6 +31,7 @@ pub(super) fn check(survey: &mut Survey<'_>, strict: bool) -> Result<()> {
             let hint = "check owner and mode of the directory, and the disk";
             let what = format!("the task cannot be read: {}", e.one_line());
             survey.add(Severity::Error, "format", &path, what, hint);
+            survey.closed.insert(id);
         }
     }
     cycles(survey);

@@ -134,7 +134,7 @@ fn states(survey: &mut Survey<'_>, board: &Board) {
     }
     for id in board.ids() {
         let absent = survey.tasks.get(&id).is_none_or(|facts| facts.phase == Phase::NoSpec);
-        if absent && !archive::holds(survey.queue, &id) {
+        if absent && !survey.closed.contains(&id) && !archive::holds(survey.queue, &id) {
             let what = format!("the events tell of {id}, but it has no spec.json");
             wrong.push((Severity::Error, "I19", survey.queue.layout.task(&id), what));
         }

@@ -1,8 +1,10 @@
 //! The file operations by the kernel's calls.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,10 +77,10 @@ const MAKE_FLAGS: OFlag =
 /// Bytes of names that the kernel hands over at once.
 const NAMES: usize = 32 << 10;
 
-/// Hands out the names in an open directory, from its beginning.
-fn each_name(
+/// Hands out what is in an open directory, from its beginning.
+fn each_entry(
     dir: &OwnedFd,
-    each: &mut dyn FnMut(&str, &rustix::fs::RawDirEntry<'_>),
+    each: &mut dyn FnMut(&[u8], &rustix::fs::RawDirEntry<'_>),
 ) -> io::Result<()> {
     rustix::fs::seek(dir, rustix::fs::SeekFrom::Start(0))?;
     let mut buffer = Vec::with_capacity(NAMES);
@@ -86,25 +88,38 @@ fn each_name(
     while let Some(entry) = listing.next() {
         let entry = entry.map_err(io::Error::from)?;
         let bytes = entry.file_name().to_bytes();
-        if bytes == b"." || bytes == b".." {
-            continue;
+        if bytes != b"." && bytes != b".." {
+            each(bytes, &entry);
         }
-        let Ok(name) = std::str::from_utf8(bytes) else { continue };
-        each(name, &entry);
     }
     Ok(())
+}
+
+/// The same, as far as the names are text.
+fn each_name(
+    dir: &OwnedFd,
+    each: &mut dyn FnMut(&str, &rustix::fs::RawDirEntry<'_>),
+) -> io::Result<()> {
+    each_entry(dir, &mut |name, entry| {
+        if let Ok(name) = std::str::from_utf8(name) {
+            each(name, entry);
+        }
+    })
+}
+
+fn kind_of(entry: &rustix::fs::RawDirEntry<'_>) -> Kind {
+    match entry.file_type() {
+        rustix::fs::FileType::RegularFile => Kind::File,
+        rustix::fs::FileType::Directory => Kind::Dir,
+        _ => Kind::Other,
+    }
 }
 
 /// The names in an open directory.
 fn list_of(dir: &OwnedFd) -> io::Result<Vec<Entry>> {
     let mut names = Vec::new();
     each_name(dir, &mut |name, entry| {
-        let kind = match entry.file_type() {
-            rustix::fs::FileType::RegularFile => Kind::File,
-            rustix::fs::FileType::Directory => Kind::Dir,
-            _ => Kind::Other,
-        };
-        names.push(Entry { name: name.to_owned(), kind, ino: entry.ino() });
+        names.push(Entry { name: name.to_owned(), kind: kind_of(entry), ino: entry.ino() });
     })?;
     Ok(names)
 }
@@ -253,6 +268,15 @@ impl<B: Based> Fs for B {
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
         fault()?;
         self.list_in(&self.open_dir(path)?)
+    }
+
+    fn list_bytes(&self, path: &Path) -> io::Result<Vec<(OsString, Kind)>> {
+        fault()?;
+        let mut names = Vec::new();
+        each_entry(self.open_dir(path)?.fd()?, &mut |name, entry| {
+            names.push((OsStr::from_bytes(name).to_owned(), kind_of(entry)));
+        })?;
+        Ok(names)
     }
 
     fn list_in(&self, dir: &Dir) -> io::Result<Vec<Entry>> {

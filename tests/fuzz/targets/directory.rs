@@ -107,14 +107,14 @@ fn keep(queue: &Queue) {
     let Ok(mut me) = me else { return };
     for wid in procs::all(queue).unwrap_or_default() {
         if wid != me.wid {
-            drop(recover(queue, &mut me, &wid, Death::Gone));
+            drop(recover(queue, &mut me, &wid, Death::Gone, &mut Vec::new()));
         }
     }
     for id in tasks::ids(queue).unwrap_or_default() {
         drop(settle(queue, &mut me, &id));
         drop(end::retell(queue, &mut me, &id));
     }
-    drop(incoming::take_all(queue, &mut me));
+    drop(incoming::take_all(queue, &mut me, &|_| false));
     drop(sweep::sweep(queue, &mut me));
     me.leave(queue);
 }
