@@ -120,6 +120,18 @@ pub fn out_file(queue: &Queue, key: &Key, name: &str, limit: usize) -> String {
     }
 }
 
+/// The handoff note of an attempt. That a job of another user has made one which only that user may read is
+/// said in its place.
+fn handoff(queue: &Queue, key: &Key) -> String {
+    let path = archive::out(queue, key).join("handoff.md");
+    match queue.fs.read(&path, 0, 1) {
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            format!("(only its owner may read {})", path.display())
+        }
+        _ => out_file(queue, key, "handoff.md", 16 << 10),
+    }
+}
+
 /// Where an attempt ran.
 pub fn workplace(queue: &Queue, key: &Key) -> Workplace {
     serde_json::from_str(&out_file(queue, key, "workplace.json", 1 << 16)).unwrap_or_default()
@@ -221,7 +233,7 @@ fn dependency_of(queue: &Queue, id: &str) -> Result<Dependency> {
     let done =
         tasks::ends(queue, &task)?.into_iter().rev().find(|(_, e)| e.verdict == Verdict::Done);
     if let Some((k, end)) = done {
-        found.handoff = out_file(queue, &Key::new(id, k), "handoff.md", 16 << 10);
+        found.handoff = handoff(queue, &Key::new(id, k));
         found.branch = end.result.branch;
         found.commit = end.result.commit;
         found.result = end.result.value;

@@ -34,6 +34,25 @@ fn what_another_has_made_is_deleted_by_its_owner() {
     assert!(!shared.sandbox.queue("control/pause").exists());
 }
 
+/// What a job has written stays as its umask has it. Where the brief of another has no part of it, it says so.
+#[test]
+fn a_handoff_that_only_its_user_may_read_is_named() {
+    let name = "a_handoff_that_only_its_user_may_read_is_named";
+    let Some(shared) = Shared::new(name, "2775") else { return };
+    let (owner, member) = (User(OWNER, "077"), User(MEMBER, "022"));
+    let by_hand = "echo words >$COORD_OUT/handoff.md";
+    let by_coord = "echo words | coord done --handoff -";
+    for (id, line) in [("hand", by_hand), ("coord", by_coord)] {
+        shared.by(owner, &["add", "--id", id, "--sh", line]).ok();
+    }
+    shared.by(owner, &["work", "--until-empty"]).ok();
+    shared
+        .by(member, &["add", "--id", "next", "--after", "hand,coord", "--hold", "--", "true"])
+        .ok();
+    let brief = shared.by(member, &["context", "next"]);
+    brief.ok().says("only its owner may read").says("hand/1.out/handoff.md").says("words");
+}
+
 /// What git makes in a slot only its user can change, so nobody is given the slot of another.
 #[test]
 fn members_have_worktrees_of_their_own() {
