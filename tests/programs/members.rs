@@ -390,6 +390,13 @@ fn what_is_wrong_is_named_and_mended() {
     shared.by(owner, &["work", "--until-empty"]).ok();
     shared.is_done("b");
     shared.is_clean(User(MEMBER, "077"));
+    // And that of one again: what the others have made there is given to the owner by root.
+    shared.sandbox.sh("chmod 755 .coord");
+    shared.by(owner, &["fsck"]).exits(1).says("that of uid 2002");
+    shared.sandbox.coord(&["fsck", "--repair"]).ok();
+    shared.is_clean(owner);
+    let others = shared.sandbox.sh(&format!("find .coord ! -user {OWNER}")).stdout;
+    assert_eq!(others, "", "something is still another's");
 }
 
 #[test]
