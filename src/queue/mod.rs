@@ -51,6 +51,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::rule;
 use crate::sys::fs::{Dir, Entry, is_absent, keep_modes, mkdir_all};
 use crate::sys::host::{Output, Platform};
 use crate::sys::wake::Waiter;
@@ -94,7 +95,7 @@ impl Queue {
                 .at(root)
                 .hint("coord init")
         };
-        let held = match platform.fs.hold(root) {
+        let held = match if rule!("held") { platform.fs.hold(root) } else { Ok(None) } {
             Err(e) if is_absent(&e) => return Err(none()),
             other => other.cannot("open the queue directory", root)?,
         };

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use coord::sys::fs::{Entry, Kind, Stat};
@@ -266,6 +266,12 @@ impl Disk {
             Some(Node::Dir { .. }) => Err(error(libc::EISDIR)),
             None => Err(error(libc::ENOENT)),
         }
+    }
+
+    /// Where a directory is now; `None` if it was removed.
+    pub fn path_of(&self, dir: Ino) -> Option<PathBuf> {
+        let is_it = |(path, ino): (PathBuf, Ino)| (ino == dir).then_some(path);
+        self.walk(Path::new("/")).into_iter().find_map(is_it)
     }
 
     /// The inode behind a name of an open directory.

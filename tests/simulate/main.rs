@@ -23,6 +23,7 @@ mod host;
 mod lists;
 mod machines;
 mod memory;
+mod moved;
 mod mutants;
 mod owners;
 mod platform;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coord::sys::child::Exit;
-use coord::sys::fs::{Dir, Entry, Fs, Stat};
+use coord::sys::fs::{Dir, Entry, Fs, Stat, Whereabouts};
 use coord::sys::host::{Host, Platform, ProcessId};
 use coord::sys::wake::{Wake, Watch};
 use nix::libc;
@@ -158,7 +158,7 @@ impl Seat {
         }
         let before = (op.mutates() && self.world().shared).then(|| self.remember(&op)).flatten();
         // Told that it worked, although the name was another's: nothing happens.
-        let flattered = fate == Fate::Flatter && self.fs.disk().find(&op.to).is_ok();
+        let flattered = fate == Fate::Flatter && self.fs.find(&op.to).is_ok();
         let done = act(fate);
         let mut world = self.world();
         if let Some((ino, names)) = before {
@@ -248,7 +248,7 @@ impl Fs for Seat {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let op = Op { call: Call::Link, path: from.to_owned(), to: to.to_owned() };
         self.step(op, |fate| {
-            let parent = to.parent().map(|dir| self.fs.disk().find(dir));
+            let parent = to.parent().map(|dir| self.fs.find(dir));
             if let (Some(Ok(dir)), Some(name)) = (parent, to.file_name().and_then(OsStr::to_str)) {
                 self.may_link(from, dir, name)?;
             }
@@ -279,7 +279,7 @@ impl Fs for Seat {
         // Two calls, and a death in between leaves an empty file.
         self.step(op(Call::Create, path), |_| {
             self.fs.create_empty(path)?;
-            let made = self.fs.disk().find(path)?;
+            let made = self.fs.find(path)?;
             self.world().owners.made(made, mode, self.me);
             Ok(())
         })?;
@@ -304,7 +304,7 @@ impl Fs for Seat {
     }
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
         self.step(op(Call::List, path), |fate| {
-            let ino = self.fs.disk().find(path)?;
+            let ino = self.fs.find(path)?;
             self.listed(fate, ino)
         })
     }
@@ -329,6 +329,12 @@ impl Fs for Seat {
     fn sync_in(&self, dir: &Dir) -> io::Result<()> {
         self.step(op(Call::Sync, &dir.path), |_| self.fs.sync_in(dir))
     }
+    fn hold(&self, root: &Path) -> io::Result<Option<Arc<dyn Fs>>> {
+        Ok(Some(Arc::new(Seat { fs: self.fs.holding(root)?, ..self.clone() })))
+    }
+    fn whereabouts(&self) -> Whereabouts {
+        self.fs.whereabouts()
+    }
 }
 
 /// Some clients take EEXIST for the answer to a retransmission, and say that the link worked.
@@ -342,10 +348,7 @@ fn flattered(fate: Fate, done: io::Result<()>) -> io::Result<()> {
 impl Seat {
     /// As the kernel does it: a name that is taken, or a directory that is gone, says so first.
     fn may_link(&self, from: &Path, dir: u64, name: &str) -> io::Result<()> {
-        let (found, taken) = {
-            let disk = self.fs.disk();
-            (disk.find(from)?, disk.find_in(dir, name).is_ok())
-        };
+        let (found, taken) = { (self.fs.find(from)?, self.fs.disk().find_in(dir, name).is_ok()) };
         match taken || self.world().owners.may_link(found, self.me) {
             true => Ok(()),
             false => Err(io::Error::from_raw_os_error(libc::EPERM)),

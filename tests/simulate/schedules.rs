@@ -8,6 +8,7 @@ use crate::archived;
 use crate::bounced;
 use crate::faults;
 use crate::halted;
+use crate::moved;
 use crate::platform::Call;
 use crate::programs::{self, Decision};
 use crate::scenario;
@@ -34,6 +35,10 @@ const ALL: &[(&str, &str, Schedule)] = &[
     ("a cancel that comes too late is not promised (fault 10, R6)", "R6.cancel", late_cancel),
     ("what came back runs one after the other", "learned", bounced::one_after_the_other),
     ("who makes way hears that it need not any more (R4)", "R4.way", bounced::way_is_free),
+    ("a queue moves away: nothing more is begun there", "in place", moved::moves_away),
+    ("a queue moves away: what runs is recorded where it is", "held", moved::moves_away),
+    ("a queue is removed, and does not come back", "in place", moved::removed),
+    ("a copy never ends a worker of its original", "copied", moved::copied),
     ("an id is used again after archiving (fault 1)", "F1", archived::reused_id),
     ("what comes after an archived task (fault 3)", "F3", archived::dependency),
     ("a tombstone is there before the directory goes (fault 4)", "F4", archived::tombstone),
