@@ -16,11 +16,11 @@ use crate::error::{Error, Exit, Result};
 use crate::queue::claim::Lease;
 use crate::queue::control::{self, Asked};
 use crate::queue::ids::short;
-use crate::queue::procs::{self, Identity, Proc};
+use crate::queue::procs::{Identity, Proc};
 use crate::queue::ready::Finder;
 use crate::queue::record::{CardKind, End};
 use crate::queue::roll::Roll;
-use crate::queue::{durable, events, lane, sweep};
+use crate::queue::{durable, lane, sweep};
 use crate::run::attempt::Attempt;
 use crate::run::pool::Slot;
 use crate::run::site::Site;
@@ -28,6 +28,7 @@ use crate::run::worktree;
 use crate::sys::child;
 use crate::sys::wake::{Wake, Watch};
 
+mod anew;
 mod astray;
 pub mod claiming;
 mod following;
@@ -454,27 +455,6 @@ impl Worker {
         self.unsay();
         worktree::give_back(&self.site, self.slot.take());
         self.me.leave(&self.site.queue);
-    }
-
-    /// This process was declared dead: it goes on under a new identity, and takes new work.
-    fn register_anew(&mut self, waiter: &mut dyn Watch) -> Result<()> {
-        if self.is_astray(&[]) {
-            return Ok(());
-        }
-        sweep::must_be_quiet(&self.site.queue, &self.me)?;
-        let old = self.me.wid.clone();
-        waiter.unwatch(&self.me.dir().join("bell"));
-        let me = Proc::register(&self.site.queue, &identity(&self.site, &self.options))?;
-        self.me = me;
-        self.slot = self.slot.take().and_then(|slot| worktree::keep(&self.site, &self.me, slot));
-        procs::dissolve(&self.site.queue, &old);
-        self.watch(waiter);
-        let text = format!("declared dead as {old}; going on as {}", self.me.wid);
-        tracing::warn!("{text}");
-        let event = events::Event { k: "notice".to_owned(), ..events::Event::default() };
-        events::append(&self.site.queue, &mut self.me, event.why(&text));
-        self.tell(&text);
-        Ok(())
     }
 }
 
