@@ -21,6 +21,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::queue::procs::{self, Proc};
+use crate::queue::record::CardKind;
 use crate::queue::settle::settle_all;
 use crate::queue::{Queue, events, incoming, sweep};
 use crate::sys::wake::{Wake, Watch};
@@ -265,7 +266,7 @@ impl Keeper {
         me: &mut Proc,
         waiter: &mut dyn Watch,
     ) -> Result<()> {
-        self.mind_the_clock(queue);
+        self.mind_the_clock(queue, me);
         // While nobody holds a claim there is no heartbeat to judge, and the first claim is heard of
         // by its event. From then on the clock drives the looks and events are not listened to.
         let events = queue.layout.events_bell();
@@ -304,13 +305,17 @@ impl Keeper {
         failed.map_or(Ok(()), Err)
     }
 
-    /// All leases start anew if this keeper did not watch all the time.
-    fn mind_the_clock(&mut self, queue: &Queue) {
+    /// All leases start anew if this keeper did not watch all the time, or if it cannot write either: on a
+    /// file system that is read-only for a while nobody can beat, and nobody is the worse for it.
+    fn mind_the_clock(&mut self, queue: &Queue, me: &Proc) {
         let (mono, boot) = (queue.clock.mono_ms(), queue.clock.boot_ms());
         let slept = boot.saturating_sub(mono);
         let usual = if self.busy { self.lease_look_ms() } else { self.rescan_ms };
         let late = mono.saturating_sub(self.last_look_ms) > usual * 2 + 500;
-        if late || slept > self.sleep_ms + 1000 {
+        // A command has no heartbeat.
+        let beats = self.busy && me.card.kind != CardKind::Cli;
+        let mute = beats && me.beat(queue).is_err();
+        if late || mute || slept > self.sleep_ms + 1000 {
             for watched in self.watched.values_mut() {
                 watched.beat.1 = mono;
             }

@@ -33,6 +33,40 @@ impl Drop for Mount {
 
 const TMPFS: &[&str] = &["-t", "tmpfs", "-o", "size=2m", "none"];
 
+/// What makes files of a sandbox immutable, also for who has them open, until it is gone.
+struct Immutable<'a>(&'a Sandbox, &'static str);
+
+impl Drop for Immutable<'_> {
+    fn drop(&mut self) {
+        self.0.run("sh", &["-c", &format!("chattr -i {}", self.1)]);
+    }
+}
+
+#[test]
+fn when_nobody_can_beat_for_longer_than_a_lease_nobody_is_killed() {
+    let s = Sandbox::new();
+    s.configure("[lease]\nexpire = \"1s\"\nheartbeat = \"200ms\"\n");
+    s.add(&["--id", "T"], "touch up; until [ -e go ]; do sleep 0.01; done");
+    s.start(1);
+    until("it runs", || s.root.join("up").exists());
+    let worker = || s.names("procs").into_iter().find(|name| name.starts_with("w1-"));
+    let before = worker();
+    // As on a file system that has become read-only: that cannot be had while files are open for writing.
+    let beats = Immutable(&s, ".coord/procs/*/hb");
+    let made = s.run("sh", &["-c", &format!("chattr +i {}", beats.1)]);
+    if made.code != 0 {
+        return skip("immutable files", made.stderr.trim());
+    }
+    // As many leases as a keeper needs to lose its patience.
+    let since = std::time::Instant::now();
+    until("the time is over", || since.elapsed() > std::time::Duration::from_secs(5));
+    drop(beats);
+    s.sh("touch go");
+    s.coord(&["wait", "T", "--timeout", "30s"]).ok();
+    assert_eq!((s.end("T", 1)["verdict"].as_str(), worker()), (Some("done"), before));
+    s.coord(&["stop", "--now", "--timeout", "30s"]).ok();
+}
+
 #[test]
 fn a_full_disk_refuses_new_tasks_and_loses_no_result() {
     let s = Sandbox::bare();
