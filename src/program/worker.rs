@@ -164,6 +164,10 @@ pub struct Worker {
     stumble: Stumble,
     /// What it has seen in incoming/ when it wanted to leave, and when first.
     incoming: BTreeMap<String, u64>,
+    /// Its directory is gone, and it has to register again.
+    lost_place: bool,
+    /// The name in which it has claimed what it runs.
+    claimed_as: String,
     /// Tasks that it could not look at.
     aside: Aside,
     /// When it was told to leave while an end could not be written.
@@ -229,6 +233,8 @@ impl Worker {
             rewatch: false,
             stumble: Stumble::default(),
             incoming: BTreeMap::new(),
+            lost_place: false,
+            claimed_as: String::new(),
             aside: Aside::default(),
             kept_from_leaving_ms: None,
             looked_twice: false,

@@ -254,6 +254,11 @@ impl Proc {
         queue.fs.exists(&self.dir.join("end")) || !queue.fs.exists(&self.dir)
     }
 
+    /// Whether its directory was removed, and nobody has declared it dead: it is where it was, without a place.
+    pub fn is_without_place(&self, queue: &Queue) -> bool {
+        !queue.fs.exists(&self.dir)
+    }
+
     /// Whether a verdict for the attempt is staged.
     pub fn intent_is_staged(&self, queue: &Queue, key: &Key) -> bool {
         queue.fs.exists(&self.run(&format!("{key}.end")))

@@ -285,6 +285,12 @@ pub struct Card {
 }
 
 impl Card {
+    /// Whether both are of one process, by whatever names.
+    pub fn is_of_process_of(&self, other: &Card) -> bool {
+        let place = |card: &Card| (card.host_id.clone(), card.boot.clone(), card.pidns);
+        place(self) == place(other) && self.process() == other.process()
+    }
+
     /// The process, which means something only on its own machine, boot and pid namespace.
     pub fn process(&self) -> ProcessId {
         ProcessId { pid: self.pid, start: self.start }

@@ -339,7 +339,13 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
         return Ok(false);
     }
     let claimer = tasks::claimer(queue, &task, key.n)?;
-    let own = claimer.as_ref().is_none_or(|card| card.wid == wid) || !rule!("F12");
+    // Its directory was removed while it lived, and it has registered again.
+    let of_process = |card: &Card| {
+        matches!(death, Death::Gone | Death::Hung | Death::Boot)
+            && procs::card(queue, wid).is_some_and(|of| of.is_of_process_of(card))
+    };
+    let own =
+        claimer.as_ref().is_none_or(|card| card.wid == wid || of_process(card)) || !rule!("F12");
     // A hold stands by itself; it ends only with the verdict that its process had staged.
     let stands = claimer.as_ref().is_some_and(|card| card.kind == CardKind::Hold) && rule!("F8");
     let endable = !stands || queue.fs.exists(&staged);

@@ -244,6 +244,31 @@ fn a_submission_that_must_take_another_number_is_one_submission() {
 }
 
 #[test]
+fn a_worker_whose_directory_was_removed_goes_on_and_its_work_counts() {
+    let s = Sandbox::new();
+    s.configure("[lease]\nexpire = \"3s\"\nheartbeat = \"100ms\"\n");
+    for id in ["T", "U"] {
+        s.add(&["--id", id], "echo $$ > up; until [ -e go ]; do sleep 0.01; done; rm go");
+        let worker = s.background(&["work", "--max-tasks", "1"]);
+        until("it runs", || s.root.join("up").exists());
+        let ours = |name: &String| name.starts_with("solo-");
+        let before = s.names("procs").into_iter().find(ours).unwrap();
+        s.sh(&format!("rm -r up .coord/procs/{before}"));
+        if id == "T" {
+            // While it runs: it comes back by itself.
+            until("it has registered again", || s.names("procs").iter().any(|name| ours(name)));
+        }
+        s.sh("touch go");
+        s.collect(worker).ok();
+        let end = s.end(id, 1);
+        assert_eq!((end["verdict"].as_str(), s.state(id).as_str()), (Some("done"), "done"), "{id}");
+        assert_eq!(end["holder"].as_str(), Some(before.as_str()));
+        assert!(!s.queue(&format!("tasks/{id}/2.claim")).exists());
+    }
+    s.coord(&["fsck", "--strict"]).ok();
+}
+
+#[test]
 fn a_claim_that_nobody_remembers_is_ended_by_the_sweep() {
     let s = Sandbox::new();
     let id = s.add(&["--id", "A"], "true");

@@ -148,6 +148,7 @@ impl Worker {
     pub(super) fn start(&mut self, waiter: &mut dyn Watch, lease: Lease) -> Result<()> {
         let (key, title) = (lease.key.clone(), lease.spec.title.clone());
         self.began_ms = self.now_ms();
+        self.claimed_as.clone_from(&self.me.wid);
         self.next_beat_ms = self.began_ms + self.beat_every_ms(&lease.spec);
         // Nothing between the claim and its job may fail the worker: a lost beat is made up for.
         if let Err(e) = self.me.beat(&self.site.queue) {

@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 
-use crate::error::{self, Result};
+use crate::error::{self, Cannot, Result};
 use crate::queue::end::{self, Ended};
 use crate::queue::events;
 use crate::queue::ids::{Key, lane_name, short};
 use crate::queue::lane;
-use crate::queue::record::{End, Outcome, Verdict};
+use crate::queue::record::{CardKind, End, Outcome, Verdict};
 use crate::run::attempt::{self, Attempt};
 use crate::run::context::tail;
 use crate::run::outcome::{self, Stopped};
@@ -46,6 +46,9 @@ impl Worker {
         if now_ms >= self.next_beat_ms && matches!(self.job, Job::Running(_) | Job::Ending(..)) {
             self.beat()?;
         }
+        if self.lost_place {
+            self.come_back(waiter)?;
+        }
         self.conclude_ending();
         if matches!(self.job, Job::Idle) && self.me.is_declared_dead(&self.site.queue) {
             self.register_anew(waiter)?;
@@ -60,11 +63,31 @@ impl Worker {
         let register = |kind: &str| {
             queue.fs.stat(&queue.layout.task(&key.task).join(format!("{}.{kind}", key.n))).is_ok()
         };
-        if register("end") || self.me.is_declared_dead(queue) {
+        let without_place = self.me.is_without_place(queue);
+        if register("end") || !without_place && self.me.is_declared_dead(queue) {
             attempt.stop(queue, Stopped::Fenced, grace_ms);
+        } else if without_place {
+            self.lost_place = true;
         } else if register("cancel") {
             attempt.stop(queue, Stopped::Cancel, grace_ms);
         }
+        Ok(())
+    }
+
+    /// Somebody has removed this worker's directory, and nobody has ended its attempt: it registers again,
+    /// and what runs goes on. The claim stays in its former name.
+    fn come_back(&mut self, waiter: &mut dyn Watch) -> Result<()> {
+        self.register_anew(waiter)?;
+        let key = match &self.job {
+            Job::Running(attempt) => attempt.lease.key.clone(),
+            Job::Ending(ending, _) => ending.0.key.clone(),
+            Job::Idle | Job::Array(_) => return Ok(()),
+        };
+        let card = self.me.card_for(&self.site.queue, CardKind::Worker)?;
+        let intent = self.me.intent(&key);
+        self.site.queue.fs.link(&card, &intent).cannot("write an intent", &intent)?;
+        self.beat()?;
+        self.lost_place = false;
         Ok(())
     }
 
@@ -146,7 +169,10 @@ impl Worker {
         if self.now_ms() < *due_ms {
             return;
         }
-        let (lease, end) = (&ending.0, ending.1.clone());
+        let (lease, mut end) = (&ending.0, ending.1.clone());
+        if end.holder.is_empty() {
+            end.holder.clone_from(&self.claimed_as);
+        }
         let key = lease.key.clone();
         let verdict = end.verdict;
         let why = end.why.clone();
@@ -173,6 +199,14 @@ impl Worker {
                 }
                 let text = format!("{} was removed from tasks/ while it ran", key.task);
                 self.say_once(&text);
+            }
+            Err(_) if self.me.is_without_place(&self.site.queue) => {
+                // It has to register again first.
+                self.lost_place = true;
+                let again_ms = self.now_ms();
+                if let Job::Ending(_, due_ms) = &mut self.job {
+                    *due_ms = again_ms;
+                }
             }
             Err(_) if self.me.is_declared_dead(&self.site.queue) => {
                 // Its place to stage results is gone with its identity; the attempt was recovered.
