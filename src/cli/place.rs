@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::config::{Config, Isolation};
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::repository::{homes_of_linked, passed_by};
-use crate::queue::Queue;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
+use crate::queue::{Queue, identity};
 use crate::run::pool::chain::Chains;
 use crate::run::site::{Site, open_queue};
 use crate::sys::fs::{Fs, RealFs, name_of};
@@ -98,6 +98,18 @@ pub fn attempt(word: &str) -> Result<(String, Option<u32>)> {
         },
         None => Ok((word.to_owned(), None)),
     }
+}
+
+/// Says that a queue is a copy, as long as what programs of its original held is not handed back.
+pub fn name_copy(queue: &Queue) -> Result<()> {
+    let count = identity::of_another(queue)?;
+    if count > 0 {
+        output::note(&format!(
+            "this queue is a copy: programs of its original are registered in it ({count}); what they hold comes back \
+             when they have not beaten here for a lease, or at once: coord init --adopt"
+        ));
+    }
+    Ok(())
 }
 
 /// Names the empty directories `.git` that git walks past, and `coord` with it, on the way to the

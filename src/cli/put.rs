@@ -72,6 +72,7 @@ pub fn init(cli: &Cli, args: &Init) -> Answer {
     output::note(&format!("queue {state}: {}", root.display()));
     let config = read_config(&project)?;
     place::name_passed(&project, &config);
+    place::name_copy(&queue)?;
     match repository_of(&project, &config) {
         Found::Usable(_) => {}
         Found::Nothing => output::note("no git repository here: tasks run in this directory"),

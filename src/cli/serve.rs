@@ -31,6 +31,7 @@ pub fn start(cli: &Cli, args: &Start) -> Answer {
     let site = place::site(cli)?;
     site.must_work()?;
     place::name_passed(&site.root, &site.config);
+    place::name_copy(&site.queue)?;
     let queue = &site.queue;
     let wanted = wanted(&site, args)?;
     see_off_the_old(queue)?;
@@ -273,6 +274,7 @@ pub fn work(cli: &Cli, args: &Work) -> Answer {
     let site = place::site(cli)?;
     site.must_work()?;
     place::name_passed(&site.root, &site.config);
+    place::name_copy(&site.queue)?;
     let asked = control::asked(&site.queue, "");
     if asked.drain || asked.stop {
         let what = "this queue is being stopped (control/drain or control/stop is there)";

@@ -35,6 +35,12 @@ pub fn is_of_another(queue: &Queue, card: &Card) -> bool {
     !card.queue.is_empty() && rule!("copied") && differs()
 }
 
+/// How many processes of another directory are registered in this one: it is a copy then.
+pub fn of_another(queue: &Queue) -> Result<usize> {
+    let cards = procs::all(queue)?.into_iter().filter_map(|wid| procs::card(queue, &wid));
+    Ok(cards.filter(|card| is_of_another(queue, card)).count())
+}
+
 fn holds_another(queue: &Queue, card: &Card) -> bool {
     let root = queue.fs.reach(queue.layout.root());
     // Two mounts of a shared file system may have two devices.

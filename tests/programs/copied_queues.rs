@@ -64,7 +64,12 @@ fn was_handed_back(s: &Sandbox) {
 fn a_copy_hands_back_after_a_lease_and_leaves_the_worker_of_the_original_alone() {
     let mut o = Original::new(SHORT_LEASE);
     o.copied();
-    o.s.work().ok();
+    o.s.coord(&["init"]).ok().warns("this queue is a copy: programs of its original");
+    o.s.work()
+        .ok()
+        .warns("this queue is a copy: programs of its original")
+        .warns("coord init --adopt");
+    o.s.coord(&["init"]).ok().silent_about("is a copy");
     was_handed_back(&o.s);
     assert_eq!(o.s.names("procs"), ["bell"], "what was copied of the dead is gone");
     o.goes_on();
