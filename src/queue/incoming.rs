@@ -162,7 +162,7 @@ fn accept(
     spec.by = "incoming".to_owned();
     spec.at = queue.now();
     let completed = acceptance::complete(queue, id.as_deref(), &mut spec);
-    if let Err(e) = completed.and_then(|()| submit::check(queue, id.as_deref(), &spec)) {
+    if let Err(e) = completed.and_then(|()| submit::check(queue, me, id.as_deref(), &spec)) {
         let hint = e.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
         return Ok(Err(format!("{}{hint}", e.message)));
     }

@@ -20,7 +20,7 @@
 //! ```
 //! Intents that are not claims begin with `_`, which no task id does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -109,6 +109,8 @@ pub struct Proc {
     pub known: Known,
     /// What it knows of tasks that wait for others.
     pub waiting: Waiting,
+    /// Tasks that it found to wait for nothing but what is there, whichever way: no circle closes there.
+    pub grounded: HashSet<String>,
     /// The attempt whose scopes it has taken, or may have, and which it has not claimed yet.
     pub scoped: Option<Key>,
 }
@@ -139,6 +141,7 @@ impl Proc {
             published: 0,
             known: Known::default(),
             waiting: Waiting::default(),
+            grounded: HashSet::new(),
             scoped: None,
         })
     }

@@ -16,7 +16,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::plan::graph::find_cycle;
 use crate::plan::validate::validate;
 use crate::rule;
 use crate::step;
@@ -35,6 +34,8 @@ use super::record::{self, RECORD_MAX, Spec};
 use super::register::{Held, publish_staged};
 use super::settle::settle;
 use super::tasks;
+
+mod circle;
 
 /// What became of a submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +111,7 @@ fn accept(queue: &Queue, me: &mut Proc, id: Option<&str>, mut spec: Spec) -> Res
         spec.at = queue.now();
     }
     acceptance::complete(queue, id, &mut spec)?;
-    check(queue, id, &spec)?;
+    check(queue, me, id, &spec)?;
     stage_and_link(queue, me, id, spec)
 }
 
@@ -143,7 +144,7 @@ fn stage_and_link(queue: &Queue, me: &mut Proc, id: Option<&str>, spec: Spec) ->
 }
 
 /// Everything that makes a submission impossible, before anything is written.
-pub fn check(queue: &Queue, id: Option<&str>, spec: &Spec) -> Result<()> {
+pub fn check(queue: &Queue, me: &mut Proc, id: Option<&str>, spec: &Spec) -> Result<()> {
     validate(id, spec).map_err(Error::usage)?;
     for entry in spec.after.iter().chain(&spec.merge_after) {
         let (on, _) = dependency(entry);
@@ -155,20 +156,8 @@ pub fn check(queue: &Queue, id: Option<&str>, spec: &Spec) -> Result<()> {
                 .hint("numbers are given by the queue: add that task first"));
         }
     }
-    // A cycle can only close over somebody who already waits for this id.
-    let Some(id) = id.filter(|id| queue.fs.exists(&queue.layout.waiters(id))) else {
-        return Ok(());
-    };
-    let after = |of: &str| -> Vec<String> {
-        let entries = if of == id {
-            spec.waits_for()
-        } else {
-            let task = tasks::look(queue, of).ok().flatten();
-            task.and_then(|t| t.spec.ok()).map(|s| s.waits_for()).unwrap_or_default()
-        };
-        entries.iter().map(|e| dependency(e).0.to_owned()).collect()
-    };
-    match find_cycle(id, after) {
+    let Some(id) = id else { return Ok(()) };
+    match circle::closed_by(queue, me, id, spec) {
         None => Ok(()),
         Some(cycle) => {
             let path = cycle.join(" → ");

@@ -77,6 +77,17 @@ fn decide(s: &mut Stage, what: impl Fn() -> Decision, ids: std::ops::Range<usize
     ids.map(|i| command(s, programs::decision(what(), id(i)))).sum()
 }
 
+/// Submits who waits for each task of a chain, and then the chain.
+fn submit_after_its_gate(count: usize) -> f64 {
+    let after = |i: usize| i.checked_sub(1).map(id).into_iter().collect();
+    let task = |i: usize| (Some(id(i)), spec("ok", |spec| spec.after = after(i)));
+    let gate = spec("ok", |spec| spec.after = (0..count).map(id).collect());
+    let gate = (Some("gate".to_owned()), gate);
+    let mut s = Stage::new();
+    command(&mut s, programs::add(vec![gate]));
+    command(&mut s, programs::add((0..count).map(task).collect()))
+}
+
 /// What some steps cost for few and for many tasks, for each task.
 fn compare(what: &str, cost: impl Fn(usize) -> f64) -> Option<String> {
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
@@ -103,6 +114,7 @@ fn no_task_of_a_chain_or_a_fan_costs_more_the_more_there_are() {
         s
     };
     let faults = [
+        compare("a chain is submitted behind who waits for all of it", submit_after_its_gate),
         compare("a chain is cancelled", |n| decide(&mut chain(n), || Decision::Cancel, 0..1)),
         compare("a chain is revived", |n| {
             decide(&mut cancelled(chain(n)), || Decision::Retry, 0..1)
