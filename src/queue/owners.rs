@@ -31,6 +31,13 @@ pub fn refusal(dir: &Path, owner: &Owner, part: Part) -> Option<Error> {
     Some(Error::new(Exit::Environment, what).at(dir).hint(hint))
 }
 
+/// Whether what this process leaves in a queue that it only looks at is in nobody's way: not if it is root in
+/// the queue of another, and could not become that one.
+pub fn may_leave_something(dir: &Path) -> bool {
+    let owner = Owner::of(dir);
+    owner.map_or(true, |owner| matches!(owner.part(dir), Part::Owner | Part::Member))
+}
+
 /// That root runs no commands in the queue of somebody else.
 pub fn refusal_of_root(dir: &Path, owner: &Owner) -> Error {
     let whose = owner::user_name(owner.uid);

@@ -12,6 +12,7 @@ use crate::sys::clock::rfc3339;
 use super::Queue;
 use super::board::{Reader, size_of_events};
 use super::incoming;
+use super::owners;
 use super::record::{self, Spec};
 
 /// Changed tasks above which `coord status` writes a new checkpoint.
@@ -189,7 +190,7 @@ pub fn current(queue: &Queue) -> Result<Status> {
     let mut reader = Reader::load(queue);
     let new = reader.catch_up(queue, |_| ())?;
     let status = summarise(queue, &mut reader);
-    if new {
+    if new && owners::may_leave_something(queue.layout.root()) {
         // A few events are folded again by the next one who asks; many are put into a checkpoint. A
         // read-only queue can be looked at all the same.
         let many = reader.board.changed() > CHANGED_MAX;

@@ -313,6 +313,15 @@ fn root_acts_as_the_owner_or_not_at_all() {
     let others = sandbox.sh(&format!("find .coord ! -user {OWNER}")).stdout;
     assert_eq!(others, "", "root has left something of its own");
     shared.is_clean(owner);
+    // A container may take from root what it needs to become another user.
+    let bound = ["--bounding-set", "-setuid,-setgid", COORD];
+    let by_bound = |args: &[&str]| sandbox.run("setpriv", &[&bound, args].concat());
+    by_bound(&["add", "--", "true"]).fails(7, "root cannot become uid 2001");
+    // Something new, which a look folds into the status.
+    shared.by(owner, &["add", "--id", "new", "--hold", "--", "true"]).ok();
+    by_bound(&["status"]).exits(0).says("DONE");
+    let others = sandbox.sh(&format!("find .coord ! -user {OWNER}")).stdout;
+    assert_eq!(others, "", "a look of root has left something");
     // Where there is no queue yet, it is that of whose directory it is made in.
     sandbox.sh(&format!(
         "mkdir ../other && chown {OWNER} ../other && cd ../other && coord init --no-git"
