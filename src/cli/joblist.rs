@@ -188,7 +188,7 @@ pub fn print(mut listed: Listed) -> Result<()> {
             template.expand(&job).map_err(|e| e.one_line())
         });
         match expanded {
-            Ok(argv) => output::line(&shown(&argv)),
+            Ok(argv) => output::name(&shown(&argv)),
             Err(why) => output::warn(&format!("job {seq} would fail: {why}")),
         }
     }

@@ -190,7 +190,11 @@ fn verb_of<'a>(mut words: impl Iterator<Item = &'a OsString>) -> Option<&'a str>
 /// What clap says, with its own exit codes (0 for --help, 2 for wrong usage).
 fn usage(error: &clap::Error) -> ExitCode {
     // A closed pipe is no failure of ours.
-    let _ = error.print();
+    match error.use_stderr() {
+        // It shows what was typed, which may have come from anywhere.
+        true => output::complaint(&error.render().to_string()),
+        false => drop(error.print()),
+    }
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     match u8::try_from(error.exit_code()).unwrap_or(2) {
         0 => ExitCode::SUCCESS,

@@ -43,9 +43,17 @@ pub fn fault() -> Option<Error> {
     })
 }
 
-/// Prints a line of data.
+/// Prints a line. Whatever text is in it shows as text.
 pub fn line(text: &str) {
-    data(format!("{text}\n").as_bytes());
+    data(format!("{}\n", printable(text)).as_bytes());
+}
+
+/// Prints a name that a program may read, a line: as it is, but on a terminal.
+pub fn name(text: &str) {
+    match Stream::Out.is_terminal() {
+        true => line(text),
+        false => data(format!("{text}\n").as_bytes()),
+    }
 }
 
 /// Says something on standard error. Nobody may hear it.
@@ -60,7 +68,14 @@ pub fn document(value: &Value) {
     } else {
         serde_json::to_string(value)
     };
-    line(&text.unwrap_or_default());
+    data(format!("{}\n", plain_json(&text.unwrap_or_default())).as_bytes());
+}
+
+/// JSON with everything escaped in it that would not show as text.
+fn plain_json(text: &str) -> String {
+    shown_as(text, |c, to| {
+        let _ = write!(to, "\\u{:04x}", u32::from(c));
+    })
 }
 
 /// A remark for the person at the terminal.
@@ -71,6 +86,11 @@ pub fn note(text: &str) {
 /// A warning.
 pub fn warn(text: &str) {
     say(&format!("warning: {}\n", printable(text)));
+}
+
+/// What is wrong with a command line, in lines of its own.
+pub fn complaint(text: &str) {
+    say(&printable(text));
 }
 
 /// An error for the person, or for the program that asked for JSON.
@@ -91,7 +111,7 @@ pub fn error(error: &Error, as_json: bool) {
         if let Some(hint) = &error.hint {
             object["hint"] = hint.as_str().into();
         }
-        return say(&format!("{object}\n"));
+        return say(&format!("{}\n", plain_json(&object.to_string())));
     }
     let mut out = String::new();
     let _ = writeln!(out, "error: {}", error.message);
@@ -104,19 +124,38 @@ pub fn error(error: &Error, as_json: bool) {
     if let Some(hint) = &error.hint {
         let _ = writeln!(out, "  hint: {hint}");
     }
-    say(&out);
+    say(&printable(&out));
 }
 
-/// Text of unknown origin with control characters made visible: a title must not be able to move
-/// the cursor.
-pub fn printable(text: &str) -> String {
-    let hostile = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if !text.contains(hostile) {
+/// Whether a character does something to the text around it instead of being shown: it moves the cursor,
+/// ends the line, or turns the direction of writing (Unicode's bidirectional controls, as in
+/// CVE-2021-42574).
+fn is_hostile(c: char) -> bool {
+    match c {
+        '\n' | '\t' => false,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' => true,
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        c => c.is_control(),
+    }
+}
+
+fn shown_as(text: &str, escape: impl Fn(char, &mut String)) -> String {
+    if !text.contains(is_hostile) {
         return text.to_owned();
     }
-    text.chars()
-        .flat_map(|c| if hostile(c) { c.escape_default().collect() } else { vec![c] })
-        .collect()
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match is_hostile(c) {
+            true => escape(c, &mut shown),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Text of unknown origin as text: a title must not be able to move the cursor.
+pub fn printable(text: &str) -> String {
+    shown_as(text, |c, to| to.extend(c.escape_default()))
 }
 
 /// Text cut to a width, on one line.
@@ -137,12 +176,14 @@ pub fn size(bytes: u64) -> String {
 
 /// Prints rows in columns that are as wide as needed; the last one is not padded.
 pub fn columns(rows: &[Vec<String>]) {
+    let shown = |row: &Vec<String>| row.iter().map(|cell| printable(cell)).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(shown).collect();
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |i: usize| {
         rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..count).map(width).collect();
-    for row in rows {
+    for row in &rows {
         let mut text = String::new();
         for (i, cell) in row.iter().enumerate() {
             text.push_str(cell);
@@ -171,7 +212,7 @@ impl Table {
     pub fn row(&mut self, cells: &[&str]) {
         self.widths.resize(self.widths.len().max(cells.len()), 0);
         for (cell, width) in cells.iter().zip(&mut self.widths) {
-            let cell = cell.replace(['\n', Table::MARK], " ");
+            let cell = printable(cell).replace('\n', " ");
             *width = cell.chars().count().max(*width);
             self.text.push_str(&cell);
             self.text.push(Table::MARK);
@@ -226,9 +267,9 @@ impl Items {
             match self.pretty {
                 true => {
                     let text = serde_json::to_string_pretty(value).unwrap_or_default();
-                    format!("{comma}\n    {}", text.replace('\n', "\n    "))
+                    format!("{comma}\n    {}", plain_json(&text).replace('\n', "\n    "))
                 }
-                false => format!("{comma}{value}"),
+                false => format!("{comma}{}", plain_json(&value.to_string())),
             }
             .as_bytes(),
         );

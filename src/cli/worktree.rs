@@ -99,13 +99,13 @@ fn path(cli: &Cli, args: &Attempt) -> Answer {
     let task = tasks::existing(&site.queue, &id)?;
     let n = wanted.unwrap_or(task.names.last());
     if !worktree::is_apart(&site) {
-        line(&site.root.to_string_lossy());
+        output::name(&site.root.to_string_lossy());
         return Ok(None);
     }
     let pool = pool(&site)?;
     let found = slot_of(&site, &pool, &Key::new(&id, n))?;
     match found.and_then(|record| record.assigned) {
-        Some(of) => line(&of.dir.to_string_lossy()),
+        Some(of) => output::name(&of.dir.to_string_lossy()),
         None => {
             let branch = workplace(&site.queue, &Key::new(&id, n)).branch;
             let what = format!("attempt {n} of {id} has no worktree now");

@@ -20,6 +20,7 @@ mod copied_queues;
 mod crash;
 mod crowds;
 mod fleet;
+mod foreign_text;
 mod git_elsewhere;
 mod git_setup;
 mod given;

@@ -256,7 +256,7 @@ fn a_worker_whose_directory_was_removed_goes_on_and_its_work_counts() {
         s.sh(&format!("rm -r up .coord/procs/{before}"));
         if id == "T" {
             // While it runs: it comes back by itself.
-            until("it has registered again", || s.names("procs").iter().any(|name| ours(name)));
+            until("it has registered again", || s.names("procs").iter().any(ours));
         }
         s.sh("touch go");
         s.collect(worker).ok();
