@@ -102,6 +102,11 @@ impl Keeper {
         [l.procs_bell(), l.delayed_bell(), l.incoming()]
     }
 
+    /// Whether intents of the process around it may be left behind by what failed.
+    pub fn is_behind(&self) -> bool {
+        self.stumble.is_behind()
+    }
+
     /// Looks at everything with its next tick.
     pub fn look_again(&mut self) {
         self.next_scan_ms = 0;

@@ -66,6 +66,10 @@ impl Worker {
             if ticked.is_err() {
                 self.unkept = heard;
             }
+            if keeper.is_behind() {
+                // It may be keeper no longer when that is to be cleared up.
+                self.stumble.note(&self.site.queue);
+            }
             let due_ms = ticked?;
             let report = std::mem::take(&mut keeper.report);
             self.watch(waiter);
