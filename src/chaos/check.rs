@@ -23,6 +23,9 @@ pub enum Kind {
     Early,
     /// The answers do not fit what was asked or written.
     Strange,
+    /// As `Doubled`, by a process that had left its session and wiped its environment where there is no control
+    /// group: nothing promises to find that.
+    Escaped,
 }
 
 /// Something that must not be.
@@ -147,9 +150,14 @@ pub fn check(
     }
     let accepted: HashMap<&str, u32> =
         told.iter().filter_map(|(id, answer)| Some((*id, accepted(answer)?))).collect();
+    let escapes: HashSet<&str> =
+        wanted.iter().filter(|w| w.escapes).map(|w| w.id.as_str()).collect();
     let mut seen: HashMap<&str, Seen> = HashMap::new();
     for line in &witness.lines {
-        report.read(line, &after, &accepted, &mut seen);
+        // A job that goes on by itself is the only one that only has deeds.
+        let escaped = line.word == Word::Deed && escapes.contains(line.id.as_str());
+        let too_late = if escaped { Kind::Escaped } else { Kind::Doubled };
+        report.read(line, too_late, &after, &accepted, &mut seen);
     }
     report.own_files(witness);
     for (task, needed) in wanted.iter().map(|w| (w, true)).chain(perhaps.iter().map(|w| (w, false)))
@@ -161,7 +169,8 @@ pub fn check(
     }
     report.attempts = seen.values().map(|s| s.started.len()).sum();
     report.recoveries(answers, deaths);
-    let faulty: HashSet<&String> = report.faults.iter().map(|f| &f.id).collect();
+    let faulty: HashSet<&String> =
+        report.faults.iter().filter(|f| f.kind != Kind::Escaped).map(|f| &f.id).collect();
     report.once = told.keys().filter(|id| !faulty.contains(&(**id).to_owned())).count();
     report
 }
@@ -181,6 +190,7 @@ impl Report {
     fn read<'a>(
         &mut self,
         line: &'a Line,
+        too_late: Kind,
         after: &HashMap<&str, &'a [String]>,
         accepted: &HashMap<&str, u32>,
         seen: &mut HashMap<&'a str, Seen>,
@@ -189,12 +199,12 @@ impl Report {
         let task = seen.entry(id).or_default();
         if task.over {
             let what = format!("attempt {n} wrote {word:?} after what comes after it had begun");
-            self.faults.push(Fault { kind: Kind::Doubled, id: id.clone(), what });
+            self.faults.push(Fault { kind: too_late, id: id.clone(), what });
         }
         if *n < task.current {
             let later = task.current;
             let what = format!("attempt {n} wrote {word:?} after attempt {later} had begun");
-            self.faults.push(Fault { kind: Kind::Doubled, id: id.clone(), what });
+            self.faults.push(Fault { kind: too_late, id: id.clone(), what });
             return;
         }
         let begins = *word == Word::Start;

@@ -16,7 +16,7 @@ fn tasks(text: &str) -> Vec<Wanted> {
     let one = |word: &str| {
         let (id, after) = word.split_once('<').unwrap_or((word, ""));
         let after = after.split('<').filter(|a| !a.is_empty()).map(str::to_owned).collect();
-        Wanted { id: id.to_owned(), after }
+        Wanted { id: id.to_owned(), after, escapes: false }
     };
     text.split_whitespace().map(one).collect()
 }

@@ -20,9 +20,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::sys::alive::{self, EnvMark};
+use crate::sys::alive::{self, EnvMark, Sent};
 use crate::sys::child;
 use crate::sys::fs::{Fs, RealFs, mkdir_all, remove_tree};
+use crate::sys::remains::{self, Left, Traces};
 use crate::sys::tool::{self, Output, Tool};
 
 use super::pile;
@@ -82,6 +83,7 @@ impl Ground {
             (VARIABLE.to_owned(), value.clone()),
             ("COORD_DIR".to_owned(), String::new()),
             ("COORD_STEP".to_owned(), String::new()),
+            ("COORD_CHAOS_COORD".to_owned(), coord.display().to_string()),
         ];
         let mark = EnvMark::variable(VARIABLE, &value);
         let ground = Ground { dir: dir.to_owned(), coord: coord.to_owned(), env, mark };
@@ -89,6 +91,11 @@ impl Ground {
         pile::prepare(dir)?;
         ground.must(&["init"])?;
         Ok(ground)
+    }
+
+    /// A further variable for everything that is started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
     }
 
     /// Runs `coord`; the code and what it printed.
@@ -163,9 +170,9 @@ impl Ground {
 
     /// Sends a signal to a process, if it still belongs to this ground.
     pub fn signal(&self, pid: i32, signal: Signal) -> bool {
-        let fd = alive::proc_stat(pid).and_then(|stat| alive::open(pid, stat.start));
+        let process = alive::proc_stat(pid).and_then(|stat| alive::open(pid, stat.start));
         // The look comes after the open: a number that was used again meanwhile is somebody else's.
-        fd.is_some_and(|fd| self.owns(pid) && alive::send(&fd, signal))
+        process.is_some_and(|process| self.owns(pid) && process.send(signal) == Sent::Yes)
     }
 
     /// Every process that belongs to this ground.
@@ -174,8 +181,8 @@ impl Ground {
     }
 
     /// Ends every process that belongs to this ground; those that could not be ended.
-    pub fn end_all(&self) -> Vec<i32> {
-        self.mark.kill_all(&[], PATIENCE)
+    pub fn end_all(&self) -> Vec<Left> {
+        remains::end(&Traces::of_mark(self.mark.clone()), &[], PATIENCE)
     }
 }
 
@@ -210,7 +217,7 @@ pub fn clean_up_after_the_dead(below: &Path, prefix: &str) -> usize {
         if !lives(owner) {
             let mark = EnvMark::variable(VARIABLE, &value);
             ended += mark.find(&[]).len();
-            mark.kill_all(&[], PATIENCE);
+            remains::end(&Traces::of_mark(mark), &[], PATIENCE);
         }
     }
     for entry in RealFs.list(below).unwrap_or_default() {

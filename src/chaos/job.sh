@@ -27,6 +27,21 @@ case $1 in
     sleep 0.2
     say deed
     ;;
+  hides)
+    deeds=100
+    set -- "$2" "$COORD_CHAOS_COORD" chaos-hider "$witness/order" "$me" "$deeds"
+    case $1 in *d*) set -- "$@" --hidden ;; esac
+    ways=$1
+    shift
+    case $ways in *e*) set -- env -i "$@" ;; esac
+    # The one in between has ended when the job goes on.
+    case $ways in
+      *s*) setsid sh -c 'setsid "$@" >/dev/null 2>&1 &' hider "$@" ;;
+      *) "$@" >/dev/null 2>&1 & ;;
+    esac
+    sleep 0.3
+    say deed
+    ;;
   fails)
     say deed
     if [ "$COORD_ATTEMPT" = 1 ]; then

@@ -6,6 +6,7 @@
 //! | [`pile`] | the tasks, and the job that each of them runs: it writes down what it does |
 //! | [`witness`] | what the jobs wrote, in the order in which they wrote it |
 //! | [`check`] | whether anything was lost or happened twice, from that and from `coord ls --json` |
+//! | [`hider`] | a process of a job that cannot be looked into |
 //! | [`nemesis`] | kills, stops and doubles programs |
 //! | [`trial`] | all of it together, from the first task to the report |
 //! | [`dice`] | choices that a seed repeats |
@@ -16,6 +17,7 @@
 pub mod check;
 pub mod dice;
 pub mod ground;
+pub mod hider;
 pub mod nemesis;
 pub mod pile;
 pub mod trial;

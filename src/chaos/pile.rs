@@ -34,7 +34,15 @@ pub struct Mix {
     pub fails: u64,
     /// Come after one or two earlier tasks.
     pub after: u64,
+    /// Leave a process behind that hides in one way or several.
+    pub hides: u64,
+    /// What has left its session and has no environment is not to be found here: no control group.
+    pub escapes: bool,
 }
+
+/// In how many ways a process can hide, and by which letter the job knows them: not dumpable, in a session of
+/// a session of its own, without its environment.
+const WAYS: [char; 3] = ['d', 's', 'e'];
 
 /// A task as the checker knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +51,8 @@ pub struct Wanted {
     pub id: String,
     /// What it comes after.
     pub after: Vec<String>,
+    /// What it leaves behind may not be found where its worker dies.
+    pub escapes: bool,
 }
 
 /// Chooses tasks one after the other, named `PREFIX` and a number.
@@ -64,7 +74,7 @@ impl Pile {
     pub fn make(&mut self) -> (Wanted, Value) {
         self.made += 1;
         let id = format!("{}{}", self.prefix, self.made);
-        let Mix { slow, stray, fails, after } = self.mix;
+        let Mix { slow, stray, fails, after, hides, escapes } = self.mix;
         let kind = self.dice.roll(100);
         let mut argv = vec!["./job".to_owned()];
         if kind < slow {
@@ -73,6 +83,10 @@ impl Pile {
             argv.push("stray".to_owned());
         } else if kind < slow + stray + fails {
             argv.push("fails".to_owned());
+        } else if kind < slow + stray + fails + hides {
+            let some = 1 + self.dice.roll((1 << WAYS.len()) - 1);
+            let ways = WAYS.iter().enumerate().filter(|(at, _)| some >> at & 1 == 1);
+            argv.extend(["hides".to_owned(), ways.map(|(_, way)| *way).collect()]);
         } else {
             argv.push("quick".to_owned());
         }
@@ -91,15 +105,22 @@ impl Pile {
             "id": id, "title": format!("{} {id}", argv[1..].join(" ")), "argv": argv,
             "after": needs, "max_attempts": ATTEMPTS,
         });
-        (Wanted { id, after: needs }, task)
+        let last = argv_of(&task, 2);
+        let escapes = escapes && last.contains('s') && last.contains('e');
+        (Wanted { id, after: needs, escapes }, task)
     }
+}
+
+/// A word of a task's command; empty where it has not so many.
+fn argv_of(task: &Value, at: usize) -> &str {
+    task["argv"][at].as_str().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MIX: Mix = Mix { slow: 20, stray: 10, fails: 10, after: 30 };
+    const MIX: Mix = Mix { slow: 20, stray: 10, fails: 10, after: 30, hides: 10, escapes: true };
 
     #[test]
     fn a_seed_repeats_its_tasks_and_each_kind_is_there() {
@@ -110,7 +131,9 @@ mod tests {
         assert_eq!(tasks(1), tasks(1));
         assert_ne!(tasks(1), tasks(2));
         let text = serde_json::to_string(&tasks(1)).unwrap();
-        for kind in ["\"slow\"", "\"stray\"", "\"fails\"", "\"quick\"", "\"after\":[\"t"] {
+        for kind in
+            ["\"hides\"", "\"slow\"", "\"stray\"", "\"fails\"", "\"quick\"", "\"after\":[\"t"]
+        {
             assert!(text.contains(kind), "no {kind}");
         }
     }

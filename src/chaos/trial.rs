@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::sys::wake::{Waiter, Wake};
 
-use super::check::{Answers, Report, check};
+use super::check::{Answers, Fault, Kind, Report, check};
 use super::dice::Dice;
 use super::ground::{Ground, write};
 use super::nemesis::{Nemesis, Temper, count};
@@ -60,9 +60,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Nothing was lost, nothing happened twice, and the queue is in order.
+    /// Nothing was lost, nothing happened twice that was promised not to, and the queue is in order.
     pub fn is_clean(&self) -> bool {
-        self.report.faults.is_empty() && self.fsck.is_empty()
+        let is_fault = |fault: &Fault| fault.kind != Kind::Escaped;
+        !self.report.faults.iter().any(is_fault) && self.fsck.is_empty()
     }
 
     /// How often deeds that begin with these words were done.
@@ -262,7 +263,7 @@ impl Feed {
             let id = format!("x{}", self.strays);
             let args = ["add", "--id", &id, "--retries", "999", "--", "./job", "quick"];
             let child = ground.start("coord", &args)?;
-            self.perhaps.push(Wanted { id, after: Vec::new() });
+            self.perhaps.push(Wanted { id, after: Vec::new(), escapes: false });
             let kill = Instant::now() + Duration::from_millis(self.dice.roll(20));
             self.stray = Some((child, kill));
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod chaos;
 mod cleaning;
 mod deciding;
 mod merging;
@@ -11,6 +12,7 @@ mod running;
 mod serving;
 mod worktrees;
 
+pub use chaos::{Chaos, ChaosHider};
 pub use cleaning::{Gc, WorktreeGc};
 pub use deciding::Dismiss;
 pub use merging::{Merge, Mergeq};
@@ -130,6 +132,9 @@ pub enum Verb {
     Doctor,
     /// Kill everything again and again on a queue of throw-away tasks, and count what was lost
     Chaos(Chaos),
+    /// What a job of `coord chaos --hiding` leaves behind
+    #[command(hide = true)]
+    ChaosHider(ChaosHider),
 }
 
 /// `coord init`.
@@ -411,24 +416,4 @@ pub struct Fsck {
     /// Rebuild hints, finish what the dead left
     #[arg(long)]
     pub repair: bool,
-}
-
-/// `coord chaos`.
-#[derive(Debug, Args)]
-pub struct Chaos {
-    /// Repeats the choices of an earlier run [default: a new one]
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// How long it goes on
-    #[arg(long, default_value_t = 1.0, value_name = "MINUTES")]
-    pub minutes: f64,
-    /// Number of workers
-    #[arg(long, default_value_t = 6, value_name = "N")]
-    pub workers: u32,
-    /// End when so many tasks are done [default: as many as get done in the time]
-    #[arg(long, value_name = "N")]
-    pub tasks: Option<u64>,
-    /// Keep the directory
-    #[arg(long)]
-    pub keep: bool,
 }

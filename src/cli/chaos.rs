@@ -10,19 +10,21 @@ use serde_json::{Value, json};
 
 use crate::chaos::check::Kind;
 use crate::chaos::ground::{Ground, Settings, clean_up_after_the_dead};
+use crate::chaos::hider;
 use crate::chaos::nemesis::{Nemesis, Temper};
 use crate::chaos::pile::Mix;
 use crate::chaos::trial::{self, Outcome, Plan};
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::program::start::STOP_SIGNALS;
 use crate::queue::ids::random_part;
+use crate::sys::cgroup;
 use crate::sys::clock::{Clock, RealClock};
 use crate::sys::fs::{Fs, RealFs, remove_tree};
 use crate::sys::tool::sibling;
 use crate::sys::wake::Waiter;
 
 use super::Answer;
-use super::args::{Chaos, Cli};
+use super::args::{Chaos, ChaosHider, Cli};
 use super::output;
 
 /// Directories of ours begin so.
@@ -30,7 +32,9 @@ const PREFIX: &str = "coord-chaos-";
 /// Faults that are printed one by one.
 const TOLD: usize = 20;
 
-const MIX: Mix = Mix { slow: 40, stray: 10, fails: 10, after: 25 };
+const MIX: Mix = Mix { slow: 40, stray: 10, fails: 10, after: 25, hides: 0, escapes: false };
+/// Of a hundred tasks so many hide, if that is asked for: the rest of the others.
+const HIDING: u64 = 40;
 const TEMPER: Temper =
     Temper { stop: 200, unready: 30, monitor: 30, coordinator: 30, disk: 0, still_ms: 4000 };
 
@@ -56,8 +60,19 @@ pub fn chaos(cli: &Cli, args: &Chaos) -> Answer {
     // Beside this program, as everywhere.
     let coord = sibling("coord")?;
     let settings = Settings { lease_ms: 3000, backoff_ms: 200 };
-    let ground = Ground::make(&dir, &coord, settings)?;
+    let mut ground = Ground::make(&dir, &coord, settings)?;
     output::note(&format!("seed {seed}, {} workers, in {}", args.workers, dir.display()));
+    let has_groups = !args.no_cgroup && !cgroup::planned(PREFIX.trim_end_matches('-')).is_empty();
+    if args.no_cgroup {
+        ground.set("COORD_NO_CGROUP", "1");
+    }
+    let mut mix = MIX;
+    if args.hiding {
+        mix = Mix { slow: 20, hides: HIDING, escapes: !has_groups, ..MIX };
+        let groups =
+            if has_groups { "each worker has a control group" } else { "no control groups" };
+        output::note(&format!("{HIDING} of 100 jobs leave a process that hides; {groups}"));
+    }
     let plan = Plan {
         seed,
         workers: args.workers,
@@ -66,7 +81,7 @@ pub fn chaos(cli: &Cli, args: &Chaos) -> Answer {
         least: Vec::new(),
         batch: u64::from(args.workers),
         gap_ms: (100, 700),
-        mix: MIX,
+        mix,
         temper: TEMPER,
         killed_adds: 20,
         patience: Duration::from_secs(120),
@@ -108,6 +123,11 @@ pub fn chaos(cli: &Cli, args: &Chaos) -> Answer {
     Ok((!clean).then_some(Exit::No))
 }
 
+/// `coord chaos-hider`: what a job of `coord chaos --hiding` leaves behind.
+pub fn hider(args: &ChaosHider) -> Answer {
+    hider::go_on(&args.order, &args.attempt, args.deeds, args.hidden).map(|()| None)
+}
+
 /// The directory: `--dir`, which must be new or empty, or one of our own.
 fn place(cli: &Cli, temporary: &Path) -> Result<PathBuf> {
     let Some(dir) = &cli.dir else {
@@ -130,12 +150,19 @@ fn last_line(outcome: &Outcome) -> String {
     let report = &outcome.report;
     let early = report.count(Kind::Early) + report.count(Kind::Strange);
     let early = if early > 0 { format!(", otherwise wrong {early}") } else { String::new() };
+    let escaped = report.count(Kind::Escaped);
+    let escaped = match escaped {
+        0 => String::new(),
+        n => format!(
+            ", escaped {n} (had left the session and wiped the environment, without a control group)"
+        ),
+    };
     let worst = match report.recoveries_ms.last() {
         Some(worst) => format!("worst time to recover {worst} ms"),
         None => "nothing had to be recovered".to_owned(),
     };
     format!(
-        "tasks {}, done exactly once {}, lost {}, doubled {}{early}; {} attempts, {} kills, {} stops; {worst}",
+        "tasks {}, done exactly once {}, lost {}, doubled {}{escaped}{early}; {} attempts, {} kills, {} stops; {worst}",
         report.tasks,
         report.once,
         report.count(Kind::Lost),
@@ -156,6 +183,7 @@ fn document(seed: u64, outcome: &Outcome) -> Value {
         "lost": report.count(Kind::Lost),
         "doubled": report.count(Kind::Doubled),
         "early": report.count(Kind::Early),
+        "escaped": report.count(Kind::Escaped),
         "strange": report.count(Kind::Strange),
         "attempts": report.attempts,
         "deeds": outcome.deeds,

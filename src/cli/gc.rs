@@ -155,7 +155,8 @@ fn tell(cli: &Cli, args: &Gc, rows: &[Task], left: &Leftovers) {
         output::document(&json!({
             "schema": "coord.gc/1", "dry_run": args.dry_run, "tasks": tasks,
             "leftovers": { "events": left.events, "temporary": left.temporary,
-                           "empty": left.empty, "rejected": left.rejected },
+                           "empty": left.empty, "rejected": left.rejected,
+                           "silent": left.silent },
         }));
         return;
     }
@@ -183,6 +184,7 @@ fn tell(cli: &Cli, args: &Gc, rows: &[Task], left: &Leftovers) {
         (left.temporary, "temporary files"),
         (left.empty, "empty directories"),
         (left.rejected, "rejected files"),
+        (left.silent.len(), "processes elsewhere that do not answer"),
     ] {
         if count > 0 {
             words.push(format!("{count} {what} {would}removed"));

@@ -32,6 +32,7 @@ pub mod run;
 pub mod runs;
 pub mod scope;
 pub mod serve;
+pub mod stop;
 pub mod why;
 pub mod worktree;
 
@@ -49,6 +50,9 @@ pub type Answer = crate::error::Result<Option<Exit>>;
 
 /// `coord`.
 pub fn main() -> ExitCode {
+    if let Some(code) = crate::sys::gate::serve() {
+        return code;
+    }
     let cli = match read(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(Refused::Clap(e)) => return usage(&e),
@@ -230,7 +234,7 @@ fn dispatch(cli: &Cli) -> Answer {
         Verb::Runs => listing::runs(cli),
         Verb::Map(a) => map::map(cli, a),
         Verb::Start(a) => serve::start(cli, a),
-        Verb::Stop(a) => serve::stop(cli, a),
+        Verb::Stop(a) => stop::stop(cli, a),
         Verb::Scale(a) => serve::scale(cli, a),
         Verb::Pause => serve::pause(cli),
         Verb::Resume => serve::resume(cli),
@@ -248,6 +252,7 @@ fn dispatch(cli: &Cli) -> Answer {
         Verb::Sem(_) => Err(Error::usage("there is no semaphore").hint(habits::SEMAPHORE)),
         Verb::Doctor => doctor::doctor(cli),
         Verb::Chaos(a) => chaos::chaos(cli, a),
+        Verb::ChaosHider(a) => chaos::hider(a),
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::error::{Cannot, Error, Exit, Result};
-use crate::plan::units::duration_ms;
 use crate::program::start::{ensure_marked, work as run_worker};
 use crate::program::worker::{Left, Options, claiming, exit_of};
 use crate::program::{coordinator, fleet};
@@ -13,14 +12,14 @@ use crate::queue::control::{self, Wanted};
 use crate::queue::events::{self, Event};
 use crate::queue::ids::is_role;
 use crate::queue::record::CardKind;
-use crate::queue::{Queue, procs, sweep};
+use crate::queue::{Queue, sweep};
 use crate::run::site::Site;
 use crate::sys::tool::sibling;
 use crate::sys::wake::Watch;
 use crate::sys::{alive, child};
 
 use super::Answer;
-use super::args::{Cli, Scale, Start, Stop, Work};
+use super::args::{Cli, Scale, Start, Work};
 use super::{output, place};
 
 /// How long `start` waits for its workers.
@@ -170,56 +169,6 @@ fn wait_until_gone(queue: &Queue, pid: i32) -> Answer {
     let status = crate::queue::status::current(queue)?;
     let failed = status.counts.get("failed").copied().unwrap_or(0);
     Ok((failed > 0).then_some(Exit::No))
-}
-
-/// `coord stop`.
-pub fn stop(cli: &Cli, args: &Stop) -> Answer {
-    let site = place::site(cli)?;
-    let queue = &site.queue;
-    let timeout = args.timeout.as_deref().map(duration_ms).transpose().map_err(Error::usage)?;
-    let deadline = timeout.map(|ms| Instant::now() + Duration::from_millis(ms));
-    let mut waiter = queue.waiter(&[])?;
-    waiter.watch(&queue.layout.procs_bell());
-    let before = fleet::members(queue);
-    if !before.iter().any(|m| m.lives()) {
-        output::note("nobody works here");
-        return Ok(None);
-    }
-    control::ask(queue, if args.now { "stop" } else { "drain" })?;
-    let mut said = false;
-    loop {
-        queue.must_be_in_place()?;
-        let members = fleet::members(queue);
-        let live: Vec<_> = members.iter().filter(|m| m.lives()).collect();
-        let busy: Vec<&str> =
-            live.iter().filter(|m| m.state == "running").map(|m| m.task.as_str()).collect();
-        if !said && !busy.is_empty() && !args.now && !cli.quiet {
-            output::note(&format!("waiting for {} (coord stop --now hands back)", busy.join(" ")));
-            said = true;
-        }
-        let is = |kind| live.iter().any(|m| m.kind == kind);
-        if live.is_empty() {
-            break;
-        }
-        if !is(CardKind::Worker) && !is(CardKind::Coordinator) {
-            // Nobody is left who would tell them.
-            for member in live.iter().filter(|m| procs::is_here(queue, &m.card)) {
-                alive::signal(member.pid, nix::sys::signal::Signal::SIGTERM);
-            }
-        }
-        let now = Instant::now();
-        if deadline.is_some_and(|d| now >= d) {
-            let names: Vec<&str> = live.iter().map(|m| m.name.as_str()).collect();
-            let what = format!("not stopped in time: {}", names.join(" "));
-            return Err(Error::new(Exit::Timeout, what).hint("the request stays; coord stop --now"));
-        }
-        let look = now + Duration::from_millis(250);
-        waiter.wait(deadline.map_or(look, |d| d.min(look)));
-    }
-    for file in ["drain", "stop"] {
-        control::withdraw(queue, file)?;
-    }
-    Ok(None)
 }
 
 /// `coord scale`.

@@ -14,7 +14,7 @@ use crate::run::site::Site;
 use crate::sys::wake::{Wake, Watch};
 
 use super::astray;
-use super::start::{STOP_SIGNALS, warn_if_blind};
+use super::start::{STOP_SIGNALS, answer, warn_if_blind};
 
 /// Between two publications.
 const EVERY: Duration = Duration::from_millis(100);
@@ -40,6 +40,7 @@ pub fn run(site: &Site) -> Result<()> {
     let mut published: Option<Instant> = None;
     let mut saved = Instant::now();
     let mut deaf = false;
+    let mut wakes = Vec::new();
     loop {
         if let Some(why) = astray::left(queue, &mut me) {
             return Err(why);
@@ -66,7 +67,10 @@ pub fn run(site: &Site) -> Result<()> {
             checkpoint(&mut reader, queue);
             saved = Instant::now();
         }
-        let wakes = waiter.wait(Instant::now() + if deaf { AGAIN } else { rescan });
+        if let Err(e) = answer(queue, &mut me, &identity, &mut waiter, &wakes) {
+            tracing::error!("cannot register anew: {}; will try again", e.one_line());
+        }
+        wakes = waiter.wait(Instant::now() + if deaf { AGAIN } else { rescan });
         if wakes.iter().any(|w| matches!(w, Wake::Signal(_))) {
             checkpoint(&mut reader, queue);
             me.leave(queue);

@@ -17,7 +17,7 @@ use crate::run::site::Site;
 use crate::sys::wake::{Waiter, Wake, Watch};
 use crate::sys::{alive, child, machine};
 
-use super::start::{WORK_SIGNALS, warn_if_blind};
+use super::start::{WORK_SIGNALS, answer, warn_if_blind};
 use super::worker::{self, Next, Worker};
 use super::{astray, fleet};
 use crate::sys::tool::sibling;
@@ -90,7 +90,9 @@ pub fn run(site: &Site) -> Result<()> {
     };
     let mut wakes = Vec::new();
     loop {
-        match coordinator.tick(&mut waiter, &wakes) {
+        let looked = answer(queue, &mut coordinator.me, &identity, &mut waiter, &wakes)
+            .and_then(|()| coordinator.tick(&mut waiter, &wakes));
+        match looked {
             Ok(Some(next)) => wakes = waiter.wait(next),
             Ok(None) => return coordinator.astray.take().map_or(Ok(()), Err),
             Err(e) => {

@@ -400,6 +400,7 @@ impl Front<'_> {
             wakes = waiter.wait_deaf(deadline);
             self.hear(&wakes);
         }
+        self.site.queue.host.tidy_groups();
         // Who ends the array may be faster than the worker that tells of its last job.
         self.follow_all()?;
         self.catch_up()?;

@@ -33,6 +33,7 @@ mod bury;
 mod due;
 mod judge;
 
+use bury::Lingering;
 use judge::Watched;
 
 /// Blocked entries that one safety scan looks at again.
@@ -47,7 +48,7 @@ pub struct Keeper {
     rescan_ms: u64,
     archive_after_ms: Option<u64>,
     watched: BTreeMap<String, Watched>,
-    unkillable: BTreeSet<String>,
+    lingering: BTreeMap<String, Lingering>,
     next_key: u64,
     last_look_ms: u64,
     sleep_ms: u64,
@@ -73,7 +74,7 @@ impl Keeper {
             rescan_ms,
             archive_after_ms: None,
             watched: BTreeMap::new(),
-            unkillable: BTreeSet::new(),
+            lingering: BTreeMap::new(),
             next_key: FIRST_KEY,
             last_look_ms: 0,
             sleep_ms: 0,
@@ -183,9 +184,13 @@ impl Keeper {
         let died = wakes.iter().any(|w| matches!(w, Wake::Died(key) if *key >= FIRST_KEY));
         let mut next_ms = now_ms + self.rescan_ms;
         let claimed = rung(queue.layout.events_bell());
-        if scan || died || claimed || rung(queue.layout.procs_bell()) || self.lease_due(queue) {
+        let left = self.lingering.values().any(|l| now_ms >= l.again_ms);
+        let rung_procs = rung(queue.layout.procs_bell());
+        if scan || died || claimed || left || rung_procs || self.lease_due(queue) {
             note(self.look_at_processes(queue, me, waiter));
         }
+        let again_ms = self.lingering.values().map(|l| l.again_ms).min();
+        next_ms = again_ms.map_or(next_ms, |again_ms| next_ms.min(again_ms));
         if self.busy {
             next_ms = next_ms.min(now_ms + self.lease_look_ms());
         }
@@ -283,7 +288,7 @@ impl Keeper {
         let gone: Vec<String> =
             self.watched.keys().filter(|wid| !present.contains(*wid)).cloned().collect();
         for wid in gone {
-            self.forget(&wid, waiter);
+            self.forget(queue, &wid, waiter);
         }
         let there: Vec<&str> = present.iter().map(String::as_str).collect();
         self.aside.keep(queue, me, "procs/", &there);

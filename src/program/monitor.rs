@@ -1,15 +1,15 @@
 //! The monitor: a keeper, and nothing else. Restarts nobody, runs nothing.
 
 use crate::error::Result;
+use crate::queue::durable;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
-use crate::queue::{durable, sweep};
 use crate::run::site::Site;
 use crate::sys::wake::{Waiter, Wake};
 
 use super::astray;
 use super::keeper::Keeper;
-use super::start::{STOP_SIGNALS, warn_if_blind};
+use super::start::{STOP_SIGNALS, answer, warn_if_blind};
 
 /// Runs the monitor until it is told to end.
 pub fn run(site: &Site) -> Result<()> {
@@ -40,8 +40,8 @@ pub fn run(site: &Site) -> Result<()> {
         for line in keeper.report.drain(..) {
             tracing::info!("{line}");
         }
-        if me.is_declared_dead(queue) && sweep::must_be_quiet(queue, &me).is_ok() {
-            me = Proc::register(queue, &identity)?;
+        if let Err(e) = answer(queue, &mut me, &identity, &mut waiter, &wakes) {
+            tracing::error!("cannot register anew: {}; will try again", e.one_line());
         }
         let events_ms = durable::events(queue, &mut me, false);
         wakes =

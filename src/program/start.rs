@@ -8,11 +8,12 @@ use clap::Parser;
 use nix::libc;
 
 use crate::error::Result;
-use crate::queue::{owners, sweep};
+use crate::queue::procs::{Identity, Proc};
+use crate::queue::{Queue, owners, sweep};
 use crate::run::site::Site;
 use crate::sys::clock::{Clock, RealClock};
-use crate::sys::wake::{Waiter, Wake};
-use crate::sys::{alive, child, machine, signals};
+use crate::sys::wake::{Waiter, Wake, Watch};
+use crate::sys::{alive, child, gate, machine, signals};
 
 use super::worker::{Left, Next, Options, Worker, exit_of};
 use super::{aggregator, astray, coordinator, monitor};
@@ -85,6 +86,28 @@ pub fn ensure_marked() {
     tracing::warn!(error = %error, "cannot mark this process");
 }
 
+/// Who is rung says that it lives; who was declared dead goes on under another name.
+pub fn answer(
+    queue: &Queue,
+    me: &mut Proc,
+    identity: &Identity,
+    waiter: &mut Waiter,
+    wakes: &[Wake],
+) -> Result<()> {
+    let bell = me.dir().join("bell");
+    if me.is_declared_dead(queue) {
+        sweep::must_be_quiet(queue, me)?;
+        waiter.unwatch(&bell);
+        *me = Proc::register(queue, identity)?;
+    } else if wakes.contains(&Wake::Bell(bell))
+        && let Err(e) = me.beat(queue)
+    {
+        tracing::warn!(error = %e, "cannot say that it lives");
+    }
+    waiter.watch(&me.dir().join("bell"));
+    Ok(())
+}
+
 /// Says once that wake-ups come late here.
 pub fn warn_if_blind(waiter: &Waiter) {
     if let Some(why) = waiter.blind() {
@@ -130,6 +153,9 @@ fn run(body: impl FnOnce(&Args, &Site) -> Result<()>) -> ExitCode {
 
 /// `coord-coordinator`.
 pub fn coordinator() -> ExitCode {
+    if let Some(code) = gate::serve() {
+        return code;
+    }
     run(|_, site| coordinator::run(site))
 }
 
@@ -145,6 +171,9 @@ pub fn aggregator() -> ExitCode {
 
 /// `coord-worker`.
 pub fn worker() -> ExitCode {
+    if let Some(code) = gate::serve() {
+        return code;
+    }
     let mut code = ExitCode::SUCCESS;
     let ran = run(|args, site| {
         let options = Options {
@@ -191,6 +220,8 @@ pub fn work(site: &Site, options: Options) -> Result<Left> {
     // Before anything can be watched; the worker sweeps if something was missing.
     let missing = sweep::restore_directories(&site.queue)?;
     become_subreaper();
+    // One of a run may be over sooner.
+    let grouped = options.place == 0 && site.queue.host.enter_group(true);
     let mut worker = Worker::new(site, options, &mut waiter)?;
     let mut wakes = if missing { vec![Wake::Rescan] } else { Vec::new() };
     loop {
@@ -207,7 +238,12 @@ pub fn work(site: &Site, options: Options) -> Result<Left> {
                     false => waiter.wait(deadline),
                 };
             }
-            Ok(Next::Leave(left)) => return worker.broken().map_or(Ok(left), Err),
+            Ok(Next::Leave(left)) => {
+                if grouped {
+                    site.queue.host.enter_group(false);
+                }
+                return worker.broken().map_or(Ok(left), Err);
+            }
             Err(e) => {
                 // A full disk, a directory that is gone for a moment: nothing was lost.
                 let text = e.one_line();

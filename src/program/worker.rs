@@ -13,12 +13,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Exit, Result};
-use crate::queue::claim::Lease;
 use crate::queue::control::{self, Asked};
 use crate::queue::ids::short;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::ready::Finder;
-use crate::queue::record::{CardKind, End};
+use crate::queue::record::CardKind;
 use crate::queue::roll::Roll;
 use crate::queue::{durable, lane, sweep};
 use crate::run::attempt::Attempt;
@@ -121,7 +120,7 @@ enum Job {
     /// At an array, whose jobs it takes one after the other.
     Array(Box<staying::Stay>),
     /// The attempt is over and its verdict could not be written yet.
-    Ending(Box<(Lease, End)>, u64),
+    Ending(Box<following::Ending>, u64),
 }
 
 /// A worker.
@@ -336,26 +335,6 @@ impl Worker {
         self.leaving = true;
     }
 
-    /// Notes how the running attempt's command ended. Whoever has reaped children says so before
-    /// anything else that may fail: nobody is told twice.
-    pub fn note_ended(&mut self, ended: &[(i32, child::Exit)]) {
-        let of = |pid: i32| ended.iter().find(|(ended, _)| *ended == pid).map(|(_, exit)| *exit);
-        match &mut self.job {
-            Job::Running(attempt) => attempt.exit = of(attempt.pid).or(attempt.exit),
-            Job::Array(stay) => {
-                if let Some(running) = &mut stay.running {
-                    running.exit = of(running.pid).or(running.exit);
-                }
-            }
-            Job::Idle | Job::Ending(..) => {}
-        }
-    }
-
-    /// Children that are not an attempt's and must not be ended with its tree.
-    pub fn spare(&mut self, pids: Vec<i32>) {
-        self.options.spare = pids;
-    }
-
     fn look(&mut self, waiter: &mut dyn Watch, wakes: &[Wake]) -> Result<Next> {
         if self.keeper.is_some() {
             let new =
@@ -369,6 +348,9 @@ impl Worker {
         self.leaving |= asked.drain || asked.stop;
         self.hand_back |= asked.stop;
         went = went.and(self.follow(waiter, wakes));
+        if self.leaves_the_rest() {
+            return Ok(Next::Leave(Left::Asked));
+        }
         went = went.and(self.stay(waiter, wakes, asked.pause || self.frozen_ms.is_some()));
         if matches!(self.job, Job::Idle) {
             went = went.and(self.stumble.mend(&self.site.queue, &mut self.me));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, Exit, Result};
 use crate::rule;
 use crate::step;
-use crate::sys::alive::EnvMark;
+use crate::sys::remains::in_words;
 
 use super::Queue;
 use super::claim::{Claimed, seize};
@@ -18,6 +18,7 @@ use super::end;
 use super::evaluate::{Readiness, readiness};
 use super::events::{self, Event};
 use super::ids::Key;
+use super::leftovers;
 use super::procs::{self, Proc};
 use super::record::{self, Card, CardKind, End, Note, Verdict};
 use super::register::{is_there, publish};
@@ -148,10 +149,11 @@ fn cancel_claimed(
     if let Some(card) = &card
         && procs::is_here(queue, card)
     {
-        let token = EnvMark::attempt(&format!("{key}@{}", card.wid));
-        let left = queue.host.kill_marked(&token, &[], KILL_PATIENCE);
+        let traces = leftovers::traces_of(queue, card, &key);
+        let left = queue.host.end_left(&traces, &[queue.host.me().pid], KILL_PATIENCE);
         if !left.is_empty() {
-            return Err(conflict(format!("cannot end the processes {left:?} of {key}")));
+            let what = format!("cannot end {}, of {key}", in_words(&left));
+            return Err(conflict(what).hint("end it as its user or as root, then try again"));
         }
     }
     end_as_cancelled(queue, me, task, n, reason)

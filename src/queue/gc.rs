@@ -9,6 +9,7 @@ use crate::sys::fs::{Kind, is_absent};
 
 use super::Queue;
 use super::archive;
+use super::elsewhere;
 use super::end;
 use super::events::Event;
 use super::ids::natural_cmp;
@@ -112,6 +113,8 @@ pub struct Leftovers {
     pub empty: usize,
     /// Rejected files and their reasons.
     pub rejected: usize,
+    /// Processes elsewhere that held nothing and have not answered.
+    pub silent: Vec<String>,
 }
 
 /// Removes what nobody needs. `rejected_ms`: also rejected submissions that are older. With `dry_run`
@@ -139,6 +142,7 @@ pub fn leftovers(
     if !dry_run {
         archive::empty_trash(queue)?;
         found.empty = remove_empty(queue)?;
+        found.silent = elsewhere::clean(queue, me)?;
     }
     Ok(found)
 }

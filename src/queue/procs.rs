@@ -254,7 +254,8 @@ impl Proc {
     /// Whether somebody declared this process dead, or its directory is gone: then it must not
     /// claim, and goes on under a new identity only.
     pub fn is_declared_dead(&self, queue: &Queue) -> bool {
-        queue.fs.exists(&self.dir.join("end")) || !queue.fs.exists(&self.dir)
+        // Whoever removes the directory begins with run/.
+        queue.fs.exists(&self.dir.join("end")) || !queue.fs.exists(&self.dir.join("run"))
     }
 
     /// Whether its directory was removed, and nobody has declared it dead: it is where it was, without a place.

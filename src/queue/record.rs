@@ -252,6 +252,12 @@ pub struct Card {
     /// The mark in the environment of all that it starts.
     #[serde(default)]
     pub mark: String,
+    /// What the kernel calls its session, if it is a worker.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub session: String,
+    /// The control group that it has of its own, or may come to have.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cgroup: String,
     /// Roles it serves; all where empty.
     #[serde(default)]
     pub roles: Vec<String>,

@@ -42,6 +42,7 @@ fn is_removed(queue: &Queue, e: &Error) -> bool {
 
 fn new_card(queue: &Queue, identity: &Identity) -> Card {
     let (process, place) = (queue.host.me(), queue.host.place());
+    let works = identity.kind == CardKind::Worker;
     Card {
         v: 1,
         wid: format!("{}-{}", identity.name, random_part(queue.clock.random())),
@@ -54,6 +55,8 @@ fn new_card(queue: &Queue, identity: &Identity) -> Card {
         pid: process.pid,
         start: process.start,
         mark: own_mark(queue, identity.kind),
+        session: if works { queue.host.session() } else { String::new() },
+        cgroup: if works { queue.host.group() } else { String::new() },
         roles: identity.roles.clone(),
         labels: identity.labels.clone(),
         lease_ms: identity.lease_ms,

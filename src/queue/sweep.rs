@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Cannot, Error, Exit, Result};
+use crate::rule;
 use crate::step;
-use crate::sys::alive::EnvMark;
 use crate::sys::fs::{Kind, Stat};
 
 use super::Queue;
@@ -21,7 +21,7 @@ use super::procs::{self, Proc};
 use super::record::Card;
 use super::settle::{self, settle};
 use super::tasks::{self, Phase, Task};
-use super::{layout, recover, retell};
+use super::{elsewhere, layout, leftovers, recover, retell};
 
 /// What a sweep found.
 #[derive(Debug, Default)]
@@ -131,6 +131,7 @@ pub fn sweep(queue: &Queue, me: &mut Proc) -> Result<Swept> {
 pub fn sweep_and_archive(queue: &Queue, me: &mut Proc, after_ms: Option<u64>) -> Result<Swept> {
     restore_directories(queue)?;
     remove_unfinished(queue);
+    elsewhere::clean(queue, me)?;
     if let Err(e) = archive::empty_trash(queue) {
         tracing::warn!(error = %e, "what was buried cannot be deleted");
     }
@@ -321,14 +322,16 @@ fn is_orphan(queue: &Queue, card: &Card, intent: &str) -> bool {
 
 /// Ends what a dead local process left running, before its attempt is fenced. False: some is left.
 fn end_leftovers(queue: &Queue, card: &Card) -> bool {
-    if !procs::is_here(queue, card) || card.mark.is_empty() {
+    if !procs::is_here(queue, card) {
         return true;
     }
     let patience = std::time::Duration::from_secs(10);
-    {
-        let own = queue.host.me().pid;
-        queue.host.kill_marked(&EnvMark::program(&card.mark), &[own], patience).is_empty()
+    let traces = leftovers::traces(queue, card);
+    let left = queue.host.end_left(&traces, &[queue.host.me().pid], patience);
+    if !left.is_empty() {
+        tracing::error!("{}", leftovers::words(queue, &card.wid, &left));
     }
+    left.is_empty() || !rule!("R5.unknown")
 }
 
 /// Age from which on something half made is taken as left by a crash. Whoever still makes it finds

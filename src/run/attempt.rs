@@ -1,5 +1,6 @@
 //! Starting an attempt's command, following it, and ending its whole tree.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use crate::config::Config;
 use crate::error::{Cannot, Error, Exit, Result};
 use crate::queue::Queue;
 use crate::queue::claim::Lease;
+use crate::queue::leftovers;
 use crate::queue::procs::Proc;
 use crate::queue::record::{End, Spec, Verdict, duration};
 use crate::step;
@@ -110,6 +112,7 @@ pub fn start(
     let prepared = prepare(site, me, &lease, slot, &out, &|waits| vigil.go_on(waits));
     let stopped = vigil.stopped();
     drop(vigil);
+    let is_noted = Cell::new(true);
     let spawned = prepared.and_then(|(argv, env, place)| {
         let cwd = place.dir.join(&lease.spec.cwd);
         // The kernel says the same of a program and of a directory that is not there.
@@ -123,8 +126,26 @@ pub fn start(
         let argv: Vec<OsString> = argv.into_iter().map(OsString::from).collect();
         let spawned = Environment::new(&env).and_then(|env| {
             step!("run.spawn");
-            site.queue.host.spawn(&Command::new(&argv, &env, &cwd, &output))
+            site.queue.host.hold(&Command::new(&argv, &env, &cwd, &output))
         });
+        let spawned = match spawned {
+            Ok(held) => {
+                let pid = held.process().pid;
+                // Before anything of the command runs: who finds this worker dead finds that, too.
+                let noted = leftovers::note(&site.queue, me, &lease.key, &held);
+                is_noted.set(noted.is_ok());
+                noted?;
+                step!("run.go");
+                let gone = site.queue.host.let_go(held).map(|()| pid);
+                if gone.is_err() {
+                    let forgotten = leftovers::forget(&site.queue, me, &lease.key);
+                    is_noted.set(forgotten.is_ok());
+                    forgotten?;
+                }
+                gone
+            }
+            Err(e) => Err(e),
+        };
         match spawned {
             Ok(pid) => Ok((pid, place)),
             Err(cause) => Err(Error {
@@ -143,7 +164,7 @@ pub fn start(
             Ok(Ok(Attempt { lease, pid, place, deadline_ms, stopped: None, exit: None }))
         }
         // Not its fault: it is handed back, and tried later.
-        Err(e) if e.cause.as_ref().is_some_and(will_pass) => Err(e),
+        Err(e) if !is_noted.get() || e.cause.as_ref().is_some_and(will_pass) => Err(e),
         Err(e) => {
             if let Some(refusal) = site.refusal_now() {
                 drop(

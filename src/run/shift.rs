@@ -19,6 +19,7 @@ use crate::sys::child;
 use crate::sys::escaped::unescape_os;
 use crate::sys::fs::{Dir, Log};
 use crate::sys::host::Host;
+use crate::sys::remains::{Left, Traces};
 use crate::sys::spawn::{Apart, Command, Environment, Wiring, find_program, will_pass};
 
 use super::environment;
@@ -44,6 +45,7 @@ pub struct Shift {
     log: Log,
     out: Printed,
     err: Printed,
+    apart: Apart,
     /// How these are connected to a job. A simulated host connects nothing.
     wiring: Option<Wiring>,
     /// `coord run --keep-children`.
@@ -52,12 +54,24 @@ pub struct Shift {
 
 /// Where the orphans of jobs go whose children are kept. While a job runs they do not come to this process:
 /// what jobs have left is then not below it when a later one is ended. They do once a job is ended by force,
-/// and when the stay is over.
-struct Orphans(Arc<dyn Host>);
+/// and when the stay is over. Nor is this process in its control group meanwhile.
+struct Orphans {
+    host: Arc<dyn Host>,
+    had_group: bool,
+}
+
+impl Orphans {
+    fn kept(host: &Arc<dyn Host>) -> Orphans {
+        Orphans { host: host.clone(), had_group: host.enter_group(false) }
+    }
+}
 
 impl Drop for Orphans {
     fn drop(&mut self) {
-        self.0.adopt_orphans(true);
+        self.host.adopt_orphans(true);
+        if self.had_group {
+            self.host.enter_group(true);
+        }
     }
 }
 
@@ -91,6 +105,8 @@ pub struct Running {
     pub show_at_ms: Option<u64>,
     /// Every process of its tree has ended, so nobody can hold its files.
     pub alone: bool,
+    /// Something of its tree could not be ended.
+    pub left: bool,
 }
 
 /// Why a job could not be started.
@@ -138,7 +154,9 @@ impl Shift {
         let log = site.queue.fs.open_log(&path).cannot("open the log of the jobs", &path)?;
         let printed = |which| Printed::new(&site.queue, &home, &me.wid, which);
         let (out, err) = (printed(Which::Out)?, printed(Which::Err)?);
-        let wiring = wiring(&out, &err);
+        let keeps = lease.spec.keeps_children();
+        let apart = apart(keeps);
+        let wiring = wiring(&out, &err, apart);
         let env = environment::of_array(site, me, &lease);
         let env = Environment::new(&env).cannot("make the environment of the jobs", &home)?;
         Ok(Shift {
@@ -154,37 +172,38 @@ impl Shift {
             log,
             out,
             err,
+            apart,
             wiring,
-            kept: lease.spec.keeps_children().then(|| Orphans(site.queue.host.clone())),
+            kept: keeps.then(|| Orphans::kept(&site.queue.host)),
             lease,
         })
     }
 
     /// Asks a job to end. From now on everything of it has to.
     pub fn ask_to_end(&self, site: &Site, running: &Running) {
-        if let Some(Orphans(host)) = &self.kept {
+        if let Some(Orphans { host, .. }) = &self.kept {
             host.adopt_orphans(true);
         }
         site.queue.host.ask_to_end(running.pid);
     }
 
-    /// Ends what runs of a job. Returns the ends that were seen, and whether nothing is left.
+    /// Ends what runs of a job. Returns the ends that were seen, and what is left.
     pub fn end_tree(
         &self,
         site: &Site,
         running: &Running,
         spare: &[i32],
         patience: Duration,
-    ) -> (Vec<(i32, child::Exit)>, bool) {
+    ) -> (Vec<(i32, child::Exit)>, Vec<Left>) {
         let host = &site.queue.host;
-        let (ended, mut clean) = host.end_children(spare, patience);
+        let (ended, mut left) = host.end_children(spare, patience);
         if self.kept.is_some() {
             // What it has left before it was asked to end is not below this process. Its token tells it from
             // what is kept of the jobs before.
             let token = EnvMark::attempt(&self.token(running.job, running.n));
-            clean &= host.kill_marked(&token, spare, patience).is_empty();
+            left.extend(host.end_left(&Traces::of_mark(token), spare, patience));
         }
-        (ended, clean)
+        (ended, left)
     }
 
     /// What a job has started may go on when its command has exited by itself.
@@ -228,6 +247,7 @@ impl Shift {
             stopped: None,
             show_at_ms: Some(queue.clock.mono_ms() + SHOW_MS),
             alone: false,
+            left: false,
         }
     }
 
@@ -269,10 +289,11 @@ impl Shift {
             env: &self.env,
             cwd: &self.cwd,
             output: self.out.own().output(),
+            input: None,
             errors: self.err.own().output(),
             wiring: self.wiring.as_ref(),
         };
-        if let Some(Orphans(host)) = &self.kept {
+        if let Some(Orphans { host, .. }) = &self.kept {
             host.adopt_orphans(false);
         }
         step!("jobs.spawn");
@@ -289,7 +310,7 @@ impl Shift {
     pub fn renew(&mut self, site: &Site) -> Result<()> {
         let (out, err) = (self.out.renew(&site.queue)?, self.err.renew(&site.queue)?);
         if out || err {
-            self.wiring = wiring(&self.out, &self.err);
+            self.wiring = wiring(&self.out, &self.err, self.apart);
         }
         Ok(())
     }
@@ -297,6 +318,10 @@ impl Shift {
     /// Lets others see what a job prints while it runs.
     pub fn show(&mut self, site: &Site, running: &mut Running) {
         running.show_at_ms = None;
+        if self.kept.is_none() {
+            // It takes as long as a short job: those who run only such have no group of their own.
+            site.queue.host.enter_group(true);
+        }
         let (job, n) = (running.job, running.n);
         let out = self.out.show(&site.queue, job, n);
         if let Err(e) = out.and_then(|()| self.err.show(&site.queue, job, n)) {
@@ -347,6 +372,11 @@ impl Shift {
 }
 
 /// How the files of the jobs are connected to them. A simulated host connects nothing.
-fn wiring(out: &Printed, err: &Printed) -> Option<Wiring> {
-    Wiring::new(out.own().output(), err.own().output(), Apart::from_terminal()).ok()
+fn wiring(out: &Printed, err: &Printed, apart: Apart) -> Option<Wiring> {
+    Wiring::new(out.own().output(), err.own().output(), apart).ok()
+}
+
+/// What stays in the session of this worker is ended with it, and what is kept is not.
+fn apart(keeps: bool) -> Apart {
+    if keeps { Apart::Session } else { Apart::from_terminal() }
 }

@@ -2,22 +2,26 @@
 //!
 //! A pid alone says nothing: it is re-used. A process is identified by host, boot, pid namespace,
 //! pid and start time together, and pids are only looked at when the first three are one's own.
-//! Death is observed through a pidfd, which cannot be confused by re-use.
+//! Death is observed through a pidfd, which cannot be confused by re-use; where there is none, by looks.
 //!
-//! What a dead or hung process started is found by its mark: every program of ours carries
-//! `COORD_MARK=<random>` in its environment from its first instruction (so also between fork and
-//! exec of a child, when the child still shows its parent's environment), and all that it starts
-//! inherits it. A process that wipes its environment escapes; queue-layout.md says so.
+//! What a dead or hung process started is found by its mark, among other things (`remains`): every
+//! program of ours carries `COORD_MARK=<random>` in its environment from its first instruction (so also
+//! between fork and exec of a child, when the child still shows its parent's environment), and all that
+//! it starts inherits it.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Name of the environment variable that all processes of one program of ours share.
 pub const MARK: &str = "COORD_MARK";
+
+/// Between two looks at a process whose death nothing tells.
+const LONGEST_NAP: Duration = Duration::from_millis(20);
 
 /// What `/proc/PID/stat` tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub struct ProcStat {
     pub zombie: bool,
     /// Its parent.
     pub parent: i32,
+    /// Its session.
+    pub session: i32,
 }
 
 /// Reads `/proc/PID/stat`; `None` if there is no such process or it is hidden.
@@ -40,34 +46,103 @@ pub fn proc_stat(pid: i32) -> Option<ProcStat> {
     let mut fields = rest.split_ascii_whitespace();
     let zombie = matches!(fields.next()?, "Z" | "X" | "x");
     let parent = fields.next()?.parse().ok()?;
-    Some(ProcStat { start: fields.nth(17)?.parse().ok()?, zombie, parent })
+    let session = fields.nth(1)?.parse().ok()?;
+    Some(ProcStat { start: fields.nth(15)?.parse().ok()?, zombie, parent, session })
 }
 
-/// Opens a descriptor for a process of this host, boot and pid namespace, if it is still the one
-/// that started at `start`. `None` means that it is dead.
-pub fn open(pid: i32, start: u64) -> Option<OwnedFd> {
-    let raw = Pid::from_raw(pid)?;
-    let fd = match pidfd_open(raw, PidfdFlags::empty()) {
-        Ok(fd) => fd,
+/// One process of this host, boot and pid namespace, whoever gets its number later: a pidfd, or where the
+/// kernel gives none (it is old, a filter refuses, no descriptor is left) its number and its start.
+#[derive(Debug)]
+pub struct Handle {
+    pidfd: Option<OwnedFd>,
+    pid: i32,
+    start: u64,
+}
+
+/// What came of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It was sent.
+    Yes,
+    /// The process is gone.
+    Gone,
+    /// It is another user's.
+    Refused,
+}
+
+/// Opens the process that started at `start`, if it is still there. `None` means that it is dead.
+pub fn open(pid: i32, start: u64) -> Option<Handle> {
+    let pidfd = match pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()) {
+        Ok(pidfd) => Some(pidfd),
         Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return None,
-        // No pidfd to be had (old kernel, no descriptor left): the caller falls back to looking.
-        Err(_) => return fallback(pid, start),
+        Err(_) => None,
     };
+    let handle = Handle { pidfd, pid, start };
     match proc_stat(pid) {
         Some(stat) if stat.start != start || stat.zombie => None,
         // A missing /proc entry proves nothing (hidepid): the pidfd does.
-        _ if is_dead(&fd) => None,
-        _ => Some(fd),
+        _ if handle.is_dead() => None,
+        _ => Some(handle),
     }
 }
 
-/// A descriptor that is never readable stands in where the kernel gives no pidfd.
-fn fallback(pid: i32, start: u64) -> Option<OwnedFd> {
-    let stat = proc_stat(pid)?;
-    if stat.start != start || stat.zombie {
-        return None;
+impl Handle {
+    /// The pidfd, which a program can wait for; `None` where its death must be looked for.
+    pub fn into_pidfd(self) -> Option<OwnedFd> {
+        self.pidfd
     }
-    rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok()
+
+    /// Whether the process has ended.
+    pub fn is_dead(&self) -> bool {
+        self.wait_dead(Duration::ZERO)
+    }
+
+    /// Waits until the process has ended; false if it has not within the time.
+    pub fn wait_dead(&self, patience: Duration) -> bool {
+        if let Some(pidfd) = &self.pidfd {
+            let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+            let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+            return matches!(poll(&mut fds, timeout), Ok(n) if n > 0);
+        }
+        let deadline = Instant::now() + patience;
+        let mut pause = Duration::from_millis(1);
+        while is_alive(self.pid, self.start) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            super::wake::nap(pause.min(left));
+            pause = (pause * 2).min(LONGEST_NAP);
+        }
+        true
+    }
+
+    /// Sends a signal to this process and no other.
+    pub fn send(&self, signal: nix::sys::signal::Signal) -> Sent {
+        let raw = Signal::from_named_raw(signal as i32);
+        if let (Some(pidfd), Some(raw)) = (&self.pidfd, raw) {
+            match pidfd_send_signal(pidfd, raw) {
+                Ok(()) => return Sent::Yes,
+                Err(rustix::io::Errno::SRCH) => return Sent::Gone,
+                // Not allowed to, or a filter refuses the call itself: kill(2) tells which.
+                Err(_) => {}
+            }
+        }
+        // The last look before the signal: the number may be another process's by now.
+        if !is_alive(self.pid, self.start) {
+            return Sent::Gone;
+        }
+        match nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), signal) {
+            Ok(()) => Sent::Yes,
+            Err(nix::errno::Errno::ESRCH) => Sent::Gone,
+            Err(_) => Sent::Refused,
+        }
+    }
+
+    /// Sends SIGKILL. False: it cannot be sent. A process that is gone already is no error.
+    pub fn kill(&self) -> bool {
+        self.send(nix::sys::signal::Signal::SIGKILL) != Sent::Refused
+    }
 }
 
 /// Whether a process is alive, without keeping a descriptor.
@@ -79,47 +154,20 @@ pub fn is_alive(pid: i32, start: u64) -> bool {
     }
 }
 
-/// Whether the process behind a pidfd has ended.
-pub fn is_dead(fd: &OwnedFd) -> bool {
-    wait_dead(fd, Duration::ZERO)
-}
-
-/// Waits until the process behind a pidfd has ended; false if it has not within the time.
-pub fn wait_dead(fd: &OwnedFd, patience: Duration) -> bool {
-    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-    matches!(poll(&mut fds, timeout), Ok(n) if n > 0)
-}
-
-/// Sends SIGKILL through a pidfd. A process that is gone already is no error.
-pub fn kill(fd: &OwnedFd) -> bool {
-    matches!(pidfd_send_signal(fd, Signal::KILL), Ok(()) | Err(rustix::io::Errno::SRCH))
-}
-
-/// Sends a signal through a pidfd, which cannot reach another process of the same number.
-pub fn send(fd: &OwnedFd, signal: nix::sys::signal::Signal) -> bool {
-    let signal = Signal::from_named_raw(signal as i32);
-    signal.is_some_and(|signal| pidfd_send_signal(fd, signal).is_ok())
-}
-
 /// Sends a signal to a pid of ours.
 pub fn signal(pid: i32, signal: nix::sys::signal::Signal) -> bool {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).is_ok()
 }
 
 /// The values that an environment variable has in the processes of this machine.
-#[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
 pub fn values_of(name: &str) -> std::collections::BTreeSet<String> {
     let prefix = format!("{name}=");
-    let Ok(dir) = std::fs::read_dir("/proc") else { return Default::default() };
-    dir.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-        .filter_map(|pid| std::fs::read(format!("/proc/{pid}/environ")).ok())
-        .filter_map(|env| {
-            let mut pairs = env.split(|&b| b == 0);
-            let value = pairs.find_map(|pair| pair.strip_prefix(prefix.as_bytes()))?;
-            Some(String::from_utf8_lossy(value).into_owned())
-        })
-        .collect()
+    let value = |env: Vec<u8>| {
+        let mut pairs = env.split(|&b| b == 0);
+        let value = pairs.find_map(|pair| pair.strip_prefix(prefix.as_bytes()))?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    };
+    all().into_keys().filter_map(environment).filter_map(value).collect()
 }
 
 /// The processes, except this one, whose current directory is `dir` or below it: number and name.
@@ -139,6 +187,40 @@ pub fn inside(dir: &Path) -> Vec<(i32, String)> {
             (pid, name.trim().to_owned())
         })
         .collect()
+}
+
+/// All processes that can be seen.
+#[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
+pub fn all() -> BTreeMap<i32, ProcStat> {
+    let Ok(dir) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
+    dir.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter_map(|pid| Some((pid, proc_stat(pid)?)))
+        .collect()
+}
+
+/// The environment that a process was started with; `None` where it cannot be read.
+#[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
+pub fn environment(pid: i32) -> Option<Vec<u8>> {
+    std::fs::read(format!("/proc/{pid}/environ")).ok()
+}
+
+/// What a process is called, and whose it is, for people.
+#[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
+pub fn name_and_user(pid: i32) -> (String, String) {
+    let read = |what: &str| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
+    let name = String::from_utf8_lossy(&read("comm")).trim().to_owned();
+    let status = read("status");
+    let status = String::from_utf8_lossy(&status);
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next());
+    let uid: Option<u32> = uid.and_then(|uid| uid.parse().ok());
+    let known = |uid| nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+    let user = uid.and_then(known);
+    let user = match (user, uid) {
+        (Some(user), _) => user.name,
+        (None, Some(uid)) => format!("user {uid}"),
+        (None, None) => "somebody".to_owned(),
+    };
+    (name, user)
 }
 
 /// A condition on a process's environment: `NAME=value`, compared as bytes.
@@ -161,53 +243,19 @@ impl EnvMark {
         EnvMark(format!("{name}={value}").into_bytes())
     }
 
-    /// Whether this process carries the mark.
-    #[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
+    /// Whether an environment has it.
+    pub fn is_in(&self, environment: &[u8]) -> bool {
+        environment.split(|&b| b == 0).any(|pair| pair == self.0)
+    }
+
+    /// Whether this process carries the mark. False also where its environment cannot be read.
     pub fn is_on(&self, pid: i32) -> bool {
-        let path = format!("/proc/{pid}/environ");
-        match std::fs::read(Path::new(&path)) {
-            Ok(env) => env.split(|&b| b == 0).any(|pair| pair == self.0),
-            Err(_) => false,
-        }
+        environment(pid).is_some_and(|env| self.is_in(&env))
     }
 
     /// The live processes that carry the mark, except `spare`.
-    #[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
     pub fn find(&self, spare: &[i32]) -> Vec<i32> {
-        let Ok(dir) = std::fs::read_dir("/proc") else { return Vec::new() };
-        dir.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-            .filter(|pid| !spare.contains(pid))
-            .filter(|&pid| self.is_on(pid))
-            .filter(|&pid| proc_stat(pid).is_some_and(|s| !s.zombie))
-            .collect()
-    }
-
-    /// Ends every process that carries the mark with SIGKILL and waits for their deaths. Repeats
-    /// until a whole look at the process table finds none, since a process may have forked behind
-    /// the look. Returns those that are still there after `patience`.
-    pub fn kill_all(&self, spare: &[i32], patience: Duration) -> Vec<i32> {
-        let deadline = std::time::Instant::now() + patience;
-        loop {
-            let found = self.find(spare);
-            if found.is_empty() {
-                return found;
-            }
-            let mut dying = Vec::new();
-            for pid in &found {
-                let Some(raw) = Pid::from_raw(*pid) else { continue };
-                let Ok(fd) = pidfd_open(raw, PidfdFlags::empty()) else { continue };
-                // Looked at again through the open pidfd: the pid may have been re-used meanwhile.
-                if self.is_on(*pid) && kill(&fd) {
-                    dying.push(fd);
-                }
-            }
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            for fd in &dying {
-                wait_dead(fd, left.min(Duration::from_millis(500)));
-            }
-            if left.is_zero() {
-                return self.find(spare);
-            }
-        }
+        let live = all().into_iter().filter(|(_, stat)| !stat.zombie).map(|(pid, _)| pid);
+        live.filter(|pid| !spare.contains(pid) && self.is_on(*pid)).collect()
     }
 }

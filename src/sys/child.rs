@@ -19,7 +19,8 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
 use super::clock::{Clock, RealClock};
-use super::host::Output as Log;
+use super::host::{Output as Log, ProcessId};
+use super::remains::{Left, Why};
 use super::spawn::{Command, Environment, Variables, spawn};
 
 /// How a process ended.
@@ -95,20 +96,17 @@ fn children() -> Vec<i32> {
 }
 
 /// For kernels without `/proc/PID/task/TID/children`.
-#[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
 fn children_by_parent(me: i32) -> Vec<i32> {
-    let Ok(dir) = std::fs::read_dir("/proc") else { return Vec::new() };
-    dir.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|&pid| super::alive::proc_stat(pid).is_some_and(|s| s.parent == me))
-        .collect()
+    let all = super::alive::all().into_iter();
+    all.filter(|(_, stat)| stat.parent == me).map(|(pid, _)| pid).collect()
 }
 
 /// Ends every process below this one, except the trees of `spare`, and reaps them. Each round kills
 /// the children; their orphans become children of the subreaper and fall in the next. Returns the
-/// ends it saw and whether nothing is left.
-pub fn end_children(spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, bool) {
+/// ends it saw and what is left: at once, where that is only what is not allowed to be ended.
+pub fn end_children(spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, Vec<Left>) {
     if has_no_child() {
-        return (Vec::new(), true);
+        return (Vec::new(), Vec::new());
     }
     let deadline = Instant::now() + patience;
     let mut ended = Vec::new();
@@ -116,14 +114,30 @@ pub fn end_children(spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, boo
         let left: Vec<i32> = children().into_iter().filter(|p| !spare.contains(p)).collect();
         if left.is_empty() {
             ended.extend(reap());
-            return (ended, true);
+            return (ended, Vec::new());
         }
-        for pid in left {
+        let mut refused = Vec::new();
+        for &pid in &left {
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            if kill(Pid::from_raw(pid), Signal::SIGKILL) == Err(Errno::EPERM) {
+                refused.push(pid);
+            }
         }
-        if Instant::now() >= deadline {
-            return (ended, false);
+        let only_refused = refused.len() == left.len();
+        if only_refused {
+            // It keeps its own children, which then do not come here.
+            for pid in below(spare) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            ended.extend(reap());
+        }
+        if only_refused || Instant::now() >= deadline {
+            let still = left.iter().filter_map(|&pid| {
+                let stat = super::alive::proc_stat(pid).filter(|stat| !stat.zombie)?;
+                let why = if refused.contains(&pid) { Why::Refused } else { Why::Stays };
+                Some(Left::of(ProcessId { pid, start: stat.start }, why))
+            });
+            return (ended, still.collect());
         }
         wait_for_a_child(Duration::from_millis(20));
         ended.extend(reap());
@@ -149,14 +163,10 @@ pub fn freeze_children(stop: bool, spare: &[i32]) {
 }
 
 /// The processes below this one, except the trees of `spare`.
-#[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
 fn below(spare: &[i32]) -> Vec<i32> {
-    let Ok(dir) = std::fs::read_dir("/proc") else { return Vec::new() };
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-    for pid in dir.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok()) {
-        if let Some(stat) = super::alive::proc_stat(pid) {
-            children.entry(stat.parent).or_default().push(pid);
-        }
+    for (pid, stat) in super::alive::all() {
+        children.entry(stat.parent).or_default().push(pid);
     }
     let me = i32::try_from(std::process::id()).unwrap_or(0);
     let (mut found, mut open) = (Vec::new(), vec![me]);

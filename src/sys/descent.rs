@@ -17,15 +17,6 @@ pub struct Tree {
     seen: BTreeMap<i32, u64>,
 }
 
-/// All processes with their parents.
-#[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
-fn parents() -> BTreeMap<i32, alive::ProcStat> {
-    let Ok(dir) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
-    dir.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok())
-        .filter_map(|pid| Some((pid, proc_stat(pid)?)))
-        .collect()
-}
-
 impl Tree {
     /// The tree of a process.
     pub fn of(root: i32) -> Tree {
@@ -37,7 +28,7 @@ impl Tree {
 
     /// Looks for further ones. Whether there were any.
     pub fn look(&mut self) -> bool {
-        let all = parents();
+        let all = alive::all();
         let before = self.seen.len();
         loop {
             let known = self.seen.len();
@@ -76,9 +67,9 @@ pub fn kill_tree(tree: &mut Tree, leads: bool) {
             let _ = killpg(Pid::from_raw(tree.root), Signal::SIGKILL);
         }
         for (pid, start) in &tree.seen {
-            // Through a descriptor: the number may be another process's by now.
-            if let Some(fd) = alive::open(*pid, *start) {
-                alive::kill(&fd);
+            // The number may be another process's by now.
+            if let Some(process) = alive::open(*pid, *start) {
+                process.kill();
             }
         }
         if !tree.look() {

@@ -7,12 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::alive::{self, EnvMark};
+use super::alive;
+use super::cgroup;
 use super::child::{self, Exit};
 use super::clock::{Clock, RealClock};
 use super::fs::{Fs, RealFs, holds};
+use super::gate::{self, Held};
 use super::machine::{self, Place};
 use super::own::Own;
+use super::remains::{self, Left, Traces};
 use super::spawn::{self, Command};
 
 /// A process: a pid alone says nothing, since it is used again.
@@ -53,8 +56,29 @@ pub trait Host: Send + Sync {
     }
     /// Ends a process with SIGKILL and waits for its death; false if it is still there afterwards.
     fn kill(&self, process: ProcessId, patience: Duration) -> bool;
-    /// Ends every process that carries the mark, except `spare`. Returns those that are left.
-    fn kill_marked(&self, mark: &EnvMark, spare: &[i32], patience: Duration) -> Vec<i32>;
+    /// Ends every process that these tie to a program or an attempt, except `spare`. Returns those that are
+    /// still there, or that cannot be ended: as long as there are any, nobody may act as if all were dead.
+    fn end_left(&self, traces: &Traces, spare: &[i32], patience: Duration) -> Vec<Left>;
+    /// A process and what is below it, but for other programs than the one with this mark.
+    fn below(&self, _root: ProcessId, _mark: &str, _spare: &[i32]) -> Vec<ProcessId> {
+        Vec::new()
+    }
+    /// What the kernel calls the session of this process; empty where it has no such name.
+    fn session(&self) -> String {
+        String::new()
+    }
+    /// The control group that this process has of its own, or may make; empty where it cannot have one.
+    fn group(&self) -> String {
+        String::new()
+    }
+    /// Moves this process into its own control group, or out of it. False: it was there, or cannot.
+    fn enter_group(&self, _yes: bool) -> bool {
+        false
+    }
+    /// Removes the control groups of programs of ours that nobody is in.
+    fn tidy_groups(&self) {}
+    /// Removes the control group of a dead program.
+    fn bury_group(&self, _group: &str, _mark: &str) {}
     /// Opens the file that a command's output is appended to.
     fn open_output(&self, path: &Path) -> io::Result<Output>;
     /// Makes the file that one command prints into: in `dir`, or where it must have a name as `spare`.
@@ -63,13 +87,17 @@ pub trait Host: Send + Sync {
     }
     /// Starts a command in a session of its own.
     fn spawn(&self, command: &Command<'_>) -> io::Result<i32>;
+    /// The same in two halves: a process that waits to become the command, and ends if this one dies.
+    fn hold(&self, command: &Command<'_>) -> io::Result<Held>;
+    /// Lets a held process become its command.
+    fn let_go(&self, held: Held) -> io::Result<()>;
     /// Whether orphans below this process come back to it, or go to whoever is above it.
     fn adopt_orphans(&self, _yes: bool) {}
     /// Asks the session of a command to end.
     fn ask_to_end(&self, leader: i32);
     /// Ends every process below this one, except the trees of `spare`. Returns the ends it saw, and
-    /// whether nothing is left.
-    fn end_children(&self, spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, bool);
+    /// what is left.
+    fn end_children(&self, spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, Vec<Left>);
     /// Stops every process below this one, except the trees of `spare`, or lets them go on.
     fn freeze_children(&self, stop: bool, spare: &[i32]);
     /// Memory that can be had without swapping, bytes; `None` where unknown.
@@ -112,17 +140,45 @@ impl Host for RealHost {
     fn kill(&self, process: ProcessId, patience: Duration) -> bool {
         match alive::open(process.pid, process.start) {
             None => true,
-            Some(fd) => alive::kill(&fd) && alive::wait_dead(&fd, patience),
+            Some(process) => process.kill() && process.wait_dead(patience),
         }
     }
-    fn kill_marked(&self, mark: &EnvMark, spare: &[i32], patience: Duration) -> Vec<i32> {
-        mark.kill_all(spare, patience)
+    fn end_left(&self, traces: &Traces, spare: &[i32], patience: Duration) -> Vec<Left> {
+        remains::end(traces, spare, patience)
+    }
+    fn below(&self, root: ProcessId, mark: &str, spare: &[i32]) -> Vec<ProcessId> {
+        remains::below(root, mark, spare)
+    }
+    fn session(&self) -> String {
+        remains::session_name(self.me().pid)
+    }
+    fn group(&self) -> String {
+        cgroup::planned(&self.mark())
+    }
+    fn enter_group(&self, yes: bool) -> bool {
+        let moved = if yes { cgroup::enter(&self.mark()) } else { cgroup::leave(&self.mark()) };
+        moved.unwrap_or_else(|e| {
+            tracing::debug!(error = %e, "it stays in the control group that it is in");
+            false
+        })
+    }
+    fn tidy_groups(&self) {
+        cgroup::tidy();
+    }
+    fn bury_group(&self, group: &str, mark: &str) {
+        cgroup::bury(group, mark);
     }
     fn open_output(&self, path: &Path) -> io::Result<Output> {
         child::open_output(path).map(|fd| Output(Some(fd)))
     }
     fn spawn(&self, command: &Command<'_>) -> io::Result<i32> {
         spawn::spawn(command)
+    }
+    fn hold(&self, command: &Command<'_>) -> io::Result<Held> {
+        gate::hold(command)
+    }
+    fn let_go(&self, held: Held) -> io::Result<()> {
+        gate::let_go(held)
     }
     fn adopt_orphans(&self, yes: bool) {
         if let Err(e) = child::adopt_orphans(yes) {
@@ -132,7 +188,7 @@ impl Host for RealHost {
     fn ask_to_end(&self, leader: i32) {
         child::ask_to_end(leader);
     }
-    fn end_children(&self, spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, bool) {
+    fn end_children(&self, spare: &[i32], patience: Duration) -> (Vec<(i32, Exit)>, Vec<Left>) {
         child::end_children(spare, patience)
     }
     fn freeze_children(&self, stop: bool, spare: &[i32]) {

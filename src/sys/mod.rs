@@ -4,16 +4,19 @@
 //! directories, on simulated ones and under injected faults.
 
 pub mod alive;
+pub mod cgroup;
 pub mod child;
 pub mod clock;
 pub mod descent;
 pub mod escaped;
 pub mod fs;
+pub mod gate;
 pub mod host;
 pub mod input;
 pub mod machine;
 pub mod own;
 pub mod owner;
+pub mod remains;
 pub mod rule;
 pub mod signals;
 pub mod spawn;

@@ -1,6 +1,7 @@
 //! Starting a command, by posix_spawn: the child shares this process's memory until it has become the
 //! command, so no page is copied.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -103,11 +104,24 @@ impl Wiring {
     /// # Errors
     /// When an output has no file behind it, or /dev/null cannot be opened.
     pub fn new(output: &Output, errors: &Output, apart: Apart) -> io::Result<Wiring> {
+        Wiring::with_input(None, output, errors, apart)
+    }
+
+    fn with_input(
+        input: Option<&Output>,
+        output: &Output,
+        errors: &Output,
+        apart: Apart,
+    ) -> io::Result<Wiring> {
         let no_file = || io::Error::from_raw_os_error(nix::libc::EBADF);
         let output = output.0.as_ref().ok_or_else(no_file)?;
         let errors = errors.0.as_ref().ok_or_else(no_file)?;
+        let input = match input {
+            Some(input) => input.0.as_ref().ok_or_else(no_file)?,
+            None => null()?,
+        };
         let mut actions = PosixSpawnFileActions::init().map_err(io_error)?;
-        actions.add_dup2(null()?.as_raw_fd(), 0).map_err(io_error)?;
+        actions.add_dup2(input.as_raw_fd(), 0).map_err(io_error)?;
         actions.add_dup2(output.as_raw_fd(), 1).map_err(io_error)?;
         actions.add_dup2(errors.as_raw_fd(), 2).map_err(io_error)?;
         let mut attributes = PosixSpawnAttr::init().map_err(io_error)?;
@@ -125,6 +139,7 @@ impl Wiring {
 }
 
 /// A command that is about to be started.
+#[derive(Clone, Copy)]
 pub struct Command<'a> {
     /// The program and its arguments.
     pub argv: &'a [OsString],
@@ -134,7 +149,9 @@ pub struct Command<'a> {
     pub env: &'a Environment,
     /// Where it runs.
     pub cwd: &'a Path,
-    /// Its standard output; standard input is /dev/null.
+    /// Its standard input; /dev/null where there is none.
+    pub input: Option<&'a Output>,
+    /// Its standard output.
     pub output: &'a Output,
     /// Its standard error.
     pub errors: &'a Output,
@@ -150,7 +167,7 @@ impl<'a> Command<'a> {
         cwd: &'a Path,
         output: &'a Output,
     ) -> Command<'a> {
-        Command { argv, program: None, env, cwd, output, errors: output, wiring: None }
+        Command { argv, program: None, env, cwd, input: None, output, errors: output, wiring: None }
     }
 }
 
@@ -193,7 +210,7 @@ pub fn find_program(program: &OsStr, path: &OsStr, cwd: &Path) -> io::Result<Pat
 /// /dev/null, for the standard input of every command. It stays open; that it could not be opened once
 /// (no descriptor left) must not fail what comes later.
 #[expect(clippy::disallowed_methods, reason = "sys/ may open files")]
-fn null() -> io::Result<&'static OwnedFd> {
+pub(super) fn null() -> io::Result<&'static OwnedFd> {
     static NULL: OnceLock<OwnedFd> = OnceLock::new();
     if let Some(null) = NULL.get() {
         return Ok(null);
@@ -205,21 +222,21 @@ fn null() -> io::Result<&'static OwnedFd> {
 /// Where this process stands; it always comes back here.
 static HERE: LazyLock<Option<PathBuf>> = LazyLock::new(|| std::env::current_dir().ok());
 
+/// Where the program of a command is.
+pub(super) fn resolve<'a>(command: &Command<'a>) -> io::Result<Cow<'a, Path>> {
+    if let Some(program) = command.program {
+        return Ok(Cow::Borrowed(program));
+    }
+    let name = command.argv.first().map_or(OsStr::new(""), OsString::as_os_str);
+    find_program(name, command.env.path(), command.cwd).map(Cow::Owned)
+}
+
 /// Starts a command, apart from this process, with default signal handling.
 ///
 /// posix_spawn has no portable way to set the directory, so this process goes there and back where
 /// it does not stand there already. All our paths are absolute, and only the main thread uses any.
 pub fn spawn(command: &Command<'_>) -> io::Result<i32> {
-    let found;
-    let program = match command.program {
-        Some(program) => program,
-        None => {
-            let name = command.argv.first().map_or(OsStr::new(""), OsString::as_os_str);
-            found = find_program(name, command.env.path(), command.cwd)?;
-            &found
-        }
-    };
-    let program = c_string(program.as_os_str().as_bytes())?;
+    let program = c_string(resolve(command)?.as_os_str().as_bytes())?;
     let argv = command
         .argv
         .iter()
@@ -229,7 +246,8 @@ pub fn spawn(command: &Command<'_>) -> io::Result<i32> {
     let Wiring { actions, attributes } = match command.wiring {
         Some(wiring) => wiring,
         None => {
-            made = Wiring::new(command.output, command.errors, Apart::Session)?;
+            let Command { input, output, errors, .. } = command;
+            made = Wiring::with_input(*input, output, errors, Apart::Session)?;
             &made
         }
     };

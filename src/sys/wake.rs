@@ -4,6 +4,8 @@
 //! nothing that wakes up without a reason. A wake-up is never trusted: it is a reason to look, nothing
 //! more.
 //!
+//! **Without pidfds** (an old kernel, a filter that refuses them) deaths are looked for, once a second.
+//!
 //! **Without inotify** (EMFILE, a file system where it is blind) the times of the watched names are
 //! looked at instead, every 50 ms at first, doubling to 2 s while nothing happens.
 
@@ -69,6 +71,9 @@ pub struct Waiter {
     signals: Vec<Heard>,
     bells: Bells,
     pidfds: BTreeMap<u64, OwnedFd>,
+    /// Deaths that nothing tells, as there is no pidfd: they are looked for.
+    unseen: BTreeMap<u64, ProcessId>,
+    look_for_deaths_at: Instant,
     fallback_ms: u64,
     /// What inotify may have had to tell when it gave up, and signals that were asked for.
     missed: Vec<Wake>,
@@ -107,6 +112,8 @@ impl Drop for Heard {
 
 /// The first and the longest pause between two looks when there is no inotify.
 const LOOK_MS: (u64, u64) = (50, 2000);
+/// Between two looks for the deaths that nothing tells.
+const LOOK_FOR_DEATHS: Duration = Duration::from_secs(1);
 /// A wait that is over sooner does not make a lazy program begin to watch.
 const LAZY: Duration = Duration::from_millis(20);
 /// So long a program may be lazy.
@@ -151,6 +158,8 @@ impl Waiter {
             signals: heard,
             bells,
             pidfds,
+            unseen: BTreeMap::new(),
+            look_for_deaths_at: Instant::now(),
             fallback_ms: LOOK_MS.0,
             missed: Vec::new(),
             lazy_until: None,
@@ -281,6 +290,22 @@ impl Waiter {
 
     /// One wait at the descriptors.
     fn gather(&mut self, patience: Duration, wakes: &mut Vec<Wake>) {
+        let now = Instant::now();
+        let look = self.look_for_deaths_at.saturating_duration_since(now);
+        let patience = if self.unseen.is_empty() { patience } else { patience.min(look) };
+        self.gather_told(patience, wakes);
+        if !self.unseen.is_empty() && Instant::now() >= self.look_for_deaths_at {
+            self.look_for_deaths_at = Instant::now() + LOOK_FOR_DEATHS;
+            let dead = |p: &ProcessId| !alive::is_alive(p.pid, p.start);
+            let dead = self.unseen.iter().filter(|(_, p)| dead(p)).map(|(key, _)| *key);
+            for key in dead.collect::<Vec<_>>() {
+                self.unwatch_death(key);
+                wakes.push(Wake::Died(key));
+            }
+        }
+    }
+
+    fn gather_told(&mut self, patience: Duration, wakes: &mut Vec<Wake>) {
         let mut events = [EpollEvent::empty(); 16];
         // Rounded up: a deadline that is not over must not be waited for in a loop.
         let ms = patience.as_micros().div_ceil(1000).min(86_400_000);
@@ -288,7 +313,7 @@ impl Waiter {
         let count = match self.epoll.wait(&mut events, timeout.unwrap_or(EpollTimeout::ZERO)) {
             Ok(count) => count,
             // A signal, which has written its byte by now.
-            Err(Errno::EINTR) => return self.gather(Duration::ZERO, wakes),
+            Err(Errno::EINTR) => return self.gather_told(Duration::ZERO, wakes),
             Err(_) => return,
         };
         for event in &events[..count] {
@@ -330,16 +355,24 @@ impl Watch for Waiter {
     }
 
     fn watch_death(&mut self, key: u64, process: ProcessId) -> bool {
-        let Some(pidfd) = alive::open(process.pid, process.start) else { return false };
+        let Some(handle) = alive::open(process.pid, process.start) else { return false };
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, key);
-        if self.epoll.add(&pidfd, event).is_ok() {
-            self.pidfds.insert(key, pidfd);
+        match handle.into_pidfd() {
+            Some(pidfd) if self.epoll.add(&pidfd, event).is_ok() => {
+                self.pidfds.insert(key, pidfd);
+            }
+            _ => {
+                if self.unseen.is_empty() {
+                    self.look_for_deaths_at = Instant::now() + LOOK_FOR_DEATHS;
+                }
+                self.unseen.insert(key, process);
+            }
         }
         true
     }
 
     fn watches_death(&self, key: u64) -> bool {
-        self.pidfds.contains_key(&key)
+        self.pidfds.contains_key(&key) || self.unseen.contains_key(&key)
     }
 
     fn signals(&mut self) -> Vec<i32> {
@@ -354,6 +387,7 @@ impl Watch for Waiter {
     }
 
     fn unwatch_death(&mut self, key: u64) {
+        self.unseen.remove(&key);
         if let Some(fd) = self.pidfds.remove(&key) {
             let _ = self.epoll.delete(fd.as_fd());
         }

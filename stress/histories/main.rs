@@ -64,7 +64,7 @@ fn small(seed: u64) -> Size {
         least: [("kill ", 100), ("stop ", 25)].into_iter().chain(EACH).collect(),
         batch: 20,
         gap_ms: (60, 300),
-        mix: Mix { slow: 40, stray: 10, fails: 10, after: 25 },
+        mix: Mix { slow: 40, stray: 10, fails: 10, after: 25, hides: 0, escapes: false },
         temper,
         killed_adds: 30,
         patience: Duration::from_secs(120),
@@ -82,7 +82,7 @@ fn large(seed: u64) -> Size {
         least: [("kill ", 2000), ("stop ", 500)].into_iter().chain(EACH).collect(),
         batch: 1000,
         gap_ms: (0, 80),
-        mix: Mix { slow: 1, stray: 1, fails: 4, after: 20 },
+        mix: Mix { slow: 1, stray: 1, fails: 4, after: 20, hides: 0, escapes: false },
         temper,
         patience: Duration::from_secs(600),
         ..small(seed).plan

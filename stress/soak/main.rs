@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use sample::{Sequences, Size, Vitals};
 use verdict::Sample;
 
-const MIX: Mix = Mix { slow: 30, stray: 5, fails: 10, after: 25 };
+const MIX: Mix = Mix { slow: 30, stray: 5, fails: 10, after: 25, hides: 0, escapes: false };
 /// Two of the workers are killed now and then. The others and the programs live all the time, since
 /// what is started anew cannot show that it grows.
 const VICTIMS: [&str; 2] = ["w1", "w2"];

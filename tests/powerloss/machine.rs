@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coord::queue::events::Event;
-use coord::sys::alive::EnvMark;
 use coord::sys::child::Exit;
 use coord::sys::clock::Clock;
 use coord::sys::fs::{Dir, Entry, Fs, Stat};
+use coord::sys::gate::Held;
 use coord::sys::host::{Host, Output, Platform, ProcessId};
 use coord::sys::machine::Place;
 use coord::sys::own::Own;
+use coord::sys::remains::{Left, Traces};
 use coord::sys::spawn::Command;
 use coord::sys::wake::Watch;
 
@@ -356,8 +357,14 @@ impl Host for Process {
         self.world.state().alive.remove(&process.pid);
         true
     }
-    fn kill_marked(&self, _: &EnvMark, _: &[i32], _: Duration) -> Vec<i32> {
+    fn end_left(&self, _: &Traces, _: &[i32], _: Duration) -> Vec<Left> {
         Vec::new()
+    }
+    fn hold(&self, command: &Command<'_>) -> io::Result<Held> {
+        self.spawn(command).map(|pid| Held::simulated(ProcessId { pid, start: 1 }))
+    }
+    fn let_go(&self, _: Held) -> io::Result<()> {
+        Ok(())
     }
     fn open_output(&self, path: &Path) -> io::Result<Output> {
         self.append(path, b"")?;
@@ -397,10 +404,10 @@ impl Host for Process {
             }
         }
     }
-    fn end_children(&self, _: &[i32], _: Duration) -> (Vec<(i32, Exit)>, bool) {
+    fn end_children(&self, _: &[i32], _: Duration) -> (Vec<(i32, Exit)>, Vec<Left>) {
         let mut state = self.world.state();
         let own = state.ended.extract_if(.., |(parent, ..)| *parent == self.pid);
-        (own.map(|(_, pid, exit)| (pid, exit)).collect(), true)
+        (own.map(|(_, pid, exit)| (pid, exit)).collect(), Vec::new())
     }
 }
 

@@ -51,6 +51,7 @@ mod single;
 mod standing_still;
 mod taken_over;
 mod targets;
+mod unseen;
 mod verdicts;
 mod worktree_verbs;
 mod worktrees;

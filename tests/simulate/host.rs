@@ -7,13 +7,14 @@ use std::time::Duration;
 use coord::sys::alive::EnvMark;
 use coord::sys::child::Exit;
 use coord::sys::clock::Clock;
+use coord::sys::gate::Held;
 use coord::sys::host::{Host, Output, ProcessId};
 use coord::sys::machine::Place;
 use coord::sys::own::Own;
+use coord::sys::remains::{Left, Traces};
 use coord::sys::spawn::Command;
-use nix::libc;
 
-use crate::machines::{Job, State};
+use crate::machines::{Job, Nature, State};
 use crate::platform::{Call, Seat, as_exit, op};
 use crate::world::World;
 
@@ -82,20 +83,25 @@ impl Host for Seat {
         }
         true
     }
-    fn kill_marked(&self, mark: &EnvMark, _: &[i32], _: Duration) -> Vec<i32> {
+    fn end_left(&self, traces: &Traces, _: &[i32], _: Duration) -> Vec<Left> {
         let mut world = self.world();
         let machine = world.processes[self.me].machine;
-        let marked = |world: &World, job: &Job| {
+        let tied = |world: &World, job: &Job| {
             let owner = &world.processes[job.owner];
             let own = EnvMark::program(&format!("mark{}", owner.id.pid));
-            owner.machine == machine && (*mark == own || *mark == EnvMark::attempt(&job.token))
+            let carries = traces.mark.as_ref().is_some_and(|mark| {
+                job.nature != Nature::Hidden
+                    && (*mark == own || *mark == EnvMark::attempt(&job.token))
+            });
+            // A job of a list is in the session of its worker.
+            let led = if job.task.contains('/') { owner.id } else { leader(job.pid) };
+            owner.machine == machine
+                && job.alive
+                && (carries || traces.sessions.iter().any(|session| session.leader == led))
         };
         let found: Vec<usize> =
-            (0..world.jobs.len()).filter(|at| marked(&world, &world.jobs[*at])).collect();
-        for at in found {
-            world.end_job(at, Err(libc::SIGKILL));
-        }
-        Vec::new()
+            (0..world.jobs.len()).filter(|at| tied(&world, &world.jobs[*at])).collect();
+        found.into_iter().filter_map(|at| world.end_by_force(at)).collect()
     }
     fn open_output(&self, _: &Path) -> io::Result<Output> {
         Ok(Output(None))
@@ -104,7 +110,12 @@ impl Host for Seat {
         Ok(Own::simulated())
     }
     fn spawn(&self, command: &Command<'_>) -> io::Result<i32> {
-        self.step(op(Call::Host, Path::new("spawn")), |_| {
+        let held = self.hold(command)?;
+        let pid = held.process().pid;
+        self.let_go(held).map(|()| pid)
+    }
+    fn hold(&self, command: &Command<'_>) -> io::Result<Held> {
+        self.step(op(Call::Host, Path::new("hold")), |_| {
             let mut world = self.world();
             let pid = world.next_pid();
             let text = |name: &str| {
@@ -115,31 +126,35 @@ impl Host for Seat {
             let argument = command.argv.get(1).and_then(|word| word.to_str());
             let code = exit_code(argument.unwrap_or_default(), n);
             let left = world.choices.below(6);
+            let nature = world.nature();
             // A job of an array is told by its number.
             let task = match text("COORD_JOB") {
                 number if number.is_empty() => text("COORD_TASK_ID"),
                 number => format!("{}/{number}", text("COORD_TASK_ID")),
             };
-            let job = Job {
-                pid,
-                owner: self.me,
-                task,
-                n,
-                token: text("COORD_TOKEN"),
-                left,
-                code,
-                asked: false,
-                alive: true,
-            };
+            let token = text("COORD_TOKEN");
+            let owner = self.me;
+            // Nothing of it runs yet.
+            let (asked, alive) = (false, false);
+            world.jobs.push(Job { pid, owner, task, n, token, left, code, asked, alive, nature });
+            Ok(Held::simulated(leader(pid)))
+        })
+    }
+    fn let_go(&self, held: Held) -> io::Result<()> {
+        self.step(op(Call::Host, Path::new("spawn")), |_| {
+            let mut world = self.world();
+            let pid = held.process().pid;
+            let at = world.jobs.iter().position(|job| job.pid == pid).expect("it was held");
             let mut checker = std::mem::take(&mut world.checker);
-            let verdict = checker.spawned(&world, &job);
+            let verdict = checker.spawned(&world, &world.jobs[at]);
             world.checker = checker;
-            world.tell(self.me, || format!("starts job {}.{n}", job.task));
-            world.jobs.push(job);
+            world.jobs[at].alive = true;
+            let text = format!("starts job {}.{}", world.jobs[at].task, world.jobs[at].n);
+            world.tell(self.me, || text);
             if let Err(what) = verdict {
                 world.violate(what);
             }
-            Ok(pid)
+            Ok(())
         })
     }
     fn ask_to_end(&self, leader: i32) {
@@ -148,16 +163,19 @@ impl Host for Seat {
             job.asked = true;
         }
     }
-    fn end_children(&self, _: &[i32], _: Duration) -> (Vec<(i32, Exit)>, bool) {
+    fn end_children(&self, _: &[i32], _: Duration) -> (Vec<(i32, Exit)>, Vec<Left>) {
         let mut world = self.world();
         let own: Vec<usize> =
             (0..world.jobs.len()).filter(|at| world.jobs[*at].owner == self.me).collect();
-        for at in own {
-            world.end_job(at, Err(libc::SIGKILL));
-        }
+        let left = own.into_iter().filter_map(|at| world.end_by_force(at)).collect();
         let ended = std::mem::take(&mut world.processes[self.me].ended);
-        (ended.into_iter().map(as_exit).collect(), true)
+        (ended.into_iter().map(as_exit).collect(), left)
     }
+}
+
+/// The process that a job begins with.
+fn leader(pid: i32) -> ProcessId {
+    ProcessId { pid, start: 1 }
 }
 
 /// What a job's command says of its exit: `ok`, `fail:K` (the first K attempts), `temp:K`, `perm`.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use coord::sys::host::ProcessId;
+use coord::sys::remains::{Left, Why};
 use coord::sys::wake::Wake;
 use nix::libc;
 
@@ -64,6 +65,19 @@ pub struct Job {
     pub asked: bool,
     /// Whether it still runs.
     pub alive: bool,
+    /// How it is to be ended.
+    pub nature: Nature,
+}
+
+/// What can be read of a job's processes, and what can be done about them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nature {
+    /// They carry the mark of their worker.
+    Plain,
+    /// Their environment is wiped, or cannot be read.
+    Hidden,
+    /// They can be seen and not ended: another user's.
+    Stubborn,
 }
 
 /// A machine.
@@ -119,6 +133,33 @@ impl World {
         }
     }
 
+    /// Kills a job, if it can be killed; else what is left of it.
+    pub fn end_by_force(&mut self, at: usize) -> Option<Left> {
+        let job = &self.jobs[at];
+        if job.alive && job.nature == Nature::Stubborn {
+            let process = ProcessId { pid: job.pid, start: 1 };
+            let (name, user) = ("job".to_owned(), "another".to_owned());
+            return Some(Left { process, name, user, why: Why::Refused });
+        }
+        self.end_job(at, Err(libc::SIGKILL));
+        None
+    }
+
+    /// What the next job is like; in a schedule as the schedule says.
+    pub fn nature(&mut self) -> Nature {
+        if let Some(nature) = self.natures.pop_front() {
+            return nature;
+        }
+        if self.quiet {
+            return Nature::Plain;
+        }
+        match self.choices.below(12) {
+            10 => Nature::Hidden,
+            11 => Nature::Stubborn,
+            _ => Nature::Plain,
+        }
+    }
+
     /// Ends a job; its owner hears of it.
     pub fn end_job(&mut self, at: usize, exit: Result<i32, i32>) {
         let job = &mut self.jobs[at];
@@ -141,7 +182,7 @@ impl World {
     pub fn step_job(&mut self, at: usize) {
         self.now_us += STEP_US;
         let job = &mut self.jobs[at];
-        if job.asked {
+        if job.asked && job.nature != Nature::Stubborn {
             self.end_job(at, Err(libc::SIGTERM));
         } else if job.left > 0 {
             job.left -= 1;

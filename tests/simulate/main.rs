@@ -34,6 +34,7 @@ mod runner;
 mod scenario;
 mod schedules;
 mod stage;
+mod unseen;
 mod world;
 
 use std::collections::BTreeMap;

@@ -9,7 +9,7 @@ use nix::libc;
 
 use crate::choices::{Choices, Script};
 use crate::disk::Disk;
-use crate::machines::{Job, Machine, State};
+use crate::machines::{Job, Machine, Nature, State};
 use crate::memory::MemoryFs;
 use crate::policy::Policy;
 use crate::programs::{self, Decision};
@@ -284,6 +284,7 @@ fn blank() -> Job {
         code: 0,
         asked: false,
         alive: false,
+        nature: Nature::Plain,
     }
 }
 

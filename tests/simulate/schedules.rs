@@ -13,6 +13,7 @@ use crate::platform::Call;
 use crate::programs::{self, Decision};
 use crate::scenario;
 use crate::stage::{Stage, spec};
+use crate::unseen;
 
 type Schedule = fn() -> Result<(), String>;
 
@@ -25,6 +26,8 @@ const ALL: &[(&str, &str, Schedule)] = &[
     ("who reopened a task dies when it runs already (R4)", "R4.revive", revived_while_it_runs),
     ("what was seen before a death does not count after it (R5)", "R5.order", dies_having_claimed),
     ("declared dead from afar, it is ended at home (R5)", "R5.home", ended_at_home),
+    ("a job hides from the mark of its worker (R5)", "R5.leader", unseen::hidden),
+    ("a process cannot be ended (R5)", "R5.unknown", unseen::stubborn),
     ("a registration that another takes for a leftover", "registered", registers_again),
     ("a dependency is done while its waiter registers (R6)", "R6.wait", waiter_looks_again),
     ("a scope becomes free before its bell is heard (R6)", "R6.scope", faults::scope_bell),
@@ -83,6 +86,12 @@ fn every_fault_is_avoided_and_its_schedule_can_fail() {
         }
     }
     assert!(tame.is_empty(), "these do not miss their rules: {tame:?}");
+}
+
+#[test]
+fn nothing_runs_that_nobody_could_find_or_wait_for() {
+    unseen::stubborn_at_home().expect("it waits at home");
+    unseen::noted_before_it_begins().expect("it is noted first");
 }
 
 /// A child's end is told only once. It is not forgotten when the look that hears of it fails.

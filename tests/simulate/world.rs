@@ -4,7 +4,7 @@
 //! goes first, and whether the process dies, stands still for a while, or gets an error. All of it
 //! comes from `Choices`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coord::chaos::dice::Dice;
 use coord::sys::host::ProcessId;
@@ -13,7 +13,7 @@ use nix::libc;
 use crate::checker::Checker;
 use crate::choices::Choices;
 use crate::disk::Ino;
-use crate::machines::{Job, Machine, Process, State};
+use crate::machines::{Job, Machine, Nature, Process, State};
 use crate::memory::MemoryFs;
 use crate::policy::Policy;
 
@@ -53,6 +53,8 @@ pub struct World {
     pub machines: Vec<Machine>,
     pub processes: Vec<Process>,
     pub jobs: Vec<Job>,
+    /// What a schedule wants the next jobs to be like.
+    pub natures: VecDeque<Nature>,
     pub checker: Checker,
     pub now_us: u64,
     pub steps: u64,
@@ -119,6 +121,7 @@ impl World {
             steps: 0,
             shared: false,
             owners: crate::owners::Owners::default(),
+            natures: VecDeque::new(),
             quiet: true,
             fault_rate: 0,
             violation: None,

@@ -5,7 +5,7 @@ use crate::queue::init::probe;
 use crate::sys::clock::{Clock, RealClock, rfc3339};
 use crate::sys::fs::RealFs;
 use crate::sys::wake::{Waiter, Watch};
-use crate::sys::{alive, child, machine};
+use crate::sys::{alive, cgroup, child, machine};
 
 use super::{Check, Place};
 
@@ -23,6 +23,7 @@ pub(super) fn all(place: &Place) -> Vec<Check> {
         inotify(place),
         pidfd(),
         subreaper(),
+        control_group(),
         identity(),
         clock(),
     ]
@@ -103,7 +104,11 @@ fn pidfd() -> Check {
             Check::fine("pidfd", "a death is seen at once")
         }
         Some(Ok(_)) => Check::warn("pidfd", "/proc does not show processes", "mount /proc"),
-        _ => Check::warn("pidfd", "refused: deaths are seen by looking", "Linux 5.3 or newer"),
+        _ => Check::warn(
+            "pidfd",
+            "refused: deaths are looked for every second",
+            "Linux 5.3 or newer, or a container whose filter allows pidfd_open",
+        ),
     }
 }
 
@@ -113,6 +118,16 @@ fn subreaper() -> Check {
         Ok(()) => Check::fine("subreaper", "what a job leaves running is found"),
         Err(e) => Check::warn("subreaper", e.to_string(), "jobs may leave processes behind"),
     }
+}
+
+fn control_group() -> Check {
+    if cgroup::planned("doctor").is_empty() {
+        // So it is in most sessions, and nothing is wrong with that.
+        let detail = "none can be made here (cgroup v2 is not ours to write): a job that leaves its session \
+                      and wipes its environment is not found when its worker dies";
+        return Check::fine("control group", detail);
+    }
+    Check::fine("control group", "a worker has one of its own, and nothing of a job leaves it")
 }
 
 fn identity() -> Check {

@@ -2,10 +2,11 @@
 
 use crate::error::Result;
 use crate::queue::Queue;
+use crate::queue::elsewhere::lease_ms;
 use crate::queue::identity;
 use crate::queue::ids::Key;
 use crate::queue::procs;
-use crate::queue::record::{self, Card, CardKind};
+use crate::queue::record::{Card, CardKind};
 use crate::queue::recover::{self, Death};
 use crate::rule;
 use crate::sys::wake::Watch;
@@ -153,14 +154,6 @@ impl Keeper {
     }
 }
 
-/// The lease of a claim: the task's own, or the process's.
-fn lease_ms(queue: &Queue, key: &Key, card: &Card) -> u64 {
-    let path = queue.layout.task(&key.task).join("spec.json");
-    let bytes = queue.fs.read(&path, 0, record::RECORD_MAX).unwrap_or_default();
-    let own = record::parse::<record::Spec>(&bytes).ok().and_then(|s| s.lease_s);
-    record::duration(own).map_or(card.lease_ms, crate::run::attempt::as_ms)
-}
-
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test makes what another machine would have made")]
 mod tests {
@@ -168,6 +161,7 @@ mod tests {
 
     use super::*;
     use crate::queue::procs::{Identity, Proc};
+    use crate::queue::record;
     use crate::sys::host::Platform;
     use crate::sys::wake::Waiter;
 

@@ -14,6 +14,7 @@ use crate::run::pool::Pool;
 use crate::sys::wake::Watch;
 
 use super::super::room;
+use super::following::Ending;
 use super::{Job, LOSSES_MAX, Worker};
 
 /// What keeps a worker from claiming anything, as notices name it.
@@ -172,10 +173,13 @@ impl Worker {
                     self.unsay();
                 }
             }
-            Ok(Err((lease, end))) => self.job = Job::Ending(Box::new((lease, end)), self.now_ms()),
+            Ok(Err((lease, end))) => {
+                self.job = Job::Ending(Box::new(Ending::new(lease, end)), self.now_ms());
+            }
             Err(e) => {
                 // Not the task's fault (a full disk): hand it back, uncharged, for later.
                 tracing::error!(error = %e, "cannot start an attempt");
+                self.stumble.note(&self.site.queue);
                 let Some(lease) = self.held(&key)? else { return Err(e) };
                 let why = match &e.cause {
                     Some(cause) => format!("{e}: {cause}"),
@@ -192,7 +196,7 @@ impl Worker {
                     not_before: Some(crate::sys::clock::rfc3339(due)),
                     ..End::new(Verdict::Release, true)
                 };
-                self.job = Job::Ending(Box::new((lease, end)), self.now_ms());
+                self.job = Job::Ending(Box::new(Ending::new(lease, end)), self.now_ms());
                 if e.exit == Exit::Environment {
                     self.leave_if_broken();
                 }

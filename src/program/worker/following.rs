@@ -1,25 +1,66 @@
 //! Following a running attempt, ending its tree, and recording its end.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use crate::error::{self, Cannot, Result};
+use crate::queue::claim::Lease;
 use crate::queue::end::{self, Ended};
 use crate::queue::events;
 use crate::queue::ids::{Key, lane_name, short};
 use crate::queue::lane;
+use crate::queue::leftovers;
 use crate::queue::record::{CardKind, End, Outcome, Verdict};
+use crate::rule;
 use crate::run::attempt::{self, Attempt};
 use crate::run::context::tail;
 use crate::run::outcome::{self, Stopped};
 use crate::run::vigil::Vigil;
 use crate::run::{scope, turn, worktree};
 use crate::sys::child;
+use crate::sys::remains::Left;
 use crate::sys::tool::Waits;
 use crate::sys::wake::{Wake, Watch};
 
 use super::{HURRY_MS, Job, RETRY_RESULT_MS, TREE_PATIENCE, Worker};
 
+/// An attempt that is over, until its end is published.
+pub(super) struct Ending {
+    pub(super) lease: Lease,
+    pub(super) end: End,
+    /// Something of it still ran when it was looked at last.
+    left: bool,
+    /// People were told of that.
+    told: bool,
+}
+
+impl Ending {
+    pub(super) fn new(lease: Lease, end: End) -> Ending {
+        Ending { lease, end, left: false, told: false }
+    }
+}
+
 impl Worker {
+    /// Notes how the running attempt's command ended. Whoever has reaped children says so before
+    /// anything else that may fail: nobody is told twice.
+    pub fn note_ended(&mut self, ended: &[(i32, child::Exit)]) {
+        let of = |pid: i32| ended.iter().find(|(ended, _)| *ended == pid).map(|(_, exit)| *exit);
+        match &mut self.job {
+            Job::Running(attempt) => attempt.exit = of(attempt.pid).or(attempt.exit),
+            Job::Array(stay) => {
+                if let Some(running) = &mut stay.running {
+                    running.exit = of(running.pid).or(running.exit);
+                }
+            }
+            Job::Idle | Job::Ending(..) => {}
+        }
+    }
+
+    /// Children that are not an attempt's and must not be ended with its tree.
+    pub fn spare(&mut self, pids: Vec<i32>) {
+        self.options.spare = pids;
+    }
+
     /// Looks at the running attempt: has it ended, must it end, is a heartbeat due?
     pub(super) fn follow(&mut self, waiter: &mut dyn Watch, wakes: &[Wake]) -> Result<()> {
         let now_ms = self.now_ms();
@@ -50,6 +91,11 @@ impl Worker {
             self.come_back(waiter)?;
         }
         self.conclude_ending();
+        let own = self.me.dir().join("bell");
+        if matches!(self.job, Job::Idle) && wakes.contains(&Wake::Bell(own)) {
+            // Somebody who cannot see this process asks whether it lives.
+            self.beat()?;
+        }
         if matches!(self.job, Job::Idle) && self.me.is_declared_dead(&self.site.queue) {
             self.register_anew(waiter)?;
         }
@@ -80,7 +126,7 @@ impl Worker {
         self.register_anew(waiter)?;
         let key = match &self.job {
             Job::Running(attempt) => attempt.lease.key.clone(),
-            Job::Ending(ending, _) => ending.0.key.clone(),
+            Job::Ending(ending, _) => ending.lease.key.clone(),
             Job::Idle | Job::Array(_) => return Ok(()),
         };
         let card = self.me.card_for(&self.site.queue, CardKind::Worker)?;
@@ -106,11 +152,15 @@ impl Worker {
     pub(super) fn finished(&mut self, waiter: &mut dyn Watch, exit: child::Exit) {
         let Job::Running(attempt) = std::mem::replace(&mut self.job, Job::Idle) else { return };
         self.hurried = self.now_ms().saturating_sub(self.began_ms) < HURRY_MS;
-        self.end_tree(&attempt.lease.key);
+        let mut tree = self.end_tree(TREE_PATIENCE);
         let Attempt { lease, place, stopped, .. } = *attempt;
         let mut end = outcome::judge(&self.site, &lease, exit, stopped.map(|(why, _)| why));
         if let Some(end) = self.end_astray(&lease, &place) {
-            self.job = Job::Ending(Box::new((lease, end)), self.now_ms());
+            if tree.is_empty() {
+                self.forget_leader(&lease.key);
+            }
+            let ending = Ending { left: !tree.is_empty(), ..Ending::new(lease, end) };
+            self.job = Job::Ending(Box::new(ending), self.now_ms());
             return;
         }
         let done = end.verdict == Verdict::Done;
@@ -130,7 +180,10 @@ impl Worker {
         drop(vigil);
         if !place.branch.is_empty() {
             // What hooks of git have left.
-            self.end_tree(&lease.key);
+            tree = self.end_tree(TREE_PATIENCE);
+        }
+        if tree.is_empty() {
+            self.forget_leader(&lease.key);
         }
         let outside = scope::fault(&self.site, &lease, &left.work);
         if let Some(text) = outside.as_deref().filter(|_| scope::only_warns(&self.site)) {
@@ -153,23 +206,75 @@ impl Worker {
         {
             self.leave_if_broken();
         }
-        self.job = Job::Ending(Box::new((lease, end)), self.now_ms());
+        let ending = Ending { left: !tree.is_empty(), ..Ending::new(lease, end) };
+        self.job = Job::Ending(Box::new(ending), self.now_ms());
     }
 
-    fn end_tree(&self, key: &Key) {
-        let (_, clean) = self.site.queue.host.end_children(&self.options.spare, TREE_PATIENCE);
-        if !clean {
-            tracing::error!(task = %key.task, "some of its processes cannot be ended");
+    fn forget_leader(&mut self, key: &Key) {
+        if leftovers::forget(&self.site.queue, &self.me, key).is_err() {
+            // It is dropped before the next claim: nobody is to wait for it.
+            self.stumble.note(&self.site.queue);
         }
+    }
+
+    fn end_tree(&self, patience: Duration) -> Vec<Left> {
+        self.site.queue.host.end_children(&self.options.spare, patience).1
+    }
+
+    /// Whether something of the attempt still runs, and another one would run beside it: its end waits.
+    fn must_wait_for_the_rest(&mut self) -> bool {
+        let Job::Ending(ending, _) = &self.job else { return false };
+        let next = ending.end.retry || ending.lease.spec.merge;
+        if !ending.left || !next || !rule!("R5.unknown") {
+            return false;
+        }
+        let (key, told) = (ending.lease.key.clone(), ending.told);
+        let left = self.end_tree(Duration::ZERO);
+        self.say_what_is_left(told, &left);
+        if left.is_empty() {
+            self.forget_leader(&key);
+        }
+        let again_ms = self.now_ms() + RETRY_RESULT_MS;
+        if let Job::Ending(ending, due_ms) = &mut self.job {
+            ending.left = !left.is_empty();
+            ending.told = ending.left;
+            *due_ms = if ending.left { again_ms } else { *due_ms };
+        }
+        !left.is_empty()
+    }
+
+    /// Tells people of what cannot be ended, once, and that it is gone.
+    pub(super) fn say_what_is_left(&mut self, told: bool, left: &[Left]) {
+        let (queue, wid) = (&self.site.queue, self.me.wid.clone());
+        match (left.is_empty(), told) {
+            (true, true) => leftovers::take_back(queue, &mut self.me, &wid),
+            (false, false) => {
+                let text = leftovers::words(queue, &wid, left);
+                leftovers::tell(queue, &mut self.me, &wid, left);
+                self.tell(&text);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it is to leave although something of its attempt still runs: whoever finds it gone waits on.
+    pub(super) fn leaves_the_rest(&self) -> bool {
+        let told = match &self.job {
+            Job::Ending(ending, _) => ending.told,
+            Job::Array(stay) => stay.told,
+            _ => false,
+        };
+        told && self.hand_back
     }
 
     /// Publishes a verdict; keeps trying where the disk does not take it.
     pub(super) fn conclude_ending(&mut self) {
-        let Job::Ending(ending, due_ms) = &self.job else { return };
-        if self.now_ms() < *due_ms {
+        let Job::Ending(_, due_ms) = &self.job else { return };
+        if self.now_ms() < *due_ms || self.must_wait_for_the_rest() {
             return;
         }
-        let (lease, mut end) = (&ending.0, ending.1.clone());
+        let Job::Ending(ending, _) = &self.job else { return };
+        let (lease, mut end) = (&ending.lease, ending.end.clone());
         if end.holder.is_empty() {
             end.holder.clone_from(&self.claimed_as);
         }
@@ -299,7 +404,7 @@ impl Worker {
         self.next_beat_ms = self.now_ms()
             + match &self.job {
                 Job::Running(attempt) => self.beat_every_ms(&attempt.lease.spec),
-                Job::Ending(ending, _) => self.beat_every_ms(&ending.0.spec),
+                Job::Ending(ending, _) => self.beat_every_ms(&ending.lease.spec),
                 Job::Array(stay) => self.beat_every_ms(&stay.shift.lease.spec),
                 Job::Idle => self.rescan_ms().min(self.site.config.lease.heartbeat_ms),
             };

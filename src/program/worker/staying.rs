@@ -2,6 +2,7 @@
 //! left.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::jobs::halt::When;
@@ -17,6 +18,7 @@ use crate::run::attempt::as_ms;
 use crate::run::outcome::{Stopped, signal_name};
 use crate::run::shift::{Fault, Running, Shift};
 use crate::sys::child::Exit;
+use crate::sys::remains::in_words;
 use crate::sys::wake::{Wake, Watch};
 
 use super::super::room;
@@ -44,6 +46,8 @@ pub(super) struct Stay {
     room_at_ms: u64,
     /// The array may be over, or was cancelled.
     rung: bool,
+    /// People were told that something of the job which has ended is left.
+    pub(super) told: bool,
 }
 
 impl Worker {
@@ -72,6 +76,7 @@ impl Worker {
             long: true,
             room_at_ms: 0,
             rung: false,
+            told: false,
         };
         self.job = Job::Array(Box::new(stay));
         // It has not beaten while it was idle, and is not late.
@@ -316,12 +321,13 @@ impl Worker {
         let goes_on = stay.shift.keeps_children() && running.stopped.is_none();
         if !goes_on {
             let spare = &self.options.spare;
-            let (_, clean) = stay.shift.end_tree(&self.site, &running, spare, TREE_PATIENCE);
-            if !clean {
-                tracing::error!(job = running.job, "some of its processes cannot be ended");
+            let (_, left) = stay.shift.end_tree(&self.site, &running, spare, TREE_PATIENCE);
+            running.left = !left.is_empty();
+            if running.left {
+                tracing::error!(job = running.job, "cannot be ended: {}", in_words(&left));
             }
             // One that was cut short may have handed its files to somebody who was to go on.
-            running.alone = clean && running.stopped.is_none();
+            running.alone = !running.left && running.stopped.is_none();
         }
         stay.long = now_ms.saturating_sub(running.since_ms) >= LONG_MS;
         let before = match running.n {
@@ -347,6 +353,17 @@ impl Worker {
         let Some((running, line, end, due_ms)) = &mut stay.ended else { return };
         if now_ms < *due_ms {
             return;
+        }
+        if running.left && line.retry {
+            // The next try would run beside it.
+            let spare = &self.options.spare;
+            let (_, left) = stay.shift.end_tree(&self.site, running, spare, Duration::ZERO);
+            running.left = !left.is_empty();
+            let told = std::mem::replace(&mut stay.told, running.left);
+            if running.left {
+                *due_ms = now_ms + RETRY_RESULT_MS;
+            }
+            return self.say_what_is_left(told, &left);
         }
         let Some(chunk) = stay.taker.chunk() else { return };
         let queue = &self.site.queue;

@@ -11,6 +11,7 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::step;
 use crate::sys::alive::EnvMark;
 use crate::sys::fs::is_absent;
+use crate::sys::remains::{Traces, in_words};
 
 use super::super::Queue;
 use super::super::identity;
@@ -117,11 +118,11 @@ fn end_kept(
         return Ok(());
     }
     let token = EnvMark::attempt(&super::token(&task.id, number, n, holder));
-    let left = queue.host.kill_marked(&token, &[], KILL_PATIENCE);
+    let left = queue.host.end_left(&Traces::of_mark(token), &[], KILL_PATIENCE);
     if left.is_empty() {
         return Ok(());
     }
-    let what = format!("cannot end the processes {left:?} of {}/{number}", task.id);
+    let what = format!("cannot end {}, of job {number} of {}", in_words(&left), task.id);
     Err(Error::new(Exit::Conflict, what))
 }
 

@@ -36,8 +36,10 @@ pub(super) fn task_of(name: &str) -> Option<String> {
             return Some(id.to_owned());
         }
     }
-    let rest =
-        ["_end.", "_cancel.", "_merge."].iter().find_map(|p| name.strip_prefix(p)).unwrap_or(name);
+    let rest = ["_end.", "_cancel.", "_merge.", "_leader."]
+        .iter()
+        .find_map(|p| name.strip_prefix(p))
+        .unwrap_or(name);
     Key::parse(rest.strip_suffix(".end").unwrap_or(rest)).map(|key| key.task)
 }
 

@@ -7,6 +7,7 @@ use walkdir::{DirEntry, WalkDir};
 use super::super::array;
 use super::super::ids::{Key, is_role, is_task_id, lane_name, shard};
 use super::super::layout::{DIRECTORIES, LAYOUT, LayoutRecord, due_of};
+use super::super::leftovers;
 use super::super::ready::priority_of;
 use super::super::scopes::version_of;
 use super::super::tasks::Names;
@@ -292,7 +293,7 @@ fn ready(rest: &[&str]) -> Class {
 fn process(rest: &[&str]) -> Class {
     match rest {
         ["run"] => Class::Dir,
-        ["hb" | "bell" | "end" | "end.tmp"] => Class::File,
+        ["hb" | "bell" | "end" | "end.tmp" | leftovers::LEFT] => Class::File,
         [name] if name.starts_with("card.") || name.starts_with("success.") => Class::File,
         // A taken file may be anything.
         ["run", name] if name.starts_with("_in.") => Class::Any,

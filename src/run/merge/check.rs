@@ -9,6 +9,7 @@ use crate::queue::ids::lane_name;
 use crate::queue::record::Spec;
 use crate::sys::alive::EnvMark;
 use crate::sys::fs::{Fs, RealFs};
+use crate::sys::remains::{Traces, in_words};
 use crate::sys::spawn::Variables;
 use crate::sys::tool::{Cut, Tool};
 
@@ -100,9 +101,10 @@ impl Merger<'_> {
         let output = sh.run(self.beat).cannot("run the check", &dir)?;
         // What it has left running stands in the worktree, and would be in the next one's way.
         let left = EnvMark::variable("COORD_CHECK", &mark);
-        let left = self.site.queue.host.kill_marked(&left, &[], KILL_PATIENCE);
+        let host = &self.site.queue.host;
+        let left = host.end_left(&Traces::of_mark(left), &[], KILL_PATIENCE);
         if !left.is_empty() {
-            println(&format!("the check has left processes that cannot be ended: {left:?}"));
+            println(&format!("the check has left {}, which cannot be ended", in_words(&left)));
         }
         // The check may have changed what git takes for its worktree.
         match self.shop().confirmed(&slot) {
