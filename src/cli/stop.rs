@@ -32,7 +32,8 @@ pub fn stop(cli: &Cli, args: &Stop) -> Answer {
         output::note("nobody works here");
         return Ok(None);
     }
-    control::ask(queue, if args.now { "stop" } else { "drain" })?;
+    let request = if args.now { "stop" } else { "drain" };
+    control::ask(queue, request)?;
     let mut said = false;
     let mut far = Far::new(&site, cli.quiet);
     loop {
@@ -50,6 +51,10 @@ pub fn stop(cli: &Cli, args: &Stop) -> Answer {
         let waited_for = far.look(queue, &live, orders)?;
         if waited_for.is_empty() {
             break;
+        }
+        if orders && !queue.fs.exists(&queue.layout.control().join(request)) {
+            // A coordinator withdraws it when its own workers have left; those elsewhere may not have heard.
+            control::ask(queue, request)?;
         }
         if !orders {
             // Nobody is left who would tell them.
