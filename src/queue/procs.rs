@@ -27,6 +27,7 @@ use std::sync::Arc;
 use crate::error::{Cannot, Result};
 use crate::step;
 use crate::sys::fs::{Dir, is_absent};
+use crate::sys::host::ProcessId;
 
 use super::Queue;
 use super::durable::{self, Known};
@@ -319,6 +320,13 @@ pub fn dissolve(queue: &Queue, wid: &str) -> bool {
     }
     step!("leave.rmdir");
     queue.fs.rmdir(&dir).is_ok()
+}
+
+impl Card {
+    /// The process, which means something only on its own machine, boot and pid namespace.
+    pub fn process(&self) -> ProcessId {
+        ProcessId { pid: self.pid, start: self.start }
+    }
 }
 
 /// Rings a process's own bell: look at what you hold. Of one that is gone there is none to ring.

@@ -15,8 +15,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::sys::host::ProcessId;
-
 pub use self::array::{Array, Closed, Halting, Line};
 pub use self::bytes::{RECORD_MAX, Unreadable, parse, to_bytes};
 pub use self::stage::{Stage, StageVerdict};
@@ -295,11 +293,6 @@ impl Card {
     pub fn is_of_process_of(&self, other: &Card) -> bool {
         let place = |card: &Card| (card.host_id.clone(), card.boot.clone(), card.pidns);
         place(self) == place(other) && self.process() == other.process()
-    }
-
-    /// The process, which means something only on its own machine, boot and pid namespace.
-    pub fn process(&self) -> ProcessId {
-        ProcessId { pid: self.pid, start: self.start }
     }
 }
 
