@@ -113,12 +113,7 @@ pub fn readiness(queue: &Queue, task: &Task, n: u32) -> Result<Readiness> {
     let mut blockers = Vec::new();
     for entry in &spec.after {
         let (on, pass) = dependency(entry);
-        let phase = match phase_for(queue, on, pass) {
-            // It is waited for: whoever can look at it will say how it is.
-            Err(e) if e.is_of_entry() => Phase::Corrupt(e.one_line()),
-            found => found?,
-        };
-        let because = match phase {
+        let because = match known_phase(queue, on, pass)? {
             Phase::Done(_) => continue,
             Phase::NoSpec => Because::Unknown,
             dead @ (Phase::Failed(_) | Phase::Cancelled(_)) if rule!("F11") => {
@@ -173,6 +168,15 @@ pub fn phase_for(queue: &Queue, on: &str, pass: bool) -> Result<Phase> {
         _ if pass && tasks::passed(queue, &other)? => Phase::Done(other.names.last()),
         phase => phase,
     })
+}
+
+/// The same for who waits for it: one that cannot be looked at by a fault of its own is not done, as far as
+/// is known, and whoever can look at it will say how it is.
+pub fn known_phase(queue: &Queue, on: &str, pass: bool) -> Result<Phase> {
+    match phase_for(queue, on, pass) {
+        Err(e) if e.is_of_entry() => Ok(Phase::Corrupt(e.one_line())),
+        found => found,
+    }
 }
 
 fn ended(phase: &Phase) -> &'static str {

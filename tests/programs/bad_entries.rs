@@ -114,6 +114,23 @@ fn a_task_that_is_closed_stops_no_other_and_runs_when_it_is_opened() {
 }
 
 #[test]
+fn one_of_those_who_come_after_a_task_that_is_closed_keeps_no_other_waiting() {
+    let Some(s) = plain("closed dependant") else { return };
+    s.add(&["--id", "A"], "echo A >> ran");
+    for id in ["B", "C", "D"] {
+        s.add(&["--id", id, "--after", "A"], &format!("echo {id} >> ran"));
+    }
+    s.sh("chmod 000 .coord/tasks/B");
+    let worker = s.background(&["work"]);
+    until("the others ran", || s.lines("ran").len() == 3);
+    assert!(!s.lines("ran").contains(&"B".to_owned()));
+    s.sh("chmod 755 .coord/tasks/B");
+    until("it runs", || s.lines("ran").contains(&"B".to_owned()));
+    s.coord(&["stop", "--now", "--timeout", "20s"]).ok();
+    s.collect(worker).ok();
+}
+
+#[test]
 fn a_worker_that_cannot_do_anything_hears_that_it_is_to_leave() {
     for closed in ["tasks/A", "ready/default", "delayed", "procs"] {
         let Some(s) = plain("signals") else { return };

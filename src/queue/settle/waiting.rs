@@ -15,7 +15,7 @@ use crate::rule;
 use crate::step;
 
 use super::super::Queue;
-use super::super::evaluate::{Readiness, dependency, phase_for, readiness};
+use super::super::evaluate::{Readiness, dependency, known_phase, readiness};
 use super::super::events;
 use super::super::ids::Key;
 use super::super::lane;
@@ -47,7 +47,7 @@ impl Blocked {
     fn holds(&self, queue: &Queue, id: &str) -> Result<bool> {
         let claim = queue.layout.task(id).join(format!("{}.claim", self.n));
         Ok(!queue.fs.exists(&claim)
-            && blocks(&phase_for(queue, &self.on, self.pass)?, self.on_dep_dead)
+            && blocks(&known_phase(queue, &self.on, self.pass)?, self.on_dep_dead)
             && queue.fs.exists(&queue.layout.waiters(&self.on).join(id)))
     }
 }
@@ -108,7 +108,7 @@ pub(super) fn remember(queue: &Queue, me: &mut Proc, task: &Task, n: u32) -> Res
     }
     for entry in by_chance(queue, spec) {
         let (on, pass) = dependency(entry);
-        let phase = phase_for(queue, on, pass)?;
+        let phase = known_phase(queue, on, pass)?;
         if matches!(phase, Phase::Failed(_) | Phase::Cancelled(_))
             && spec.on_dep_dead == OnDepDead::Cancel
         {
@@ -168,9 +168,15 @@ pub(super) fn waiters(queue: &Queue, me: &mut Proc, id: &str, phase: &Phase) -> 
     let mut found = Waiters { names: Vec::new(), needed: Vec::new() };
     for entry in queue.list(&queue.layout.waiters(id))? {
         let name = entry.name;
-        if !is_known_to_wait(queue, me, &name, |blocked| !cancels(blocked.on_dep_dead))?
-            && let Some(task) = tasks::look(queue, &name)?
-        {
+        let waits = is_known_to_wait(queue, me, &name, |blocked| !cancels(blocked.on_dep_dead))?;
+        let looked = if waits { Ok(None) } else { tasks::look(queue, &name) };
+        let task = match looked {
+            // It cannot be served now, and must not keep the others waiting: its waiter and its entry in
+            // blocked/ stay, by which a keeper comes back to it.
+            Err(e) if e.is_of_entry() => continue,
+            task => task?,
+        };
+        if let Some(task) = task {
             let spec = task.spec.as_ref().ok();
             let after = spec.map(|s| s.after.as_slice()).unwrap_or_default();
             let before = after.iter().any(|entry| dependency(entry).0 == id)
