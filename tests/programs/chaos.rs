@@ -93,3 +93,20 @@ fn what_a_killed_run_leaves_is_cleaned_up_by_the_next() {
     sandbox.coord(&["chaos", "--tasks", "1", "--workers", "1"]).ok();
     assert_eq!((names(&temporary), programs(&temporary)), (Vec::new(), 0));
 }
+
+#[test]
+fn jobs_that_hide_do_not_overlap_but_where_nothing_promises_to_find_them() {
+    let (sandbox, _) = sandbox();
+    let has_groups = !coord::sys::cgroup::planned("probe").is_empty();
+    for no_cgroup in [false, true] {
+        let mut args =
+            vec!["chaos", "--hiding", "--minutes", "2", "--tasks", "16", "--workers", "3"];
+        args.extend(["--json"].iter().chain(no_cgroup.then_some(&"--no-cgroup")));
+        let output = sandbox.coord(&args);
+        let document = output.warns("of 100 jobs leave a process that hides").json("coord.chaos/1");
+        assert_eq!(document["doubled"], 0, "{document}");
+        if has_groups && !no_cgroup {
+            assert_eq!(document["escaped"], 0, "{document}");
+        }
+    }
+}
