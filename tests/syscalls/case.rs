@@ -41,6 +41,32 @@ pub fn programs() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_coord")).parent().unwrap().to_owned()
 }
 
+/// Makes the processes of a copied queue those of the copy: puts another word for one into each file that has
+/// it, in place, since cards have many names.
+fn rename_all(dir: &Path, word: &str, other: &str) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let meta = fs::symlink_metadata(&path).unwrap();
+        if meta.is_dir() {
+            rename_all(&path, word, other);
+        } else if meta.is_file()
+            && let Ok(text) = fs::read_to_string(&path)
+            && text.contains(word)
+        {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+            fs::write(&path, text.replace(word, other)).unwrap();
+            fs::File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(meta.modified().unwrap())
+                .unwrap();
+            fs::set_permissions(&path, meta.permissions()).unwrap();
+        }
+    }
+}
+
 impl Case {
     /// An empty project in `dir`, which is made.
     pub fn new(dir: &Path) -> Case {
@@ -55,7 +81,17 @@ impl Case {
         fs::create_dir_all(dir).unwrap();
         let copied = Command::new("cp").arg("-a").arg(&self.root).arg(dir).status().unwrap();
         assert!(copied.success(), "cannot copy {} to {}", self.root.display(), dir.display());
-        Case { root: fs::canonicalize(dir.join("project")).unwrap() }
+        let copy = Case { root: fs::canonicalize(dir.join("project")).unwrap() };
+        if let (Some(of), Some(to)) = (self.inode(), copy.inode()) {
+            rename_all(&copy.queue(""), &format!(".{of}\""), &format!(".{to}\""));
+        }
+        copy
+    }
+
+    /// The inode of the queue, which its processes have in their cards.
+    fn inode(&self) -> Option<u64> {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(self.queue("")).ok().map(|meta| meta.ino())
     }
 
     /// The directory around the project.

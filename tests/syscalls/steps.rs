@@ -181,6 +181,8 @@ const ELSEWHERE: [&str; 7] = [
     // tests/programs/members.rs
     "copy.stage",
     "copy.link",
+    // Of `coord init --adopt`, in a copy: tests/programs/copied_queues.rs.
+    "adopt.layout",
 ];
 
 #[test]
