@@ -57,7 +57,7 @@ pub struct Keeper {
     blocked_from: String,
     incoming_due_ms: Option<u64>,
     started: bool,
-    /// It has looked at every task since the boot, or somebody before it has.
+    /// It has looked at every task, and could not look at some: the next sweep is that of the hour.
     swept: bool,
     busy: bool,
     stumble: Stumble,
@@ -248,7 +248,8 @@ impl Keeper {
             sweep::sweep_once_a_boot(queue, me, self.archive_after_ms)
         };
         let Some(swept) = self.aside.note(queue, me, "sweep", went)? else { return Ok(()) };
-        self.swept = true;
+        // Its mark is not there as long as something could not be looked at.
+        self.swept = !swept.put_aside.is_empty();
         for (id, error) in swept.put_aside {
             self.aside.note(queue, me, &format!("tasks/{id}"), Err::<(), _>(error))?;
         }

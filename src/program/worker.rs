@@ -408,6 +408,8 @@ impl Worker {
             stale.extend(roles(&self.options).iter().map(|role| layout.role_bell(role)));
             stale.iter().for_each(|bell| waiter.unwatch(bell));
             sweep::restore_at_work(&self.site.queue, &mut self.me)?;
+            // What was removed may have been made anew by others, without its hints.
+            sweep::sweep(&self.site.queue, &mut self.me)?;
             self.watch(waiter);
             self.rewatch = false;
             self.finder.restart(&self.site.queue)?;

@@ -189,10 +189,25 @@ impl Queue {
     pub fn make_dirs(&self, path: &Path) -> std::io::Result<()> {
         match self.fs.mkdir(path) {
             Err(e) if is_absent(&e) && self.fs.exists(&self.layout.layout_record()) => {
-                mkdir_all(&*self.fs, path)
+                let top = path.strip_prefix(self.layout.root()).ok().and_then(|p| p.iter().next());
+                let lost = top.is_some_and(|top| !self.fs.exists(&self.layout.root().join(top)));
+                mkdir_all(&*self.fs, path)?;
+                if lost {
+                    self.forget_sweeps();
+                }
+                Ok(())
             }
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
+        }
+    }
+
+    /// A directory was removed with all hints in it, and now it is there again: nothing else says that
+    /// somebody has to look at every task. The next keeper sweeps as after a boot.
+    fn forget_sweeps(&self) {
+        let dir = self.layout.at("control/boot");
+        for entry in self.fs.list(&dir).unwrap_or_default() {
+            drop(self.fs.unlink(&dir.join(entry.name)));
         }
     }
 

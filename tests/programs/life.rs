@@ -281,3 +281,18 @@ fn every_transition_is_one_event() {
     follower.kill().unwrap();
     follower.wait().unwrap();
 }
+
+#[test]
+fn hints_that_went_with_their_directory_come_back_also_where_somebody_was_faster() {
+    let s = Sandbox::new();
+    s.add(&["--id", "A", "--role", "other"], "echo A >> ran");
+    s.add(&["--id", "B"], "echo B >> ran");
+    s.coord(&["work", "--until-empty", "--role", "other"]).ok();
+    s.sh("rm -r .coord/ready");
+    // Who publishes makes the directories and bells anew, and knows nothing of what was in them.
+    s.add(&["--id", "C"], "echo C >> ran");
+    let worker = s.background(&["work"]);
+    until("all have run", || s.lines("ran").len() == 3);
+    s.coord(&["stop", "--now", "--timeout", "20s"]).ok();
+    s.collect(worker).ok();
+}

@@ -168,7 +168,7 @@ fn acts(situation: &Situation, program: &str) -> Option<&'static [&'static str]>
 }
 
 /// Steps that need more than a situation here has, with the test that crashes there.
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 9] = [
     // tests/programs/merges.rs
     "merge.link",
     "merging.unlink",
@@ -181,6 +181,8 @@ const ELSEWHERE: [&str; 7] = [
     // tests/programs/members.rs
     "copy.stage",
     "copy.link",
+    // Of a worker that loses: tests/programs/zombies.rs
+    "claim.help",
     // Of `coord init --adopt`, in a copy: tests/programs/copied_queues.rs.
     "adopt.layout",
 ];
