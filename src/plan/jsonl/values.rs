@@ -72,11 +72,16 @@ impl<'a, F: FnMut() -> Result<Vec<u8>>> Values<'a, F> {
 
     fn pass_mark(&mut self) -> Result<()> {
         // A byte order mark is three bytes, which may stand in two pieces.
+        let mut passed = Vec::new();
         for byte in [0xef, 0xbb, 0xbf] {
             if self.peek()? != Some(byte) {
-                break;
+                // Another character that begins as the mark does.
+                passed.extend_from_slice(&self.bytes[self.at..]);
+                (self.bytes, self.at) = (passed, 0);
+                return Ok(());
             }
             self.at += 1;
+            passed.push(byte);
         }
         Ok(())
     }
@@ -125,7 +130,8 @@ impl<'a, F: FnMut() -> Result<Vec<u8>>> Values<'a, F> {
         let begun = self.place;
         let text = self.take(is_element)?;
         if std::str::from_utf8(&text).is_err() {
-            return Err(Error::usage(format!("{}:{}: this is not UTF-8 text", self.file, begun.0)));
+            let what = format!("{}:{}: this is not UTF-8 text", self.file, begun.0);
+            return Err(Error::usage(what).hint("save it as UTF-8 (iconv -f latin1 -t utf-8)"));
         }
         let cut = text.len() >= VALUE_MAX;
         serde_json::from_slice(&text).map(|value| (begun.0, value)).map_err(|e| {
@@ -220,6 +226,12 @@ mod tests {
         let long = format!("{{\"a\": \"{}", "x".repeat(2 * VALUE_MAX));
         assert_eq!(read(long.as_bytes(), 1 << 16), [Err("f:1: longer than 1 MiB".to_owned())]);
         assert_eq!(read(b"{}\n\xff\n", 9)[1], Err("f:2: this is not UTF-8 text".to_owned()));
+        // It begins with the first byte of a byte order mark.
+        for size in 1..4 {
+            let says = read("\u{fffd}{}".as_bytes(), size)[0].as_ref().unwrap_err().clone();
+            assert!(says.starts_with("f:1:1: not JSON"), "{says}");
+            assert_eq!(read("\u{feff}{}".as_bytes(), size).len(), 1);
+        }
     }
 
     proptest! {
