@@ -76,6 +76,10 @@ impl Aside {
         if !error.is_of_entry() {
             return Err(error);
         }
+        if error.errno() == Some(nix::libc::ENOENT) {
+            // It went while it was looked at; there is nothing that a person could mend.
+            return Ok(None);
+        }
         let text = words(entry, &error);
         if fault.said != text {
             tracing::warn!("{text}");

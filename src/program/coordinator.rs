@@ -90,9 +90,12 @@ pub fn run(site: &Site) -> Result<()> {
     };
     let mut wakes = Vec::new();
     loop {
-        let looked = answer(queue, &mut coordinator.me, &identity, &mut waiter, &wakes)
-            .and_then(|()| coordinator.tick(&mut waiter, &wakes));
-        match looked {
+        if queue.is_in_place()
+            && let Err(e) = answer(queue, &mut coordinator.me, &identity, &mut waiter, &wakes)
+        {
+            tracing::error!("cannot register anew: {}; will try again", e.one_line());
+        }
+        match coordinator.tick(&mut waiter, &wakes) {
             Ok(Some(next)) => wakes = waiter.wait(next),
             Ok(None) => return coordinator.astray.take().map_or(Ok(()), Err),
             Err(e) => {

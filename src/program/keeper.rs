@@ -57,6 +57,8 @@ pub struct Keeper {
     blocked_from: String,
     incoming_due_ms: Option<u64>,
     started: bool,
+    /// Somebody has not beaten for half of its lease.
+    doubts: bool,
     /// It has looked at every task, and could not look at some: the next sweep is that of the hour.
     swept: bool,
     busy: bool,
@@ -83,6 +85,7 @@ impl Keeper {
             blocked_from: String::new(),
             incoming_due_ms: None,
             started: false,
+            doubts: false,
             swept: false,
             busy: false,
             stumble: Stumble::default(),
@@ -137,7 +140,8 @@ impl Keeper {
         self.stumble.mend(queue, me)?;
         events::tell_again(queue, me);
         let (until_ms, failed) = self.look(queue, me, waiter, wakes);
-        if failed.is_some() || self.aside.due_ms().is_some() {
+        let left_behind = std::mem::take(&mut me.left_behind);
+        if failed.is_some() || left_behind || self.aside.due_ms().is_some() {
             // What failed half-way has left an intent of this process.
             self.stumble.note(queue);
         }
@@ -323,9 +327,9 @@ impl Keeper {
         let slept = boot.saturating_sub(mono);
         let usual = if self.busy { self.lease_look_ms() } else { self.rescan_ms };
         let late = mono.saturating_sub(self.last_look_ms) > usual * 2 + 500;
-        // A command has no heartbeat.
-        let beats = self.busy && me.card.kind != CardKind::Cli;
-        let mute = beats && me.beat(queue).is_err();
+        // Not where nobody is late, since a beat is a write, and not of a command, which has no heartbeat.
+        let beats = std::mem::take(&mut self.doubts) && me.card.kind != CardKind::Cli;
+        let mute = beats && !me.is_declared_dead(queue) && me.beat(queue).is_err();
         if late || mute || slept > self.sleep_ms + 1000 {
             for watched in self.watched.values_mut() {
                 watched.beat.1 = mono;

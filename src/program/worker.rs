@@ -294,7 +294,7 @@ impl Worker {
     ) -> Result<Next> {
         self.note_ended(ended);
         let next = self.look(waiter, wakes);
-        if next.is_err() {
+        if next.is_err() || std::mem::take(&mut self.me.left_behind) {
             self.stumble.note(&self.site.queue);
         }
         let next = self.keep_alive(next);

@@ -110,6 +110,8 @@ pub struct Proc {
     pub known: Known,
     /// What it knows of tasks that wait for others.
     pub waiting: Waiting,
+    /// An intent was left for later since this was last looked at.
+    pub left_behind: bool,
     /// Tasks that it found to wait for nothing but what is there, whichever way: no circle closes there.
     pub grounded: HashSet<String>,
     /// The attempt whose scopes it has taken, or may have, and which it has not claimed yet.
@@ -142,6 +144,7 @@ impl Proc {
             published: 0,
             known: Known::default(),
             waiting: Waiting::default(),
+            left_behind: false,
             grounded: HashSet::new(),
             scoped: None,
         })
@@ -249,7 +252,8 @@ impl Proc {
         if queue.shared {
             return queue.replace(&path, &record::to_bytes(&self.card));
         }
-        queue.fs.touch(&path).cannot("beat", &path)
+        // Not made anew where somebody removes the queue.
+        queue.fs.refresh(&path).cannot("beat", &path)
     }
 
     /// Whether somebody declared this process dead, or its directory is gone: then it must not
@@ -275,6 +279,12 @@ impl Proc {
         step!("settle.intent");
         queue.fs.touch(&path).cannot("write an intent", &path)?;
         Ok(path)
+    }
+
+    /// Leaves a task to be settled later: by this process, or by whoever finishes what it has left.
+    pub fn leave_behind(&mut self, queue: &Queue, id: &str) -> Result<()> {
+        self.left_behind = true;
+        self.settle_intent(queue, id).map(drop)
     }
 
     /// Leaves the queue: the directory goes if no intent is left in it, and is left to recovery

@@ -161,6 +161,11 @@ pub trait Fs: Send + Sync {
     fn stat(&self, path: &Path) -> io::Result<Stat>;
     /// Sets the file's times to now; makes an empty file where there is none.
     fn touch(&self, path: &Path) -> io::Result<()>;
+    /// Sets the times of a file that is there to now. One that was removed does not come back: a simulated
+    /// file system may make it, since nobody removes whole queues there.
+    fn refresh(&self, path: &Path) -> io::Result<()> {
+        self.touch(path)
+    }
     /// As `touch`, in an open directory.
     fn touch_in(&self, dir: &Dir, name: &str) -> io::Result<()> {
         self.touch(&dir.path.join(name))

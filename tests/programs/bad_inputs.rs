@@ -73,7 +73,10 @@ fn a_full_disk_refuses_new_tasks_and_loses_no_result() {
     let Some(_mount) = Mount::new(&s, "full disk", TMPFS) else { return };
     s.coord(&["init"]).ok();
     s.configure("");
-    s.add(&["--id", "T", "--retries", "0"], "touch up; until [ -e go ]; do sleep 0.01; done");
+    // A result of several pages: what goes with the attempt makes room for one.
+    let line = "printf '\"%20000s\"' x > $COORD_OUT/result.json; \
+                touch up; until [ -e go ]; do sleep 0.01; done";
+    s.add(&["--id", "T", "--retries", "0"], line);
     s.add(&["--id", "U"], "true");
     let worker = s.background(&["work", "--max-tasks", "2"]);
     until("it runs", || s.root.join("up").exists());

@@ -131,7 +131,9 @@ impl Keeper {
             false => claims.map(|key| lease_ms(queue, &key, &watched.card)).max(),
         };
         let silent_ms = now.saturating_sub(watched.beat.1);
-        if silent_ms < lease_ms.unwrap_or(watched.card.lease_ms) {
+        let lease_ms = lease_ms.unwrap_or(watched.card.lease_ms);
+        self.doubts |= silent_ms >= lease_ms / 2;
+        if silent_ms < lease_ms {
             return Ok(None);
         }
         Ok(Some(match watched.local {

@@ -87,10 +87,12 @@ impl Worker {
         if now_ms >= self.next_beat_ms && matches!(self.job, Job::Running(_) | Job::Ending(..)) {
             self.beat()?;
         }
-        if self.lost_place {
-            self.come_back(waiter)?;
-        }
+        let back = match self.lost_place && !self.astray {
+            true => self.come_back(waiter),
+            false => Ok(()),
+        };
         self.conclude_ending();
+        back?;
         let own = self.me.dir().join("bell");
         if matches!(self.job, Job::Idle) && wakes.contains(&Wake::Bell(own)) {
             // Somebody who cannot see this process asks whether it lives.
@@ -110,7 +112,7 @@ impl Worker {
             queue.fs.stat(&queue.layout.task(&key.task).join(format!("{}.{kind}", key.n))).is_ok()
         };
         let without_place = self.me.is_without_place(queue);
-        if register("end") || !without_place && self.me.is_declared_dead(queue) {
+        if register("end") || queue.fs.exists(&self.me.dir().join("end")) {
             attempt.stop(queue, Stopped::Fenced, grace_ms);
         } else if without_place {
             self.lost_place = true;

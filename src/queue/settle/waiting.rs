@@ -171,9 +171,11 @@ pub(super) fn waiters(queue: &Queue, me: &mut Proc, id: &str, phase: &Phase) -> 
         let waits = is_known_to_wait(queue, me, &name, |blocked| !cancels(blocked.on_dep_dead))?;
         let looked = if waits { Ok(None) } else { tasks::look(queue, &name) };
         let task = match looked {
-            // It cannot be served now, and must not keep the others waiting: its waiter and its entry in
-            // blocked/ stay, by which a keeper comes back to it.
-            Err(e) if e.is_of_entry() => continue,
+            // It cannot be served now, and must not keep the others waiting.
+            Err(e) if e.is_of_entry() => {
+                me.leave_behind(queue, &name)?;
+                continue;
+            }
             task => task?,
         };
         if let Some(task) = task {

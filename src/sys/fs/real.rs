@@ -326,6 +326,13 @@ impl<B: Based> Fs for B {
         }
     }
 
+    fn refresh(&self, path: &Path) -> io::Result<()> {
+        fault()?;
+        let (dir, name) = self.at(path);
+        let now = TimeSpec::UTIME_NOW;
+        utimensat(dir, name, &now, &now, UtimensatFlags::NoFollowSymlink).map_err(io_error)
+    }
+
     fn touch_in(&self, dir: &Dir, name: &str) -> io::Result<()> {
         fault()?;
         let now = TimeSpec::UTIME_NOW;
