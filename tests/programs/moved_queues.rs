@@ -187,7 +187,10 @@ fn a_run_whose_queue_is_moved_goes_on_where_it_is() {
     moved(&mut s);
     fs::write(&go, "").unwrap();
     let front = s.collect(front);
-    assert!(front.exits(255).stderr.contains("the queue was moved"), "{}", front.stderr);
+    // Its worker may have done both jobs before anybody looked where the queue is: then all is well.
+    if front.code != 0 {
+        assert!(front.exits(255).stderr.contains("the queue was moved"), "{}", front.stderr);
+    }
     until("its worker has left", || s.processes().is_empty());
     assert!(!s.beside("project").exists());
     // Its worker may have taken the second job before it looked.
