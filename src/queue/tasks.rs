@@ -185,7 +185,11 @@ pub(super) fn look_at(queue: &Queue, id: &str, path: &Path) -> Result<Option<Tas
         Err(e) if is_absent(&e) => return Ok(None),
         Err(e) => return Err(e).cannot("open a task", path),
     };
-    let entries = queue.fs.list_in(&dir).cannot("list a task", path)?;
+    let entries = match queue.fs.list_in(&dir) {
+        // It was opened, and deleted before it was read: a task that is buried, or an empty directory.
+        Err(e) if is_absent(&e) => return Ok(None),
+        listed => listed.cannot("list a task", path)?,
+    };
     let names = Names::of(entries.iter().map(|e| e.name.as_str()));
     let spec = if names.spec { read(queue, &dir, "spec.json")? } else { absent() };
     let new = Phase::NoSpec;

@@ -46,6 +46,8 @@ pub enum Moved {
 
 /// Links to one file before another one is made, as for cards.
 const LINKS_MAX: u32 = 30_000;
+/// How often a tombstone or its directory is made anew that has gone.
+const TRIES: u32 = 3;
 
 /// Archives and buries a number of tasks.
 pub struct Archiver {
@@ -140,6 +142,7 @@ impl Archiver {
         use std::io::ErrorKind;
         let file = me.run("_tomb");
         make_dir(queue, parent(at))?;
+        let mut missing = 0;
         loop {
             let links = match &self.stone {
                 Some((kind, links)) if *kind == stone && *links < LINKS_MAX => *links,
@@ -155,6 +158,12 @@ impl Archiver {
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => break,
                 Err(e) if e.raw_os_error() == Some(nix::libc::EMLINK) && links > 0 => {
                     self.stone = None;
+                }
+                // One of the two has gone: both are made anew. A file that cannot be is an error of its own.
+                Err(e) if is_absent(&e) && missing < TRIES => {
+                    missing += 1;
+                    self.stone = None;
+                    make_dir(queue, parent(at))?;
                 }
                 // On a shared file system the answer may be wrong.
                 Err(_) if queue.shared && queue.fs.stat(at).is_ok() => break,
