@@ -14,7 +14,7 @@ const RULES: &[(&str, &str, u64)] = &[
     ("R2.readback", "after a link, what the register holds decides, not the answer", 7),
     ("R3", "an intent is removed by its whole name, never `run/*`", 20),
     ("R4.owner", "the owner drops its intent after the follow-ups exist", 3),
-    ("R4.recoverer", "who finds an attempt ended helps before it drops the intent", 15),
+    ("R4.recoverer", "who finds an attempt ended helps before it drops the intent", 113),
 ];
 
 /// Seeds within which each has to be caught.
