@@ -2,34 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::mount::Mount;
 use crate::support::{Sandbox, kill, skip, until};
-
-/// Something mounted on a sandbox's queue directory.
-struct Mount(PathBuf);
-
-impl Mount {
-    /// Mounts on `.coord` of a project that has none yet; `None` where this machine cannot.
-    fn new(s: &Sandbox, test: &str, args: &[&str]) -> Option<Mount> {
-        let dir = s.queue("");
-        std::fs::create_dir(&dir).unwrap();
-        let mut all = args.to_vec();
-        let path = dir.to_string_lossy().into_owned();
-        all.push(&path);
-        let mounted = s.run("mount", &all);
-        if mounted.code != 0 {
-            skip(test, &format!("cannot mount: {}", mounted.stderr.trim()));
-            return None;
-        }
-        Some(Mount(dir))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let path = self.0.as_os_str();
-        drop(std::process::Command::new("umount").arg("-l").arg(path).output());
-    }
-}
 
 const TMPFS: &[&str] = &["-t", "tmpfs", "-o", "size=2m", "none"];
 
@@ -70,7 +44,7 @@ fn when_nobody_can_beat_for_longer_than_a_lease_nobody_is_killed() {
 #[test]
 fn a_full_disk_refuses_new_tasks_and_loses_no_result() {
     let s = Sandbox::bare();
-    let Some(_mount) = Mount::new(&s, "full disk", TMPFS) else { return };
+    let Some(_mount) = Mount::new(&s, "full disk", TMPFS, &s.queue("")) else { return };
     s.coord(&["init"]).ok();
     s.configure("");
     // A result of several pages: what goes with the attempt makes room for one.
@@ -101,7 +75,7 @@ fn a_full_disk_refuses_new_tasks_and_loses_no_result() {
 #[test]
 fn a_read_only_queue_can_be_looked_at_and_says_why_not_more() {
     let s = Sandbox::bare();
-    let Some(_mount) = Mount::new(&s, "read-only queue", TMPFS) else { return };
+    let Some(_mount) = Mount::new(&s, "read-only queue", TMPFS, &s.queue("")) else { return };
     s.coord(&["init"]).ok();
     s.configure("");
     s.add(&["--id", "T"], "true");
@@ -131,7 +105,10 @@ fn a_file_system_without_hard_links_is_refused_by_init() {
     if s.run("mkfs.vfat", &[&image]).code != 0 {
         return skip("no hard links", "mkfs.vfat is not there or failed");
     }
-    let Some(_mount) = Mount::new(&s, "no hard links", &["-o", "loop", &image]) else { return };
+    let Some(_mount) = Mount::new(&s, "no hard links", &["-o", "loop", &image], &s.queue(""))
+    else {
+        return;
+    };
     let refused = s.coord(&["init"]);
     refused
         .fails(7, "cannot create hard links in ")

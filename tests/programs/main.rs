@@ -35,6 +35,7 @@ mod left_behind;
 mod life;
 mod members;
 mod merges;
+mod mount;
 mod mounted_queues;
 mod moved_queues;
 mod nothing_lost;

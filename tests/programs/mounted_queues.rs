@@ -2,32 +2,10 @@
 //! the same queue, an overlay is a copy of it, and none of it hurts anybody. Mounting is for root.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::mount::Mount;
 use crate::support::{Sandbox, alive, kill, skip, until};
-
-/// A mount, for as long as a test runs.
-struct Mount(PathBuf);
-
-impl Mount {
-    /// Mounts on a directory beside the project, which is made; `None` where this machine cannot.
-    fn new(s: &Sandbox, test: &str, args: &[&str], name: &str) -> Option<Mount> {
-        let dir = s.beside(name);
-        fs::create_dir_all(&dir).unwrap();
-        let mounted = s.run("mount", &[args, &[dir.to_str().unwrap()]].concat());
-        if mounted.code != 0 {
-            skip(test, &format!("cannot mount: {}", mounted.stderr.trim()));
-            return None;
-        }
-        Some(Mount(dir))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        drop(std::process::Command::new("umount").arg("-l").arg(&self.0).output());
-    }
-}
 
 const TMPFS: &[&str] = &["-t", "tmpfs", "-o", "size=8m", "none"];
 
@@ -35,7 +13,7 @@ const TMPFS: &[&str] = &["-t", "tmpfs", "-o", "size=8m", "none"];
 fn a_file_system_is_unmounted_when_the_programs_have_left() {
     let mut s = Sandbox::bare();
     let home = s.beside("home");
-    let Some(mount) = Mount::new(&s, "unmount", TMPFS, "own") else { return };
+    let Some(mount) = Mount::new(&s, "unmount", TMPFS, &s.beside("own")) else { return };
     s.root = mount.0.join("project");
     fs::create_dir(&s.root).unwrap();
     s.coord(&["init"]).ok();
@@ -52,7 +30,7 @@ fn a_file_system_is_unmounted_when_the_programs_have_left() {
     assert!(is_empty(&mount.0), "something was made where it had been");
     // In order: they leave, and it is not busy.
     s.root = home;
-    let Some(mount) = Mount::new(&s, "unmount", TMPFS, "own") else { return };
+    let Some(mount) = Mount::new(&s, "unmount", TMPFS, &s.beside("own")) else { return };
     s.root = mount.0.join("project");
     fs::create_dir(&s.root).unwrap();
     s.coord(&["init"]).ok();
@@ -68,7 +46,8 @@ fn a_bind_mount_is_the_same_queue() {
     let mut s = Sandbox::new();
     s.start(1);
     let project = s.root.to_str().unwrap().to_owned();
-    let Some(mount) = Mount::new(&s, "bind mount", &["--bind", &project], "bound") else {
+    let Some(mount) = Mount::new(&s, "bind mount", &["--bind", &project], &s.beside("bound"))
+    else {
         s.coord(&["stop"]).ok();
         return;
     };
@@ -91,7 +70,8 @@ fn a_second_mount_of_a_file_system_is_the_same_queue_and_so_is_a_later_one() {
     if made.code != 0 {
         return skip("second mount", &format!("no mkfs.ext4: {}", made.stderr.trim()));
     }
-    let Some(first) = Mount::new(&s, "second mount", &["-o", "loop", &image], "first") else {
+    let Some(first) = Mount::new(&s, "second mount", &["-o", "loop", &image], &s.beside("first"))
+    else {
         return;
     };
     let device = s.sh(&format!("findmnt -no SOURCE '{}'", first.0.display())).stdout;
@@ -122,7 +102,8 @@ fn a_second_mount_of_a_file_system_is_the_same_queue_and_so_is_a_later_one() {
         let gone = || s.run("umount", &[mount.0.to_str().unwrap()]).code == 0 || is_empty(&mount.0);
         until("it is unmounted", gone);
     }
-    let Some(again) = Mount::new(&s, "second mount", &["-o", "loop", &image], "again") else {
+    let Some(again) = Mount::new(&s, "second mount", &["-o", "loop", &image], &s.beside("again"))
+    else {
         return;
     };
     s.root = project(&again);
@@ -154,7 +135,7 @@ fn an_overlay_above_a_queue_is_a_copy_of_it() {
         };
         let programs: Vec<i32> = s.processes().into_iter().filter(is_program).collect();
         let _upper = match own {
-            true => Mount::new(&s, "overlay", TMPFS, "upper"),
+            true => Mount::new(&s, "overlay", TMPFS, &s.beside("upper")),
             false => None,
         };
         s.sh("mkdir -p ../upper/data ../upper/work");
@@ -167,7 +148,7 @@ fn an_overlay_above_a_queue_is_a_copy_of_it() {
         );
         let overlay = ["-t", "overlay", "-o", &layers, "overlay"];
         let original = s.root.clone();
-        if let Some(merged) = Mount::new(&s, "overlay", &overlay, "merged") {
+        if let Some(merged) = Mount::new(&s, "overlay", &overlay, &s.beside("merged")) {
             s.root = merged.0.clone();
             s.coord(&["stop", "--timeout", "20s"]).ok().warns("nobody works here");
             s.coord(&["init", "--adopt"]).ok().warns("T.1");
@@ -200,7 +181,7 @@ fn a_queue_in_an_overlay_goes_on_when_that_is_mounted_anew() {
     let home = s.beside("home");
     for round in ["A", "B"] {
         s.root = home.clone();
-        let Some(merged) = Mount::new(&s, "overlay", &overlay, "merged") else { return };
+        let Some(merged) = Mount::new(&s, "overlay", &overlay, &s.beside("merged")) else { return };
         s.root = merged.0.join("project");
         if round == "A" {
             s.coord(&["init"]).ok();
