@@ -113,6 +113,11 @@ impl Error {
     pub fn is_of_entry(&self) -> bool {
         self.errno().is_some_and(|code| !is_of_machine(code))
     }
+
+    /// Whether the disk, its inodes or this user's share of it are used up.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self.errno(), Some(nix::libc::ENOSPC | nix::libc::EDQUOT))
+    }
 }
 
 /// Whether an error number says how the machine or this process fares, whatever it was asked for.
@@ -153,7 +158,9 @@ impl<T> Cannot<T> for io::Result<T> {
 fn hint_for(cause: &io::Error) -> Option<String> {
     use nix::libc;
     let text = match cause.raw_os_error()? {
-        libc::ENOSPC => "the file system is full: make room, then go on; nothing was lost",
+        libc::ENOSPC => {
+            "the file system is full: make room (coord gc --delete), then go on; nothing was lost"
+        }
         libc::EDQUOT => "the disk quota is used up: make room, then go on; nothing was lost",
         libc::EROFS => "the file system is read-only: remount it writable, or use another queue",
         libc::EACCES => "this user may not do that here: check owner and mode of the directory",

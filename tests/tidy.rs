@@ -21,6 +21,7 @@ const BIN_CODE_MAX: usize = 9;
 /// Directories of the document that are made on demand and so are not in `DIRECTORIES`.
 const ON_DEMAND: &[&str] = &[
     "control/dismissed",
+    "reserve",
     "tasks/T",
     "tasks/T/n.out",
     "archive",

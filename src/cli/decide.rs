@@ -40,16 +40,24 @@ fn each(
     }
     let mut done = Vec::new();
     let mut refused: Option<Error> = None;
-    place::with_proc(&queue, |me| {
+    // What ends work may have the reserve of a full disk.
+    let ends = verb == "cancel";
+    let body = |me: &mut Proc| {
         for id in &ids {
-            match act(&queue, me, id) {
+            let mut once = || act(&queue, me, id);
+            match if ends { place::in_need(&queue, once) } else { once() } {
                 Ok(()) => done.push(id.clone()),
                 Err(e) if refused.is_none() => refused = Some(e),
                 Err(e) => output::note(&format!("error: {e}")),
             }
         }
         Ok(())
-    })?;
+    };
+    if ends {
+        place::with_proc_in_need(&queue, body)?;
+    } else {
+        place::with_proc(&queue, body)?;
+    }
     if cli.json {
         output::document(&json!({ "schema": format!("coord.{verb}/1"), "ids": done }));
     } else {

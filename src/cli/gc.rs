@@ -10,7 +10,7 @@ use crate::plan::units::duration_ms;
 use crate::queue::archive::{self, Archiver, Moved};
 use crate::queue::gc::{self, Chosen, Leftovers, Wish};
 use crate::queue::procs::Proc;
-use crate::queue::{Queue, state};
+use crate::queue::{Queue, reserve, state};
 use crate::sys::tree;
 
 use super::Answer;
@@ -37,14 +37,15 @@ pub fn gc(cli: &Cli, args: &Gc) -> Answer {
     let (chosen, refused) = gc::choose(&queue, &wish)?;
     let rejected_ms = args.rejected.then_some(wish.older_than_ms);
     let mut failed = None;
-    let (mut rows, left) = place::with_proc(&queue, |me| {
+    let (mut rows, left) = with_proc(&queue, args.dry_run, |me| {
         let mut archiver = Archiver::new(&queue, me)?;
         let mut rows = Vec::new();
         for one in chosen {
             rows.push(match args.dry_run {
                 true => would(one, args.delete),
                 false => {
-                    let moved = act(&queue, me, &mut archiver, &one, args.delete);
+                    let mut act = || act(&queue, me, &mut archiver, &one, args.delete);
+                    let moved = place::in_need(&queue, &mut act);
                     // One that cannot be moved must not keep the others from it.
                     let moved = moved.unwrap_or_else(|e| {
                         let why = Moved::Stays(e.one_line());
@@ -58,9 +59,21 @@ pub fn gc(cli: &Cli, args: &Gc) -> Answer {
         archiver.finish(&queue, me)?;
         Ok((rows, gc::leftovers(&queue, me, rejected_ms, args.dry_run)?))
     })?;
+    if !args.dry_run {
+        reserve::fill(&queue);
+    }
     rows.extend(refused.into_iter().map(|(id, why)| stays(id, "", why)));
     tell(cli, args, &rows, &left);
     failed.map_or(Ok(None), Err)
+}
+
+/// What only looks spends nothing.
+fn with_proc<T>(
+    queue: &Queue,
+    looks: bool,
+    body: impl FnOnce(&mut Proc) -> Result<T>,
+) -> Result<T> {
+    if looks { place::with_proc(queue, body) } else { place::with_proc_in_need(queue, body) }
 }
 
 fn act(

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::plan::notices::Notice;
 use crate::program::fleet::{self, Member};
+use crate::program::room;
 use crate::queue::dismissed::Dismissal;
 use crate::queue::evaluate::{Because, Blocker, Readiness, readiness};
 use crate::queue::ids::{Key, is_task_id, lane_name};
@@ -51,6 +52,7 @@ fn all(
     members: &[Member],
 ) -> Result<Vec<Need>> {
     let mut needs = asked(queue, members);
+    needs.extend(config.and_then(|config| full(queue, config)));
     needs.extend(put_off(queue)?);
     needs.extend(status.needs_you.iter().cloned());
     needs.extend(blocked(queue)?);
@@ -78,6 +80,15 @@ fn asked(queue: &Queue, members: &[Member]) -> Vec<Need> {
         Some(need("asked", file, what, stat.mtime_ns / 1_000_000, hint.to_owned()))
     };
     files.into_iter().filter_map(row).collect()
+}
+
+/// A disk on which no worker begins anything.
+fn full(queue: &Queue, config: &Config) -> Option<Need> {
+    let free = room::full(queue, &config.limits)? / 1024;
+    let what = format!("nothing new is begun: {free} KiB are free on the disk of the queue");
+    let hint = "make room there (coord gc --delete); [limits] disk_free says how much".to_owned();
+    // It is so now; nobody has noted since when.
+    Some(need("full", "disk", what, queue.clock.wall_ms(), hint))
 }
 
 /// Lanes that merge nothing, and tasks that cannot start, until a person has done something.

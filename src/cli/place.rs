@@ -7,7 +7,7 @@ use crate::error::{Cannot, Error, Exit, Result};
 use crate::git::repository::{homes_of_linked, passed_by};
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
-use crate::queue::{Queue, identity};
+use crate::queue::{Queue, identity, reserve};
 use crate::run::pool::chain::Chains;
 use crate::run::site::{Site, open_queue};
 use crate::sys::fs::{Fs, RealFs, name_of};
@@ -76,6 +76,21 @@ pub fn with_proc<T>(queue: &Queue, body: impl FnOnce(&mut Proc) -> Result<T>) ->
     let result = body(&mut me);
     me.leave(queue);
     result
+}
+
+/// As `with_proc`, for what makes room or ends what runs: the reserve of the disk may be spent on it.
+pub fn with_proc_in_need<T>(queue: &Queue, body: impl FnOnce(&mut Proc) -> Result<T>) -> Result<T> {
+    let identity = Identity::plain("cli", CardKind::Cli);
+    let mut me = in_need(queue, || Proc::register(queue, &identity))?;
+    let result = body(&mut me);
+    me.leave(queue);
+    result
+}
+
+/// Does what makes room or ends what runs, if need be with the reserve of the disk.
+pub fn in_need<T>(queue: &Queue, body: impl FnMut() -> Result<T>) -> Result<T> {
+    let told = || output::note("the disk of the queue is full: its reserve is given up for this");
+    reserve::spending(queue, told, body)
 }
 
 /// The task that a job works on, where no id was given.

@@ -14,7 +14,7 @@ use crate::program::fleet;
 use crate::queue::init as queue_init;
 use crate::queue::record::{Backoff, CardKind, OnDepDead, Spec};
 use crate::queue::submit::{Submitted, submit};
-use crate::queue::{Queue, archive, evaluate, identity};
+use crate::queue::{Queue, archive, evaluate, identity, reserve};
 use crate::run::site::{agree, open_queue, read_config, repository_of};
 use crate::sys::clock::{parse_rfc3339, rfc3339};
 use crate::sys::fs::{Fs, RealFs};
@@ -49,6 +49,7 @@ pub fn init(cli: &Cli, args: &Init) -> Answer {
     let project = root.parent().unwrap_or(&root).to_owned();
     let durability = read_config(&project)?.queue.durability;
     let queue = queue_init::init_as(&root, Platform::real(), durability)?;
+    reserve::make(&queue)?;
     let toml = project.join("coord.toml");
     if !RealFs.exists(&toml) {
         queue.replace(&toml, configuration(args).as_bytes())?;

@@ -12,7 +12,7 @@ use crate::queue::control::{self, Wanted};
 use crate::queue::events::{self, Event};
 use crate::queue::ids::is_role;
 use crate::queue::record::CardKind;
-use crate::queue::{Queue, sweep};
+use crate::queue::{Queue, reserve, sweep};
 use crate::run::site::Site;
 use crate::sys::tool::sibling;
 use crate::sys::wake::Watch;
@@ -42,6 +42,7 @@ pub fn start(cli: &Cli, args: &Start) -> Answer {
         control::withdraw(queue, file)?;
     }
     control::want(queue, &wanted)?;
+    reserve::fill(queue);
     if control::asked(queue, "").pause {
         output::warn("the queue is paused: workers start, but claim nothing before coord resume");
     }
@@ -195,7 +196,8 @@ pub fn scale(cli: &Cli, args: &Scale) -> Answer {
 
 /// `coord pause`.
 pub fn pause(cli: &Cli) -> Answer {
-    control::ask(&place::open(cli)?, "pause").map(|()| None)
+    let queue = place::open(cli)?;
+    place::in_need(&queue, || control::ask(&queue, "pause")).map(|()| None)
 }
 
 /// `coord resume`.

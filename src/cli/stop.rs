@@ -33,7 +33,7 @@ pub fn stop(cli: &Cli, args: &Stop) -> Answer {
         return Ok(None);
     }
     let request = if args.now { "stop" } else { "drain" };
-    control::ask(queue, request)?;
+    place::in_need(queue, || control::ask(queue, request))?;
     let mut said = false;
     let mut far = Far::new(&site, cli.quiet);
     loop {
@@ -103,7 +103,7 @@ impl Far {
             match self.asking.ask(queue, &member.card, self.usual_ms) {
                 Said::Silent => {
                     let remove = |me: &mut _| elsewhere::remove(queue, me, &member.wid);
-                    let back = place::with_proc(queue, remove)?;
+                    let back = place::with_proc_in_need(queue, remove)?;
                     let back: Vec<String> = back.iter().map(ToString::to_string).collect();
                     let back = match back.as_slice() {
                         [] => "it held nothing".to_owned(),

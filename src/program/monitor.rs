@@ -1,9 +1,9 @@
 //! The monitor: a keeper, and nothing else. Restarts nobody, runs nothing.
 
 use crate::error::Result;
-use crate::queue::durable;
 use crate::queue::procs::{Identity, Proc};
 use crate::queue::record::CardKind;
+use crate::queue::{durable, reserve};
 use crate::run::site::Site;
 use crate::sys::wake::{Waiter, Wake};
 
@@ -21,6 +21,7 @@ pub fn run(site: &Site) -> Result<()> {
     let mut keeper = Keeper::new(queue, site.config.workers.rescan_ms)
         .archiving(site.config.gc.archive_after_ms);
     let mut wakes: Vec<Wake> = Vec::new();
+    let mut fill_ms = 0;
     loop {
         if wakes.iter().any(|w| matches!(w, Wake::Signal(_))) {
             me.leave(queue);
@@ -37,6 +38,10 @@ pub fn run(site: &Site) -> Result<()> {
                 queue.clock.mono_ms() + 1000
             }
         };
+        if queue.clock.mono_ms() >= fill_ms {
+            reserve::fill(queue);
+            fill_ms = queue.clock.mono_ms() + site.config.workers.rescan_ms;
+        }
         for line in keeper.report.drain(..) {
             tracing::info!("{line}");
         }

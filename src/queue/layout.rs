@@ -236,6 +236,10 @@ impl Layout {
     pub fn events_bell(&self) -> PathBuf {
         self.at("events/bell")
     }
+    /// `reserve/`.
+    pub fn reserve(&self) -> PathBuf {
+        self.at("reserve")
+    }
     /// `incoming/`.
     pub fn incoming(&self) -> PathBuf {
         self.at("incoming")

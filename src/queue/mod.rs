@@ -38,6 +38,7 @@ pub mod record;
 pub mod recover;
 pub mod register;
 mod registration;
+pub mod reserve;
 pub mod retell;
 pub mod roll;
 pub mod scopes;

@@ -21,6 +21,7 @@ mod crash;
 mod crowds;
 mod fleet;
 mod foreign_text;
+mod full_disks;
 mod git_elsewhere;
 mod git_setup;
 mod given;

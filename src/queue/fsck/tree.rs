@@ -166,6 +166,8 @@ pub(super) fn class(parts: &[&str]) -> Class {
         ["incoming", "rejected", ..] => Class::Rejected,
         ["incoming" | "log", ..] => Class::Any,
         ["stats", "checkpoint" | "next-id"] => Class::File,
+        ["reserve"] => Class::Dir,
+        ["reserve", name] if name.parse::<u64>().is_ok() => Class::File,
         ["events", name] if *name == "bell" || name.ends_with(".jsonl") => Class::File,
         ["tasks", id] if is_task_id(id) => Class::Dir,
         ["tasks", _, "jobs"] => Class::Dir,
