@@ -11,6 +11,7 @@ use crate::error::{Error, Exit, Result};
 use crate::sys::fs::{Fs, RealFs, is_same, name_of};
 
 use super::Git;
+use super::repository::join;
 
 /// Why git does not work where it is asked to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,14 +174,26 @@ pub fn explain(
 
 /// Whether the repository, which git takes for a bare one, has a main worktree all the same: a tool has
 /// set `core.bare`. What is merged would not be brought along there, and be undone by its next commit.
+/// `leads_here`: a directory with a file `.git` that leads to the repository itself, as the main worktree of
+/// a repository that stands elsewhere has.
 ///
 /// # Errors
 /// Those of git.
-pub fn in_main(git: &Git<'_>, common: &Path) -> Result<Option<Misled>> {
-    let Some(top) = common.parent().filter(|_| name_of(common) == ".git") else { return Ok(None) };
+pub fn in_main(git: &Git<'_>, common: &Path, leads_here: Option<&Path>) -> Result<Option<Misled>> {
     if !RealFs.exists(&common.join("index")) {
         return Ok(None);
     }
+    let usual = common.parent().filter(|_| name_of(common) == ".git");
+    let top = match (usual, worktree_of_main(git, common)?) {
+        (Some(top), _) => top.to_owned(),
+        // A submodule's repository names its worktree.
+        (None, Some(named)) => join(common, Path::new(&named)),
+        (None, None) => match leads_here {
+            Some(top) => top.to_owned(),
+            None => return Ok(None),
+        },
+    };
+    let top = top.as_path();
     // Who has made a bare repository of it on purpose has taken its files away.
     let git = git.naming(common, top);
     let count = |args: &[&str]| -> Result<usize> {

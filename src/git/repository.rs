@@ -168,7 +168,9 @@ fn look(project: &Path, wish: Wish<'_>) -> Result<Found> {
         // What is asked in a linked worktree is answered for that.
         false => shared.ask(&["rev-parse", "--is-bare-repository"])?.as_deref() == Some("true"),
     };
-    if is_bare && let Some(misled) = misled::in_main(&shared, &common)? {
+    let leads_here = project.ancestors().find(|dir| Dot::of(dir) != Dot::Absent);
+    let leads_here = leads_here.filter(|dir| common == own && Dot::of(dir) == Dot::File);
+    if is_bare && let Some(misled) = misled::in_main(&shared, &common, leads_here)? {
         return Ok(Found::misled(misled));
     }
     if wish.linked

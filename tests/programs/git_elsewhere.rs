@@ -145,6 +145,24 @@ fn core_bare_set_by_a_tool_is_told_before_anything_is_merged() {
 }
 
 #[test]
+fn core_bare_is_told_also_of_a_repository_that_stands_elsewhere() {
+    for made in [
+        // A submodule, and what git init --separate-git-dir makes.
+        "git init -q -b main ../lib && git -C ../lib commit -q --allow-empty -m one && echo 1 > ../lib/file && git -C ../lib add file && git -C ../lib commit -qm two && git init -q -b main . && git -c protocol.file.allow=always submodule --quiet add ../lib sub",
+        "git init -q -b main --separate-git-dir ../store sub && cd sub && echo 1 > file && git add file && git commit -qm one",
+    ] {
+        let s = Sandbox::bare();
+        s.sh(made);
+        s.sh("cd sub && coord init -q && coord add -q --id T -- true && git config core.bare true");
+        s.run("sh", &["-c", "cd sub && coord work --until-empty"])
+            .fails(7, "for a bare one, though its files are there")
+            .warns("core.bare false");
+        s.sh("cd sub && git config core.bare false && coord work -q --until-empty");
+        assert!(s.root.join("sub.coord/w1/file").exists(), "{made}");
+    }
+}
+
+#[test]
 fn core_bare_set_while_a_task_runs_leaves_the_main_worktree_for_later() {
     let s = project();
     s.configure("[merge]\nenabled = true\n");
