@@ -118,10 +118,22 @@ impl Error {
     pub fn is_no_space(&self) -> bool {
         matches!(self.errno(), Some(nix::libc::ENOSPC | nix::libc::EDQUOT))
     }
+
+    /// Whether the fault lies in the machine, or in the place where something was to be made, and not in what
+    /// was to be made there: everything else would meet the same.
+    pub fn is_of_surroundings(&self) -> bool {
+        self.errno().is_some_and(|code| is_of_machine(code) || is_of_place(code))
+    }
+
+    /// The same as `one_line`, and what to do.
+    pub fn in_full(&self) -> String {
+        let hint = self.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        format!("{}{hint}", self.one_line())
+    }
 }
 
 /// Whether an error number says how the machine or this process fares, whatever it was asked for.
-pub fn is_of_machine(code: i32) -> bool {
+fn is_of_machine(code: i32) -> bool {
     use nix::libc;
     matches!(
         code,
@@ -134,6 +146,16 @@ pub fn is_of_machine(code: i32) -> bool {
             | libc::ENOBUFS
             | libc::EAGAIN
             | libc::EINTR
+    )
+}
+
+/// Whether an error number says that nothing can be made or read in this place until a person has mended it:
+/// it is another user's, it is read-only, its disk or server is broken.
+pub fn is_of_place(code: i32) -> bool {
+    use nix::libc;
+    matches!(
+        code,
+        libc::EACCES | libc::EPERM | libc::EROFS | libc::EIO | libc::ESTALE | libc::ENOTCONN
     )
 }
 
@@ -155,7 +177,8 @@ impl<T> Cannot<T> for io::Result<T> {
     }
 }
 
-fn hint_for(cause: &io::Error) -> Option<String> {
+/// What a person can do about a reason of the system.
+pub fn hint_for(cause: &io::Error) -> Option<String> {
     use nix::libc;
     let text = match cause.raw_os_error()? {
         libc::ENOSPC => {

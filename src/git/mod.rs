@@ -25,6 +25,7 @@ pub mod moved;
 pub mod own;
 pub mod private;
 pub mod reapply;
+mod reason;
 pub mod remote;
 pub mod repository;
 pub mod settings;
@@ -38,7 +39,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Exit, Result, hint_for};
 use crate::sys::clock::{Clock, RealClock};
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::tool::{Cut, Meanwhile, Output, Tool, Waits};
@@ -81,15 +82,10 @@ fn is_passing(stderr: &str) -> bool {
         // Of a worktree that was removed while this git went through the list of all.
         "Invalid path",
     ];
-    let lasting = [
-        "already exists",
-        "exists; cannot",
-        "but expected",
-        "No space left",
-        "Permission denied",
-        "Read-only",
-    ];
-    SAID.iter().any(|said| stderr.contains(said)) && !lasting.iter().any(|l| stderr.contains(l))
+    let lasting = ["already exists", "exists; cannot", "but expected"];
+    SAID.iter().any(|said| stderr.contains(said))
+        && !lasting.iter().any(|l| stderr.contains(l))
+        && !reason::is_lasting(stderr)
 }
 
 /// git, in one directory.
@@ -392,13 +388,15 @@ impl<'a> Git<'a> {
         parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect()
     }
 
-    /// An error that says what git said.
+    /// An error that says what git said, and as its cause the system's reason, if git named one.
     pub fn failed(&self, what: &str, output: &Output) -> Error {
-        let said = output.stderr.trim();
+        let (said, cause) = reason::split(output.stderr.trim());
         let said = said.strip_prefix("fatal: ").or(said.strip_prefix("error: ")).unwrap_or(said);
         let said: String = said.chars().take(1000).collect();
         let said = if said.is_empty() { format!("exit {}", output.code) } else { said };
-        Error::new(Exit::Environment, format!("cannot {what}: git says: {said}")).at(&self.dir)
+        let error = Error::new(Exit::Environment, format!("cannot {what}: git says: {said}"));
+        let hint = cause.as_ref().and_then(hint_for);
+        Error { cause, hint, ..error }.at(&self.dir)
     }
 }
 

@@ -57,7 +57,12 @@ pub fn apply(tree: &Worktree<'_>, onto: &str, change: &Change) -> Result<Applied
         return Ok(Applied::Conflicts(conflicts.into_iter().collect()));
     }
     if !output.ok() {
-        return Ok(Applied::Impossible(git.failed("apply it", &output).message));
+        let error = git.failed("apply it", &output);
+        // On a full disk, say, nobody can tell whether it fits.
+        return match error.is_of_surroundings() {
+            true => Err(error),
+            false => Ok(Applied::Impossible(error.message)),
+        };
     }
     if git.run(&["diff", "--cached", "--quiet"])?.ok() {
         // The message of what was not needed would be that of the next commit.

@@ -62,6 +62,8 @@ pub fn add(git: &Git<'_>, dir: &Path, base: &str, reason: &str) -> Result<()> {
     let error = git.failed("make a worktree", &output).at(dir);
     Err(if output.stderr.contains("filter") {
         error.hint("a filter of .gitattributes (such as git-lfs) has to work on this machine")
+    } else if error.hint.is_some() {
+        error
     } else {
         error.hint("git worktree list shows what there is")
     })
@@ -79,7 +81,7 @@ pub fn relock(git: &Git<'_>, dir: &Path, reason: &str) -> Result<()> {
 /// Removes a worktree, if git itself finds nothing in it that would be lost. `Some`: why it stays.
 /// `git` runs in the repository.
 pub fn remove(git: &Git<'_>, tree: &Worktree<'_>, reason: &str) -> Result<Option<String>> {
-    unregister(git, tree.top(), reason)
+    Ok(unregister(git, tree.top(), reason)?.map(|error| error.one_line()))
 }
 
 /// Lets git forget a worktree whose directory is gone. `Some`: why it does not.
@@ -87,10 +89,14 @@ pub fn forget(git: &Git<'_>, dir: &Path, reason: &str) -> Result<Option<String>>
     if RealFs.stat(dir).is_ok() {
         return Ok(Some(format!("{} is there again", dir.display())));
     }
-    unregister(git, dir, reason)
+    match unregister(git, dir, reason)? {
+        Some(error) if error.is_of_surroundings() => Err(error),
+        other => Ok(other.map(|error| error.message)),
+    }
 }
 
-fn unregister(git: &Git<'_>, dir: &Path, reason: &str) -> Result<Option<String>> {
+/// `Some`: git does not do it.
+fn unregister(git: &Git<'_>, dir: &Path, reason: &str) -> Result<Option<Error>> {
     let path = dir.to_string_lossy().into_owned();
     git.again(&["worktree", "unlock", &path])?;
     let output = git.again(&["worktree", "remove", &path])?;
@@ -99,7 +105,7 @@ fn unregister(git: &Git<'_>, dir: &Path, reason: &str) -> Result<Option<String>>
     }
     let error = git.failed("remove the worktree", &output);
     drop(relock(git, dir, reason));
-    Ok(Some(error.message))
+    Ok(Some(error))
 }
 
 /// Ends what was begun and not finished (a merge, a rebase), and removes locks that a killed git left and

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::Config;
@@ -23,7 +23,7 @@ use super::base;
 use super::context;
 use super::environment::{self, Files};
 use super::outcome::{self, Stopped};
-use super::pausing::put_off;
+use super::pausing::{Help, put_off};
 use super::pool::Slot;
 use super::rescue;
 use super::site::Site;
@@ -80,8 +80,8 @@ pub fn command(site: &Site, spec: &Spec) -> Option<Vec<String>> {
 /// stopped, before its command could run. Git is ended when `handed_back` says so.
 ///
 /// # Errors
-/// What is no fault of the task: a full disk, or a repository that has become such that no attempt can
-/// have a worktree of it.
+/// What is no fault of the task: a full disk, a pool of worktrees in which this user may not write, or a
+/// repository that has become such that no attempt can have a worktree of it.
 pub fn start(
     site: &Site,
     me: &Proc,
@@ -104,7 +104,8 @@ pub fn start(
     if let Some(e) = base::missing(site, &lease.spec)? {
         // The task has no part in that: its attempts are for when the branch is there again.
         let end = End { why: describe(&e), ..End::new(Verdict::Release, true) };
-        let end = put_off(site, &lease, end, Some(e.hint.as_deref().unwrap_or_default()));
+        let help = Help::Needed(e.hint.as_deref().unwrap_or_default());
+        let end = put_off(site, &lease, end, help);
         return Ok(Err((lease, end)));
     }
     let limit_ms = git_limit_ms(site, &lease.spec);
@@ -112,6 +113,11 @@ pub fn start(
     let prepared = prepare(site, me, &lease, slot, &out, &|waits| vigil.go_on(waits));
     let stopped = vigil.stopped();
     drop(vigil);
+    let prepared = match prepared {
+        // Nothing of the task had a part in that.
+        Err(e) if e.is_of_surroundings() => return Err(refused(site, &log, e)),
+        other => other,
+    };
     let is_noted = Cell::new(true);
     let spawned = prepared.and_then(|(argv, env, place)| {
         let cwd = place.dir.join(&lease.spec.cwd);
@@ -167,10 +173,7 @@ pub fn start(
         Err(e) if !is_noted.get() || e.cause.as_ref().is_some_and(will_pass) => Err(e),
         Err(e) => {
             if let Some(refusal) = site.refusal_now() {
-                drop(
-                    site.queue.fs.append(&log, format!("coord: {}\n", refusal.message).as_bytes()),
-                );
-                return Err(refusal);
+                return Err(refused(site, &log, refusal));
             }
             let why = describe(&e);
             // For whoever reads the log; the register has it too.
@@ -183,6 +186,12 @@ pub fn start(
             Ok(Err((lease, end)))
         }
     }
+}
+
+/// Why an attempt is handed back, for whoever reads its log.
+fn refused(site: &Site, log: &Path, error: Error) -> Error {
+    drop(site.queue.fs.append(log, format!("coord: {}\n", error.one_line()).as_bytes()));
+    error
 }
 
 fn describe(error: &Error) -> String {
@@ -217,7 +226,7 @@ fn prepare(
     me: &Proc,
     lease: &Lease,
     slot: &mut Option<Slot>,
-    out: &std::path::Path,
+    out: &Path,
     beat: &Meanwhile<'_>,
 ) -> Result<Prepared> {
     let template = command(site, &lease.spec).ok_or_else(|| {
@@ -290,7 +299,7 @@ fn expand(
     files: &Files,
     template: &[String],
 ) -> Result<Vec<String>> {
-    let text = |p: &std::path::Path| p.to_string_lossy().into_owned();
+    let text = |p: &Path| p.to_string_lossy().into_owned();
     let prompt = if lease.spec.prompt.is_empty() { &lease.spec.title } else { &lease.spec.prompt };
     let mut values = BTreeMap::new();
     values.insert("prompt", prompt.clone());

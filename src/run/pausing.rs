@@ -16,8 +16,17 @@ const PAUSE: Backoff = Backoff { base_s: 2.0, factor: 2.0, max_s: 300.0 };
 /// After so many failures in a row a person should look, whatever it is.
 const PATIENCE: u64 = 3;
 
-/// Completes an end that permits the next attempt. `remedy`: what a person has to do first.
-pub fn put_off(site: &Site, lease: &Lease, mut end: End, remedy: Option<&str>) -> End {
+/// Whether it goes on by itself.
+#[derive(Debug, Clone, Copy)]
+pub enum Help<'a> {
+    /// Only when a person has done this.
+    Needed(&'a str),
+    /// Perhaps. If it does not, a person has to do this.
+    Perhaps(&'a str),
+}
+
+/// Completes an end that permits the next attempt: not before a pause that grows, unless the end says when.
+pub fn put_off(site: &Site, lease: &Lease, mut end: End, help: Help<'_>) -> End {
     let before = lease.before.as_ref().filter(|end| end.more.contains_key(FAILURES));
     let failures =
         before.and_then(|end| end.more[FAILURES].as_u64()).unwrap_or(0).saturating_add(1);
@@ -25,12 +34,13 @@ pub fn put_off(site: &Site, lease: &Lease, mut end: End, remedy: Option<&str>) -
     let now_ms = site.queue.clock.wall_ms();
     let count = u32::try_from(failures).unwrap_or(u32::MAX);
     let pause_ms = retry::backoff_ms(&PAUSE, count, site.queue.clock.random());
-    end.not_before = Some(rfc3339(now_ms.saturating_add(pause_ms)));
+    end.not_before.get_or_insert_with(|| rfc3339(now_ms.saturating_add(pause_ms)));
     end.more.insert(FAILURES.to_owned(), failures.into());
-    if remedy.is_some() || failures >= PATIENCE {
+    let (Help::Needed(remedy) | Help::Perhaps(remedy)) = help;
+    if matches!(help, Help::Needed(_)) || failures >= PATIENCE {
         end.more.insert(PERSON.to_owned(), true.into());
         end.more.insert(SINCE.to_owned(), since.unwrap_or_else(|| rfc3339(now_ms).into()));
-        end.more.insert(REMEDY.to_owned(), remedy.unwrap_or_default().into());
+        end.more.insert(REMEDY.to_owned(), remedy.into());
     }
     end
 }

@@ -91,8 +91,8 @@ fn save(shop: &Workshop<'_>, record: &Record) -> Result<bool> {
             }
             None => shop.pool.free(slot, "")?,
         },
-        // Git was ended: it is all still there, and saved another time.
-        Err(e) if e.exit == Exit::Timeout => {
+        // Git was ended, or there is no room: it is all still there, and saved another time.
+        Err(e) if e.exit == Exit::Timeout || e.is_of_surroundings() => {
             shop.pool.free(slot, "")?;
             return Err(e);
         }

@@ -140,6 +140,8 @@ impl<'a> Workshop<'a> {
             }
             // The slot is another's by now; or git was ended, and it is all still there.
             Err(e) if matches!(e.exit, Exit::Conflict | Exit::Timeout) => return Err(e),
+            // On a full disk, say, what any other slot holds cannot be saved either.
+            Err(e) if e.is_of_surroundings() => return Err(e),
             // Such as an index that cannot be read: that would be so for every attempt.
             Err(e) => {
                 return Ok(Ready::Unfit(format!("cannot save what it holds: {}", e.one_line())));

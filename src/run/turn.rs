@@ -15,7 +15,7 @@ use crate::sys::tool::sibling;
 use super::context::{out_file, tail};
 use super::merge::{SUMMARY, Summary};
 use super::outcome::Stopped;
-use super::pausing::put_off;
+use super::pausing::{Help, put_off};
 use super::site::Site;
 
 /// Whether this is the spec of a lane.
@@ -52,8 +52,11 @@ pub fn judge(site: &Site, lease: &Lease, exit: Exit, stopped: Option<Stopped>) -
     };
     let failed = stopped.is_none() && (exit != Exit::Code(0) || !summary.waits.is_empty());
     if failed {
-        let remedy = (exit == Exit::Code(0)).then_some(summary.remedy.as_str());
-        end = put_off(site, lease, end, remedy);
+        let help = match exit {
+            Exit::Code(0) => Help::Needed(&summary.remedy),
+            _ => Help::Perhaps(""),
+        };
+        end = put_off(site, lease, end, help);
         end.context = tail(&site.queue, &lease.key);
     }
     end

@@ -34,6 +34,7 @@ mod inside;
 mod kept_children;
 mod left_behind;
 mod life;
+mod machine_faults;
 mod members;
 mod merges;
 mod mount;

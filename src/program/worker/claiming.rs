@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::error::{Exit, Result, is_of_machine};
+use crate::error::{Error, Exit, Result, is_of_place};
 use crate::queue::claim::{Claimed, Lease, claim};
 use crate::queue::events;
 use crate::queue::ids::Key;
@@ -10,7 +10,9 @@ use crate::queue::record::{End, Spec, Verdict, duration};
 use crate::queue::tasks;
 use crate::rule;
 use crate::run::attempt;
+use crate::run::pausing::{Help, put_off};
 use crate::run::pool::Pool;
+use crate::sys::clock::rfc3339;
 use crate::sys::wake::Watch;
 
 use super::super::room;
@@ -177,27 +179,13 @@ impl Worker {
                 self.job = Job::Ending(Box::new(Ending::new(lease, end)), self.now_ms());
             }
             Err(e) => {
-                // Not the task's fault (a full disk): hand it back, uncharged, for later.
-                tracing::error!(error = %e, "cannot start an attempt");
+                tracing::error!(error = %e.one_line(), "cannot start an attempt");
                 self.stumble.note(&self.site.queue);
                 let Some(lease) = self.held(&key)? else { return Err(e) };
-                let why = match &e.cause {
-                    Some(cause) => format!("{e}: {cause}"),
-                    None => e.to_string(),
-                };
-                // A program that is being written is this task's alone.
-                let pause_ms = match e.errno().is_some_and(is_of_machine) {
-                    true => self.rest(&why),
-                    false => REST_MS.0,
-                };
-                let due = self.site.queue.clock.wall_ms() + pause_ms;
-                let end = End {
-                    why,
-                    not_before: Some(crate::sys::clock::rfc3339(due)),
-                    ..End::new(Verdict::Release, true)
-                };
+                let end = self.end_of_refused(&lease, &e);
                 self.job = Job::Ending(Box::new(Ending::new(lease, end)), self.now_ms());
-                if e.exit == Exit::Environment {
+                // Where git cannot even be started, its repository cannot be judged.
+                if e.exit == Exit::Environment && !e.is_of_surroundings() {
                     self.leave_if_broken();
                 }
             }
@@ -205,6 +193,28 @@ impl Worker {
         events::flush(&self.site.queue, &mut self.me);
         self.conclude_ending();
         Ok(())
+    }
+
+    /// The end of an attempt that could not be started for no fault of its task (a full disk): it is handed
+    /// back, uncharged, for later.
+    fn end_of_refused(&mut self, lease: &Lease, error: &Error) -> End {
+        let below = self.site.queue.layout.task(&lease.key.task);
+        let is_own = error.at.as_ref().is_some_and(|at| at.starts_with(below));
+        let is_of_place = error.errno().is_some_and(is_of_place);
+        let mut end = End { why: error.in_full(), ..End::new(Verdict::Release, true) };
+        // What stands in this task's directory hinders no other one.
+        if !(is_of_place && is_own) {
+            // Nor does a program that is being written.
+            let rests = error.is_of_surroundings();
+            let pause_ms = if rests { self.rest(&end.why) } else { REST_MS.0 };
+            let due_ms = self.site.queue.clock.wall_ms() + pause_ms;
+            end.not_before = Some(rfc3339(due_ms));
+        }
+        if !is_of_place {
+            return end;
+        }
+        let hint = error.hint.as_deref().unwrap_or_default();
+        put_off(&self.site, lease, end, Help::Perhaps(hint))
     }
 
     /// The machine has refused what an attempt needs: the next task would meet the same. Rests, and returns
