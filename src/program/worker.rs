@@ -32,6 +32,7 @@ mod astray;
 pub mod claiming;
 mod following;
 mod idle;
+mod judging;
 mod orders;
 mod saying;
 mod signals;
@@ -465,6 +466,7 @@ fn identity(site: &Site, options: &Options) -> Identity {
         labels: options.labels.clone(),
         place: options.place,
         front: options.front.clone(),
+        former: String::new(),
         lease_ms: if site.queue.shared {
             site.config.lease.expire_ms.max(120_000)
         } else {

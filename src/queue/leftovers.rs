@@ -7,7 +7,6 @@ use crate::error::{Cannot, Result};
 use crate::rule;
 use crate::step;
 use crate::sys::alive::EnvMark;
-use crate::sys::gate::Held;
 use crate::sys::host::ProcessId;
 use crate::sys::remains::{Left, Session, Traces, Why, in_words};
 
@@ -32,11 +31,24 @@ struct Leader {
 }
 
 /// Notes who is going to run an attempt. Its command has not begun.
-pub fn note(queue: &Queue, me: &Proc, key: &Key, held: &Held) -> Result<()> {
-    let Session { leader, name } = held.session.clone();
+pub fn note(queue: &Queue, me: &Proc, key: &Key, session: &Session) -> Result<()> {
+    step!("run.leader");
+    write(queue, me, key, session)
+}
+
+/// Notes it in the name in which this process has registered again.
+pub fn note_again(queue: &Queue, me: &Proc, key: &Key, session: &Session) -> Result<()> {
+    step!("back.leader");
+    match queue.fs.exists(&me.run(&format!("{PREFIX}{key}"))) {
+        true => Ok(()),
+        false => write(queue, me, key, session),
+    }
+}
+
+fn write(queue: &Queue, me: &Proc, key: &Key, session: &Session) -> Result<()> {
+    let Session { leader, name } = session.clone();
     let leader = Leader { v: 1, pid: leader.pid, start: leader.start, session: name };
     let path = me.run(&format!("{PREFIX}{key}"));
-    step!("run.leader");
     queue.fs.create(&path, &record::to_bytes(&leader), 0o444).cannot("note who runs it", &path)
 }
 
@@ -60,10 +72,10 @@ fn leader(queue: &Queue, wid: &str, key: &str) -> Option<Session> {
 
 /// By what everything is known that a process has started.
 pub fn traces(queue: &Queue, card: &Card) -> Traces {
-    let run = queue.layout.proc(&card.wid).join("run");
-    let names = queue.list(&run).unwrap_or_default();
+    let wid = procs::present_name(queue, &card.wid).unwrap_or_default();
+    let names = queue.list(&queue.layout.proc(&wid).join("run")).unwrap_or_default();
     let keys = names.iter().filter_map(|entry| entry.name.strip_prefix(PREFIX));
-    let mut sessions: Vec<Session> = keys.filter_map(|key| leader(queue, &card.wid, key)).collect();
+    let mut sessions: Vec<Session> = keys.filter_map(|key| leader(queue, &wid, key)).collect();
     let processes = sessions.iter().map(|session| session.leader).collect();
     if card.kind == CardKind::Worker && card.pid > 1 {
         // Jobs of a list stay in the session of who runs them.
@@ -80,7 +92,8 @@ pub fn traces(queue: &Queue, card: &Card) -> Traces {
 
 /// By what the processes of one attempt are known.
 pub fn traces_of(queue: &Queue, card: &Card, key: &Key) -> Traces {
-    let sessions: Vec<Session> = leader(queue, &card.wid, &key.to_string()).into_iter().collect();
+    let wid = procs::present_name(queue, &card.wid).unwrap_or_default();
+    let sessions: Vec<Session> = leader(queue, &wid, &key.to_string()).into_iter().collect();
     Traces {
         mark: Some(EnvMark::attempt(&format!("{key}@{}", card.wid))),
         program: card.mark.clone(),

@@ -56,6 +56,8 @@ pub struct Identity {
     pub place: u32,
     /// The process that runs the run.
     pub front: String,
+    /// The name in which it has claimed what it runs, if it registers again.
+    pub former: String,
     /// Its lease, in milliseconds; 0 = judged by its process alone.
     pub lease_ms: u64,
 }
@@ -71,6 +73,7 @@ impl Identity {
             labels: none(),
             place: 0,
             front: String::new(),
+            former: String::new(),
             lease_ms: 0,
         }
     }
@@ -341,11 +344,30 @@ impl Card {
 
 /// Rings a process's own bell: look at what you hold. Of one that is gone there is none to ring.
 pub fn ring(queue: &Queue, wid: &str) {
-    let bell = queue.layout.proc(wid).join("bell");
-    if queue.fs.stat(&bell).is_ok() {
+    let bell = |wid: &str| queue.layout.proc(wid).join("bell");
+    let is_there = |bell: &PathBuf| queue.fs.stat(bell).is_ok();
+    let later = || present_name(queue, wid).map(|wid| bell(&wid)).filter(is_there);
+    if let Some(bell) = Some(bell(wid)).filter(is_there).or_else(later) {
         // Lost, at worst, to the next heartbeat.
         drop(queue.fs.touch(&bell));
     }
+}
+
+/// The names by which a process has claims: its own, and the one that it had when its directory was removed
+/// while it worked.
+pub fn names(queue: &Queue, wid: &str) -> Vec<String> {
+    let former = card(queue, wid).map(|card| card.former).filter(|former| !former.is_empty());
+    [wid.to_owned()].into_iter().chain(former).collect()
+}
+
+/// The name in which a process is registered that has claimed as `wid`: the same, or a later one. `None`: it
+/// is not registered.
+pub fn present_name(queue: &Queue, wid: &str) -> Option<String> {
+    if queue.fs.exists(&queue.layout.proc(wid)) {
+        return Some(wid.to_owned());
+    }
+    let is_it = |name: &String| card(queue, name).is_some_and(|card| card.is_called(wid));
+    all(queue).unwrap_or_default().into_iter().find(is_it)
 }
 
 /// Whether pids of this card mean something here: same machine, boot and pid namespace, and a process

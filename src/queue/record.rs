@@ -271,6 +271,9 @@ pub struct Card {
     /// The process that runs the run.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub front: String,
+    /// Of one that has registered again while it worked: the name in which it has claimed what it runs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub former: String,
     /// The user.
     #[serde(default)]
     pub uid: u32,
@@ -289,10 +292,9 @@ pub struct Card {
 }
 
 impl Card {
-    /// Whether both are of one process, by whatever names.
-    pub fn is_of_process_of(&self, other: &Card) -> bool {
-        let place = |card: &Card| (card.host_id.clone(), card.boot.clone(), card.pidns);
-        place(self) == place(other) && self.process() == other.process()
+    /// Whether a claim of this name is this process's, by whatever name it claimed.
+    pub fn is_called(&self, wid: &str) -> bool {
+        self.wid == wid || (!wid.is_empty() && self.former == wid)
     }
 }
 

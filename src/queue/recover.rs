@@ -122,7 +122,7 @@ pub fn recover(
     for (id, start) in names.iter().filter_map(|name| array::job::parse_intent(name)) {
         let how = array::retake::As::Expired(death.word());
         if rule!("R4.jobs") {
-            let taken = array::retake::chunk_of(queue, me, wid, id, start, how);
+            let taken = array::retake::of_process(queue, me, wid, (id, start), how);
             let Some(keys) = fault.of(taken)? else { continue };
             back.extend(keys);
         }
@@ -261,7 +261,8 @@ pub fn own_intents(queue: &Queue, me: &mut Proc) -> Result<()> {
     for name in names.clone() {
         let Some((id, start)) = array::job::parse_intent(&name) else { continue };
         let how = array::retake::As::HandedBack("a step of its worker failed");
-        if fault.of(array::retake::chunk_of(queue, me, &wid, id, start, how))?.is_none() {
+        let taken = array::retake::of_process(queue, me, &wid, (id, start), how);
+        if fault.of(taken)?.is_none() {
             // Its claims have not ended: what says so stays.
             names.retain(|other| *other != name);
         }
@@ -277,12 +278,16 @@ fn own_claim(queue: &Queue, me: &mut Proc, key: &Key) -> Result<()> {
     // A claim of another kind (to cancel) ends as that kind does, below.
     let kind = me.card.kind;
     let claimer = tasks::claimer(queue, &task, key.n)?;
-    let mine = claimer.is_some_and(|card| card.wid == wid && card.kind == kind);
-    if mine && !task.names.ends.contains(&key.n) && !me.intent_is_staged(queue, key) {
+    let mine = claimer.filter(|card| me.card.is_called(&card.wid) && card.kind == kind);
+    if let Some(Card { wid: holder, .. }) = mine
+        && !task.names.ends.contains(&key.n)
+        && !me.intent_is_staged(queue, key)
+    {
         let Ok(spec) = task.spec.clone() else { return Ok(()) };
         let lease = super::claim::Lease::new(queue, key.clone(), task, spec)?;
         let why = "a step of its worker failed".to_owned();
-        end::record(queue, me, &lease, End { why, ..End::new(Verdict::Release, true) })?;
+        let end = End { why, holder, ..End::new(Verdict::Release, true) };
+        end::record(queue, me, &lease, end)?;
     }
     claim_of_dead(queue, me, &wid, key, Death::Left).map(drop)
 }
@@ -339,13 +344,8 @@ fn claim_of_dead(queue: &Queue, me: &mut Proc, wid: &str, key: &Key, death: Deat
         return Ok(false);
     }
     let claimer = tasks::claimer(queue, &task, key.n)?;
-    // Its directory was removed while it lived, and it has registered again.
-    let of_process = |card: &Card| {
-        matches!(death, Death::Gone | Death::Hung | Death::Boot)
-            && procs::card(queue, wid).is_some_and(|of| of.is_of_process_of(card))
-    };
-    let own =
-        claimer.as_ref().is_none_or(|card| card.wid == wid || of_process(card)) || !rule!("F12");
+    let of_process = |card: &Card| card.wid == wid || procs::names(queue, wid).contains(&card.wid);
+    let own = claimer.as_ref().is_none_or(of_process) || !rule!("F12");
     // A hold stands by itself; it ends only with the verdict that its process had staged.
     let stands = claimer.as_ref().is_some_and(|card| card.kind == CardKind::Hold) && rule!("F8");
     let endable = !stands || queue.fs.exists(&staged);

@@ -62,6 +62,7 @@ fn new_card(queue: &Queue, identity: &Identity) -> Card {
         lease_ms: identity.lease_ms,
         place: identity.place,
         front: identity.front.clone(),
+        former: identity.former.clone(),
         uid: nix::unistd::getuid().as_raw(),
         queue: queue.identity.clone(),
         dir: queue.layout.root().to_string_lossy().into_owned(),

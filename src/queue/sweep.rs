@@ -313,11 +313,12 @@ fn is_orphan(queue: &Queue, card: &Card, intent: &str) -> bool {
         !queue.host.is_alive(card.process())
     } else {
         // Elsewhere: only if it is no longer registered, since registration ends after its last claim.
-        return !queue.fs.exists(&queue.layout.proc(&card.wid));
+        return procs::present_name(queue, &card.wid).is_none();
     };
     // It may have claimed behind the listing, and died since: then the recovery pass ends it, with
     // the verdict that it had staged. Looked for after the death was seen (R5).
-    dead && !queue.fs.exists(&queue.layout.proc(&card.wid).join("run").join(intent))
+    dead && procs::present_name(queue, &card.wid)
+        .is_none_or(|wid| !queue.fs.exists(&queue.layout.proc(&wid).join("run").join(intent)))
 }
 
 /// Ends what a dead local process left running, before its attempt is fenced. False: some is left.

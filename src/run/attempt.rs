@@ -16,6 +16,7 @@ use crate::queue::record::{End, Spec, Verdict, duration};
 use crate::step;
 use crate::sys::child;
 use crate::sys::fs::{Kind, Stat};
+use crate::sys::remains::Session;
 use crate::sys::spawn::{Command, Environment, Variables, will_pass};
 use crate::sys::tool::Meanwhile;
 
@@ -41,6 +42,8 @@ pub struct Attempt {
     pub lease: Lease,
     /// The session's leader.
     pub pid: i32,
+    /// The session, as it was noted.
+    pub session: Session,
     /// Where it runs.
     pub place: Workplace,
     /// When its time limit is over, by the monotonic clock.
@@ -136,13 +139,13 @@ pub fn start(
         });
         let spawned = match spawned {
             Ok(held) => {
-                let pid = held.process().pid;
+                let session = held.session.clone();
                 // Before anything of the command runs: who finds this worker dead finds that, too.
-                let noted = leftovers::note(&site.queue, me, &lease.key, &held);
+                let noted = leftovers::note(&site.queue, me, &lease.key, &session);
                 is_noted.set(noted.is_ok());
                 noted?;
                 step!("run.go");
-                let gone = site.queue.host.let_go(held).map(|()| pid);
+                let gone = site.queue.host.let_go(held).map(|()| session);
                 if gone.is_err() {
                     let forgotten = leftovers::forget(&site.queue, me, &lease.key);
                     is_noted.set(forgotten.is_ok());
@@ -153,7 +156,7 @@ pub fn start(
             Err(e) => Err(e),
         };
         match spawned {
-            Ok(pid) => Ok((pid, place)),
+            Ok(session) => Ok((session, place)),
             Err(cause) => Err(Error {
                 exit: Exit::Environment,
                 message: format!("cannot start `{program}`"),
@@ -164,10 +167,11 @@ pub fn start(
         }
     });
     match spawned {
-        Ok((pid, place)) => {
+        Ok((session, place)) => {
+            let pid = session.leader.pid;
             let now_ms = site.queue.clock.mono_ms();
             let deadline_ms = limit(site, &lease.spec).map(|limit| now_ms + as_ms(limit));
-            Ok(Ok(Attempt { lease, pid, place, deadline_ms, stopped: None, exit: None }))
+            Ok(Ok(Attempt { lease, pid, session, place, deadline_ms, stopped: None, exit: None }))
         }
         // Not its fault: it is handed back, and tried later.
         Err(e) if !is_noted.get() || e.cause.as_ref().is_some_and(will_pass) => Err(e),

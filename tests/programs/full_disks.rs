@@ -97,8 +97,8 @@ fn where_no_inode_is_left_the_reserve_has_some() {
 #[test]
 fn a_fleet_on_a_full_disk_stops_when_it_is_told_and_loses_nothing() {
     let how = [&["stop", "--timeout", "30s"][..], &["stop", "--now", "--timeout", "30s"]];
-    let lacks: [(&str, fn(&Sandbox)); 2] =
-        [("size=2m", fill), ("size=8m,nr_inodes=400", take_inodes)];
+    type Lack = (&'static str, fn(&Sandbox));
+    let lacks: [Lack; 2] = [("size=2m", fill), ("size=8m,nr_inodes=400", take_inodes)];
     for (how, (option, lack)) in how.iter().flat_map(|how| lacks.map(|lack| (*how, lack))) {
         let Some((s, _mount)) = small("stop", option) else { return };
         s.add(&["--id", "T"], "touch up; until [ -e go ]; do sleep 0.01; done");

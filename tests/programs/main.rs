@@ -43,6 +43,7 @@ mod moved_queues;
 mod nothing_lost;
 mod outputs;
 mod peers;
+mod removed_places;
 mod repositories;
 mod restored_queues;
 mod rules;

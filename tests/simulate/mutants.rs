@@ -12,9 +12,9 @@ use crate::scenario;
 const RULES: &[(&str, &str, u64)] = &[
     ("R1", "a register is published by link, never by a rename that replaces", 1),
     ("R2.readback", "after a link, what the register holds decides, not the answer", 7),
-    ("R3", "an intent is removed by its whole name, never `run/*`", 20),
+    ("R3", "an intent is removed by its whole name, never `run/*`", 11),
     ("R4.owner", "the owner drops its intent after the follow-ups exist", 3),
-    ("R4.recoverer", "who finds an attempt ended helps before it drops the intent", 113),
+    ("R4.recoverer", "who finds an attempt ended helps before it drops the intent", 138),
 ];
 
 /// Seeds within which each has to be caught.

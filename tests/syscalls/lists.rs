@@ -1,6 +1,7 @@
 //! Situations with a list of jobs (an array), as `coord run` makes one.
 
 use crate::case::{Case, names};
+use crate::rare::LOSES_ITS_PLACE;
 use crate::situation::*;
 use crate::support::{kill, until};
 
@@ -22,6 +23,12 @@ const RUN: &[&str] = &[
     "b",
     "c",
 ];
+
+/// A job that leaves its witness and does this in between.
+fn job_of_list(body: &str) -> String {
+    let say = |word: &str| format!("echo {word} $COORD_ATTEMPT >>$COORD_ROOT/wit/job-{{#}}");
+    format!("{}; : {{}}; {body} && {}", say("start"), say("end"))
+}
 
 /// The list is there, and nobody works at it: its command was killed, and its worker at its start.
 pub fn submitted(c: &Case) {
@@ -81,6 +88,18 @@ pub const RARE: &[Situation] = &[
             c.dies("jobs.spawn", &["work", "--until-empty"]);
         },
         acts: KEEPERS,
+        verify: Some(done_all),
+        ..PLAIN
+    },
+    Situation {
+        name: "the directory of a worker at a list is removed",
+        prepare: |c| {
+            queue(c);
+            configure(c, "[lease]\nheartbeat = \"100ms\"\n");
+            c.ok(&["map", "--sh", &job_of_list(LOSES_ITS_PLACE), ":::", "a", "b", "c"]);
+        },
+        acts: WORKERS,
+        until: Some(|c| names(&c.queue("tasks")).iter().any(|id| c.state(id) == "done")),
         verify: Some(done_all),
         ..PLAIN
     },

@@ -10,6 +10,10 @@ fn task_file(id: &str) -> String {
     serde_json::json!({ "id": id, "sh": JOB }).to_string()
 }
 
+/// A job that removes its worker from the queue the first time, and waits until that has come back.
+pub const LOSES_ITS_PLACE: &str = "{ [ $COORD_ATTEMPT != 1 ] || { rm -r $COORD_DIR/procs/${COORD_TOKEN#*@}; \
+     until grep -qs former $COORD_DIR/procs/*/card.0.json; do sleep 0.05; done; }; }";
+
 /// What only some steps need: somebody acts while the program stands still, or a process hangs.
 pub const RARE: &[Situation] = &[
     Situation {
@@ -154,6 +158,18 @@ pub const RARE: &[Situation] = &[
         acts: &[MONITOR, AGGREGATOR, COORDINATOR],
         afterwards: |c| c.ok(&["cancel", "a"]),
         tasks: &[cancelled("a")],
+        ..PLAIN
+    },
+    Situation {
+        name: "a worker's directory is removed while it works",
+        prepare: |c| {
+            queue(c);
+            configure(c, "[lease]\nheartbeat = \"100ms\"\n");
+            c.add("a", &[], LOSES_ITS_PLACE);
+        },
+        acts: WORKERS,
+        until: Some(|c| c.queue("tasks/a/1.end").exists()),
+        tasks: &[done("a")],
         ..PLAIN
     },
     Situation {

@@ -3,14 +3,14 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use crate::error::{self, Cannot, Result};
+use crate::error::{self, Result};
 use crate::queue::claim::Lease;
 use crate::queue::end::{self, Ended};
 use crate::queue::events;
 use crate::queue::ids::{Key, lane_name, short};
 use crate::queue::lane;
 use crate::queue::leftovers;
-use crate::queue::record::{CardKind, End, Outcome, Verdict};
+use crate::queue::record::{End, Outcome, Verdict};
 use crate::rule;
 use crate::run::attempt::{self, Attempt};
 use crate::run::context::tail;
@@ -18,7 +18,7 @@ use crate::run::outcome::{self, Stopped};
 use crate::run::vigil::Vigil;
 use crate::run::{scope, turn, worktree};
 use crate::sys::child;
-use crate::sys::remains::Left;
+use crate::sys::remains::{Left, Session};
 use crate::sys::tool::Waits;
 use crate::sys::wake::{Wake, Watch};
 
@@ -28,15 +28,22 @@ use super::{HURRY_MS, Job, RETRY_RESULT_MS, TREE_PATIENCE, Worker};
 pub(super) struct Ending {
     pub(super) lease: Lease,
     pub(super) end: End,
+    /// Its session, if it had one.
+    pub(super) session: Option<Session>,
     /// Something of it still ran when it was looked at last.
-    left: bool,
+    pub(super) left: bool,
     /// People were told of that.
     told: bool,
 }
 
 impl Ending {
     pub(super) fn new(lease: Lease, end: End) -> Ending {
-        Ending { lease, end, left: false, told: false }
+        Ending { lease, end, session: None, left: false, told: false }
+    }
+
+    /// Of one that ran. `left`: something of it still does.
+    fn of(lease: Lease, end: End, session: Session, left: bool) -> Ending {
+        Ending { session: Some(session), left, ..Ending::new(lease, end) }
     }
 }
 
@@ -122,23 +129,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Somebody has removed this worker's directory, and nobody has ended its attempt: it registers again,
-    /// and what runs goes on. The claim stays in its former name.
-    fn come_back(&mut self, waiter: &mut dyn Watch) -> Result<()> {
-        self.register_anew(waiter)?;
-        let key = match &self.job {
-            Job::Running(attempt) => attempt.lease.key.clone(),
-            Job::Ending(ending, _) => ending.lease.key.clone(),
-            Job::Idle | Job::Array(_) => return Ok(()),
-        };
-        let card = self.me.card_for(&self.site.queue, CardKind::Worker)?;
-        let intent = self.me.intent(&key);
-        self.site.queue.fs.link(&card, &intent).cannot("write an intent", &intent)?;
-        self.beat()?;
-        self.lost_place = false;
-        Ok(())
-    }
-
     pub(super) fn kill_when_due(&mut self, waiter: &mut dyn Watch, now_ms: u64) {
         let Job::Running(attempt) = &self.job else { return };
         if attempt.stopped.is_some_and(|(_, kill_at_ms)| now_ms >= kill_at_ms) {
@@ -155,13 +145,13 @@ impl Worker {
         let Job::Running(attempt) = std::mem::replace(&mut self.job, Job::Idle) else { return };
         self.hurried = self.now_ms().saturating_sub(self.began_ms) < HURRY_MS;
         let mut tree = self.end_tree(TREE_PATIENCE);
-        let Attempt { lease, place, stopped, .. } = *attempt;
+        let Attempt { lease, session, place, stopped, .. } = *attempt;
         let mut end = outcome::judge(&self.site, &lease, exit, stopped.map(|(why, _)| why));
         if let Some(end) = self.end_astray(&lease, &place) {
             if tree.is_empty() {
                 self.forget_leader(&lease.key);
             }
-            let ending = Ending { left: !tree.is_empty(), ..Ending::new(lease, end) };
+            let ending = Ending::of(lease, end, session, !tree.is_empty());
             self.job = Job::Ending(Box::new(ending), self.now_ms());
             return;
         }
@@ -208,7 +198,7 @@ impl Worker {
         {
             self.leave_if_broken();
         }
-        let ending = Ending { left: !tree.is_empty(), ..Ending::new(lease, end) };
+        let ending = Ending::of(lease, end, session, !tree.is_empty());
         self.job = Job::Ending(Box::new(ending), self.now_ms());
     }
 

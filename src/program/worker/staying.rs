@@ -9,19 +9,21 @@ use crate::jobs::halt::When;
 use crate::queue::array::take::{self, Taker};
 use crate::queue::array::{self, halting, job, joined};
 use crate::queue::claim::Lease;
-use crate::queue::events;
 use crate::queue::ids::short;
+use crate::queue::procs::Proc;
 use crate::queue::record::{End, Line, Verdict, duration};
 use crate::queue::tasks::{self, Phase};
+use crate::queue::{Queue, events};
 use crate::rule;
 use crate::run::attempt::as_ms;
-use crate::run::outcome::{Stopped, signal_name};
+use crate::run::outcome::Stopped;
 use crate::run::shift::{Fault, Running, Shift};
-use crate::sys::child::Exit;
+use crate::step;
 use crate::sys::remains::in_words;
 use crate::sys::wake::{Wake, Watch};
 
 use super::super::room;
+use super::judging::judge;
 use super::{Job, RETRY_RESULT_MS, TREE_PATIENCE, Worker};
 
 /// A job that took this long makes a listing before the next claim a small matter, milliseconds.
@@ -48,6 +50,17 @@ pub(super) struct Stay {
     rung: bool,
     /// People were told that something of the job which has ended is left.
     pub(super) told: bool,
+}
+
+impl Stay {
+    /// This process has registered again: notes where it still has a claim.
+    pub(super) fn hold_again(&mut self, queue: &Queue, me: &Proc) -> Result<()> {
+        if self.running.is_none() && self.ended.is_none() {
+            return Ok(());
+        }
+        step!("back.jobs");
+        self.taker.intend_again(queue, me)
+    }
 }
 
 impl Worker {
@@ -79,6 +92,7 @@ impl Worker {
             told: false,
         };
         self.job = Job::Array(Box::new(stay));
+        self.claimed_as.clone_from(&self.me.wid);
         // It has not beaten while it was idle, and is not late.
         self.last_beat_boot_ms = self.site.queue.clock.boot_ms();
         self.next_job(waiter)
@@ -115,6 +129,9 @@ impl Worker {
         if stay.running.is_some() {
             self.follow_job()?;
         }
+        if self.lost_place && !self.astray {
+            self.come_back(waiter)?;
+        }
         self.write_end();
         let Job::Array(stay) = &mut self.job else {
             // It could not record an end since it was declared dead. Its intent stays there.
@@ -126,7 +143,9 @@ impl Worker {
         if stay.running.is_some() || stay.ended.is_some() {
             return Ok(());
         }
-        if self.should_leave().is_some() || paused || self.rung || self.stay_is_over()? {
+        // Its logs are those of the name in which it came here.
+        let renamed = self.claimed_as != self.me.wid;
+        if self.should_leave().is_some() || paused || self.rung || renamed || self.stay_is_over()? {
             self.leave_array()?;
         } else if self.next_job(waiter)? {
             return Ok(());
@@ -241,7 +260,9 @@ impl Worker {
             if stay.taker.halting.stops() == Some(When::Now) {
                 why = Some(Stopped::HandBack);
             }
-            if self.me.is_declared_dead(&self.site.queue) {
+            if self.me.is_without_place(&self.site.queue) {
+                self.lost_place = true;
+            } else if self.site.queue.fs.exists(&self.me.dir().join("end")) {
                 why = Some(Stopped::Fenced);
             }
         }
@@ -369,13 +390,16 @@ impl Worker {
         let queue = &self.site.queue;
         let (number, n, plain) = (running.job, running.n, end.verdict == Verdict::Done);
         let stamp = stay.taker.halting.stamp();
+        let renamed = self.claimed_as != self.me.wid;
         // What it printed is there before it is over: who sees the end finds it.
         let published = match stay.shift.keep(running, line) {
             Err(e) => Err(e),
-            Ok(()) if plain => job::succeed(queue, &mut self.me, chunk, (number, n), stamp),
+            Ok(()) if plain && !renamed => {
+                job::succeed(queue, &mut self.me, chunk, (number, n), stamp)
+            }
             Ok(()) => {
-                let end = halting::stamped(end.clone(), stamp);
-                job::end_as(queue, &self.me, chunk, number, n, end)
+                let end = End { holder: self.claimed_as.clone(), ..end.clone() };
+                job::end_as(queue, &self.me, chunk, number, n, halting::stamped(end, stamp))
             }
         };
         let (id, halting) = (stay.shift.id(), &mut stay.taker.halting);
@@ -410,10 +434,16 @@ impl Worker {
                     events::append(&self.site.queue, &mut self.me, event.why(&text));
                 }
             }
-            Err(_) if !queue.fs.exists(&home.path) || self.me.is_declared_dead(queue) => {
-                // Nobody can record anything of it any more, or somebody else has.
+            Err(_) if !queue.fs.exists(&home.path) => {
+                // Nobody can record anything of it any more.
                 self.job = Job::Idle;
             }
+            Err(_) if self.me.is_without_place(queue) => {
+                // It has to register again first.
+                (self.lost_place, *due_ms) = (true, now_ms + RETRY_RESULT_MS);
+            }
+            // Somebody else has.
+            Err(_) if self.me.is_declared_dead(queue) => self.job = Job::Idle,
             Err(e) => {
                 *due_ms = now_ms + RETRY_RESULT_MS;
                 let text = format!(
@@ -447,34 +477,4 @@ impl Worker {
         let look_ms = limit.into_iter().chain(running.show_at_ms).min();
         look_ms.map_or(self.next_beat_ms, |at_ms| at_ms.min(self.next_beat_ms))
     }
-}
-
-/// The verdict of a job.
-fn judge(running: &Running, before: Option<&End>, tries: u32, round: u32) -> End {
-    let kept = |end: End| {
-        let counts = before.map_or((0, 0), |before| (before.charged, before.boots));
-        End { charged: counts.0, boots: counts.1, ..end }
-    };
-    let failed = |why: &str| job::failure(before, tries, round, why);
-    let because = |why: &str| End { why: why.to_owned(), ..End::new(Verdict::Release, true) };
-    let mut end = match (&running.fault, running.stopped.map(|(why, _)| why), running.exit) {
-        (Some(fault), ..) if fault.lasting => job::failure(before, 1, round, &fault.why),
-        (Some(fault), ..) => failed(&fault.why),
-        (_, why, Some(Exit::Code(0))) if why != Some(Stopped::TimeLimit) => {
-            End::new(Verdict::Done, false)
-        }
-        (_, Some(Stopped::TimeLimit), _) => End::of_time_limit(failed("time limit")),
-        (_, Some(Stopped::Cancel), _) => kept(because("cancelled while running")),
-        (_, Some(Stopped::HandBack), _) => kept(because("worker was stopped")),
-        (_, Some(Stopped::Fenced), _) => kept(because("taken away while running")),
-        (_, None, Some(Exit::Code(code))) => failed(&format!("exit {code}")),
-        (_, None, Some(Exit::Signal(signal))) => failed(&signal_name(signal)),
-        (_, None, None) => failed("its end was not seen"),
-    };
-    match running.exit {
-        Some(Exit::Code(code)) => end.exit.code = Some(code),
-        Some(Exit::Signal(signal)) => end.exit.signal = Some(signal),
-        None => {}
-    }
-    end
 }

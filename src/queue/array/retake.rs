@@ -49,8 +49,24 @@ fn how_of<'a>(queue: &Queue, card: Option<&Card>, how: As<'a>) -> As<'a> {
     }
 }
 
-/// Ends what `wid` holds in a chunk and does what follows. Returns the jobs that were taken back.
-pub fn chunk_of(
+/// Ends what a process holds in a chunk (a task, and where it begins), by whatever name, and does what
+/// follows. Returns the jobs that were taken back.
+pub fn of_process(
+    queue: &Queue,
+    me: &mut Proc,
+    wid: &str,
+    (id, start): (&str, u64),
+    how: As<'_>,
+) -> Result<Vec<Key>> {
+    let mut back = Vec::new();
+    for name in procs::names(queue, wid) {
+        back.extend(chunk_of(queue, me, &name, id, start, how)?);
+    }
+    Ok(back)
+}
+
+/// The same of one name.
+fn chunk_of(
     queue: &Queue,
     me: &mut Proc,
     wid: &str,

@@ -108,6 +108,15 @@ impl Taker {
         self.at.as_ref().map(|at| &at.chunk)
     }
 
+    /// Notes the chunk of the job that was claimed last in the name in which this process has registered again.
+    pub fn intend_again(&mut self, queue: &Queue, me: &Proc) -> Result<()> {
+        let Some(at) = &mut self.at else { return Ok(()) };
+        if let Some(intent) = job::intend(queue, me, &self.id, at.chunk.start)? {
+            at.intent = intent;
+        }
+        Ok(())
+    }
+
     /// Claims the next job. `anew`: list before the claim, so that the first ones come first.
     pub fn next(&mut self, queue: &Queue, me: &mut Proc, anew: bool) -> Result<Next> {
         if anew && let Some(at) = &mut self.at {

@@ -241,18 +241,19 @@ fn claims(
             survey.add(Severity::Error, "format", &path, what, "the sweep ends it as expired");
             continue;
         };
-        let Some(seen) = survey.procs.get(&wid) else {
+        let Some((wid, seen)) = super::procs::holder(survey, &wid) else {
             let what = format!("{key} is held by {wid}, which is not registered");
             survey.add(Severity::Leftover, "dead", &path, what, recovered);
             continue;
         };
-        let remembered = queue.fs.exists(&queue.layout.proc(&wid).join("run").join(&intent));
-        let name = short(&wid).to_owned();
-        if seen.ended {
+        let remembered = queue.fs.exists(&queue.layout.proc(wid).join("run").join(&intent));
+        let name = short(wid).to_owned();
+        let (ended, lives) = (seen.ended, seen.lives);
+        if ended {
             let severity = if remembered { Severity::Leftover } else { Severity::Error };
             let what = format!("{name} has left or was declared dead, but {key} has no end");
             survey.add(severity, "I17", &path, what, "coord fsck --repair ends it");
-        } else if !seen.lives {
+        } else if !lives {
             let what = format!("{key} is held by {name}, whose process is dead");
             survey.add(Severity::Leftover, "dead", &path, what, recovered);
         } else if !remembered {

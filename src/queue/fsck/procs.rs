@@ -72,6 +72,14 @@ fn look(survey: &mut Survey<'_>, wid: &str) -> Seen {
     Seen { card, lives, ended, names, claims }
 }
 
+/// The process that has a claim in this name, and how it is called now.
+pub(super) fn holder<'a>(survey: &'a Survey<'_>, wid: &str) -> Option<(&'a str, &'a Seen)> {
+    let is_it = |seen: &Seen| seen.card.as_ref().is_some_and(|card| card.is_called(wid));
+    let found = survey.procs.get_key_value(wid);
+    let found = found.or_else(|| survey.procs.iter().find(|(_, seen)| is_it(seen)));
+    found.map(|(wid, seen)| (wid.as_str(), seen))
+}
+
 /// Names dead processes, unreadable cards, and ends that leave a claim behind (I17).
 pub(super) fn check(survey: &mut Survey<'_>) {
     cards(survey);
@@ -142,7 +150,7 @@ fn claims_after_end(survey: &mut Survey<'_>) {
     for (wid, keys) in open {
         for key in keys {
             let path = queue.layout.task(&key.task).join(format!("{}.claim", key.n));
-            let Some(seen) = survey.procs.get(&wid) else {
+            let Some((wid, seen)) = holder(survey, &wid) else {
                 let what = format!("{key} is held by {wid}, which is not registered");
                 let hint = "recovery will take it back (coord fsck --repair)";
                 survey.add(Severity::Leftover, "dead", &path, what, hint);
@@ -150,7 +158,7 @@ fn claims_after_end(survey: &mut Survey<'_>) {
             };
             let (ended, lives) = (seen.ended, seen.lives);
             let remembered = seen.claims.contains(&key);
-            let name = short(&wid).to_owned();
+            let name = short(wid).to_owned();
             if ended {
                 let severity = if remembered { Severity::Leftover } else { Severity::Error };
                 let what = format!("{name} has left or was declared dead, but {key} has no end");
