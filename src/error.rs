@@ -114,6 +114,18 @@ impl Error {
         self.errno().is_some_and(|code| !is_of_machine(code))
     }
 
+    /// What is left to others, since this process was asked to leave.
+    pub fn cut_short(message: impl Into<String>) -> Error {
+        let cause = Some(io::ErrorKind::Interrupted.into());
+        Error { cause, ..Error::new(Exit::Temporary, message) }
+    }
+
+    /// Whether it is that.
+    pub fn is_cut_short(&self) -> bool {
+        let is_ours = |e: &io::Error| e.raw_os_error().is_none();
+        self.cause.as_ref().is_some_and(|e| is_ours(e) && e.kind() == io::ErrorKind::Interrupted)
+    }
+
     /// Whether the disk, its inodes or this user's share of it are used up.
     pub fn is_no_space(&self) -> bool {
         matches!(self.errno(), Some(nix::libc::ENOSPC | nix::libc::EDQUOT))

@@ -170,6 +170,8 @@ pub struct Worker {
     claimed_as: String,
     /// Tasks that it could not look at.
     aside: Aside,
+    /// It was asked to leave in the midst of what takes long, and has left the rest of that to others.
+    cut_short: bool,
     /// When it was told to leave while an end could not be written.
     kept_from_leaving_ms: Option<u64>,
     /// Nothing was left at the last look, and the keeper looked once more for the dead.
@@ -236,6 +238,7 @@ impl Worker {
             lost_place: false,
             claimed_as: String::new(),
             aside: Aside::default(),
+            cut_short: false,
             kept_from_leaving_ms: None,
             looked_twice: false,
             unkept: Vec::new(),
@@ -295,6 +298,7 @@ impl Worker {
     ) -> Result<Next> {
         self.note_ended(ended);
         let next = self.look(waiter, wakes);
+        self.cut_short |= next.as_ref().is_err_and(Error::is_cut_short);
         if next.is_err() || std::mem::take(&mut self.me.left_behind) {
             self.stumble.note(&self.site.queue);
         }
@@ -353,7 +357,9 @@ impl Worker {
             return Ok(Next::Leave(Left::Asked));
         }
         went = went.and(self.stay(waiter, wakes, asked.pause || self.frozen_ms.is_some()));
-        if matches!(self.job, Job::Idle) {
+        // Who leaves in the midst of a cascade does not begin it anew before.
+        let is_cut = self.cut_short && self.leaving;
+        if matches!(self.job, Job::Idle) && !is_cut {
             went = went.and(self.stumble.mend(&self.site.queue, &mut self.me));
         }
         if let (Err(_), Job::Idle, Some(left)) = (&went, &self.job, self.should_leave()) {
@@ -366,6 +372,10 @@ impl Worker {
             if let Some(left) = self.should_leave() {
                 self.leave();
                 return Ok(Next::Leave(left));
+            }
+            if self.site.queue.host.is_asked_to_leave() {
+                // Before the next claim it hears what it was told during the last one.
+                return Ok(Next::Wait(self.now_ms()));
             }
             if self.frozen_ms.is_some() {
                 return Ok(Next::Wait(self.now_ms() + self.rescan_ms()));

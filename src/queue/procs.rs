@@ -24,7 +24,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{Cannot, Result};
+use crate::error::{Cannot, Error, Result};
 use crate::step;
 use crate::sys::fs::{Dir, is_absent};
 use crate::sys::host::ProcessId;
@@ -40,6 +40,8 @@ use super::settle::Waiting;
 /// Links to one card before a new one is made: ext4 and btrfs allow 65,000, and each claim costs
 /// two for a moment.
 const LINKS_MAX: u32 = 30_000;
+/// So long a process that was asked to leave goes on with what it is in the midst of, milliseconds.
+const LEAVE_MS: u64 = 250;
 
 /// What a process says of itself when it registers.
 #[derive(Debug, Clone)]
@@ -119,6 +121,8 @@ pub struct Proc {
     pub grounded: HashSet<String>,
     /// The attempt whose scopes it has taken, or may have, and which it has not claimed yet.
     pub scoped: Option<Key>,
+    /// Since when it is known, in the midst of work, that it was asked to leave.
+    asked_ms: Option<u64>,
 }
 
 impl Proc {
@@ -150,6 +154,7 @@ impl Proc {
             left_behind: false,
             grounded: HashSet::new(),
             scoped: None,
+            asked_ms: None,
         })
     }
 
@@ -264,6 +269,25 @@ impl Proc {
     pub fn is_declared_dead(&self, queue: &Queue) -> bool {
         // Whoever removes the directory begins with run/.
         queue.fs.exists(&self.dir.join("end")) || !queue.fs.exists(&self.dir.join("run"))
+    }
+
+    /// Asked between the steps of what may take long, such as a cascade of 100,000 cancelled tasks: who was
+    /// asked to leave in the middle of it has a moment to finish it.
+    ///
+    /// # Errors
+    /// That moment is over. Whoever comes next does the rest: it is as if this process had died here, since
+    /// no intent has gone.
+    pub fn may_go_on(&mut self, queue: &Queue) -> Result<()> {
+        if !queue.host.is_asked_to_leave() {
+            self.asked_ms = None;
+            return Ok(());
+        }
+        let now_ms = queue.clock.mono_ms();
+        let asked_ms = *self.asked_ms.get_or_insert(now_ms);
+        match now_ms.saturating_sub(asked_ms) < LEAVE_MS {
+            true => Ok(()),
+            false => Err(Error::cut_short("asked to leave: what follows is left to others")),
+        }
     }
 
     /// Whether its directory was removed, and nobody has declared it dead: it is where it was, without a place.

@@ -91,6 +91,7 @@ impl Walk {
         let mut beaten_ms = queue.clock.mono_ms();
         self.todo.push(Work::Look(first));
         while let Some(work) = self.todo.pop() {
+            me.may_go_on(queue)?;
             match work {
                 Work::Look(look) => {
                     if self.seen.insert(look.clone()) {
@@ -109,7 +110,7 @@ impl Walk {
                 }
             }
         }
-        self.served.iter().try_for_each(|served| waiting::drop_served(queue, served))
+        self.served.iter().try_for_each(|served| waiting::drop_served(queue, me, served))
     }
 
     /// Notes that a task must be looked at, also if it was before.

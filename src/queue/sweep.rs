@@ -146,6 +146,7 @@ pub fn sweep_and_archive(queue: &Queue, me: &mut Proc, after_ms: Option<u64>) ->
     let mut failed = None;
     let mut pending = BTreeSet::new();
     for id in tasks::ids_and_lanes(queue)? {
+        me.may_go_on(queue)?;
         // One that cannot be read now must not keep the others from it.
         match one(queue, me, &id, &named, &mut swept) {
             Ok(key) => pending.extend(key),

@@ -63,6 +63,10 @@ pub trait Host: Send + Sync {
     fn below(&self, _root: ProcessId, _mark: &str, _spare: &[i32]) -> Vec<ProcessId> {
         Vec::new()
     }
+    /// Whether a signal has asked this process to leave, and it has not heard it yet.
+    fn is_asked_to_leave(&self) -> bool {
+        false
+    }
     /// What the kernel calls the session of this process; empty where it has no such name.
     fn session(&self) -> String {
         String::new()
@@ -117,6 +121,9 @@ impl Host for RealHost {
     }
     fn booted_at_ms(&self) -> u64 {
         machine::booted_at_ms()
+    }
+    fn is_asked_to_leave(&self) -> bool {
+        super::signals::is_asked_to_leave()
     }
     fn me(&self) -> ProcessId {
         let pid = i32::try_from(std::process::id()).unwrap_or(0);

@@ -86,7 +86,7 @@ pub struct Waiter {
 struct Heard {
     signal: i32,
     pipe: OwnedFd,
-    id: SigId,
+    ids: Vec<SigId>,
 }
 
 impl Heard {
@@ -106,7 +106,9 @@ impl Heard {
 
 impl Drop for Heard {
     fn drop(&mut self) {
-        signal_hook::low_level::unregister(self.id);
+        for id in &self.ids {
+            signal_hook::low_level::unregister(*id);
+        }
     }
 }
 
@@ -139,8 +141,9 @@ impl Waiter {
             // A byte costs a pipe less than a socket, and one is written for each job.
             let (pipe, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
             epoll.add(&pipe, EpollEvent::new(EpollFlags::EPOLLIN, FIRST_SIGNAL + at))?;
-            let id = signal_hook::low_level::pipe::register(*signal, write)?;
-            heard.push(Heard { signal: *signal, pipe, id });
+            let told = signal_hook::low_level::pipe::register(*signal, write)?;
+            let ids = signals::note(*signal)?.into_iter().chain([told]).collect();
+            heard.push(Heard { signal: *signal, pipe, ids });
         }
         let kind = super::machine::fs_kind(queue);
         let blind = if std::env::var_os("COORD_NO_INOTIFY").is_some() {
@@ -203,13 +206,17 @@ impl Waiter {
     /// Waits for the next reason to look, until `deadline` at the latest, and takes all that have
     /// come up. An empty answer means that the deadline has passed.
     pub fn wait(&mut self, deadline: Instant) -> Vec<Wake> {
-        self.wait_lazily(deadline, LAZY)
+        let wakes = self.wait_lazily(deadline, LAZY);
+        signals::heard();
+        wakes
     }
 
     /// As `wait`, for a program that waits for a child of its own: no bell tells it of that, and it
     /// stays lazy for as long as it may.
     pub fn wait_for_child(&mut self, deadline: Instant) -> Vec<Wake> {
-        self.wait_lazily(deadline, LAZY_MOST)
+        let wakes = self.wait_lazily(deadline, LAZY_MOST);
+        signals::heard();
+        wakes
     }
 
     fn wait_lazily(&mut self, deadline: Instant, most: Duration) -> Vec<Wake> {
@@ -274,6 +281,7 @@ impl Waiter {
             self.gather(left, &mut wakes);
         }
         self.hear_bells(true);
+        signals::heard();
         wakes
     }
 

@@ -11,6 +11,7 @@ mod support;
 mod archive;
 mod array_crashes;
 mod arrays;
+mod asked_to_leave;
 mod bad_entries;
 mod bad_inputs;
 mod branches_in_use;

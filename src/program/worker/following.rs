@@ -273,11 +273,20 @@ impl Worker {
         let key = lease.key.clone();
         let verdict = end.verdict;
         let why = end.why.clone();
+        let mut cut_short = false;
         let published = end::record(&self.site.queue, &mut self.me, lease, end).and_then(|ended| {
             let late = matches!(ended, Ended::Fenced(_));
-            end::finish(&self.site.queue, &mut self.me, lease, late)?;
+            match end::finish(&self.site.queue, &mut self.me, lease, late) {
+                // It has ended. What follows is noted, and done by whoever comes next.
+                Err(e) if e.is_cut_short() => cut_short = true,
+                went => went?,
+            }
             Ok(ended)
         });
+        if cut_short {
+            self.cut_short = true;
+            self.stumble.note(&self.site.queue);
+        }
         match published {
             Ok(ended) => {
                 self.job = Job::Idle;

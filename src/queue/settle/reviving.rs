@@ -26,6 +26,7 @@ pub(super) struct Waiter {
 pub(super) fn revive(queue: &Queue, me: &mut Proc, id: &str) -> Result<Vec<Waiter>> {
     let mut waiting = Vec::new();
     for entry in queue.list(&queue.layout.waiters(id))? {
+        me.may_go_on(queue)?;
         // It waits for another one as well: neither cancelled nor left by somebody who had reopened it.
         if !waiting::is_known_to_wait_still(queue, me, &entry.name)? {
             let reopened = revive_one(queue, me, id, &entry.name)?;

@@ -167,6 +167,7 @@ pub(super) fn waiters(queue: &Queue, me: &mut Proc, id: &str, phase: &Phase) -> 
     let cancels = |on_dep_dead| dead && on_dep_dead == OnDepDead::Cancel;
     let mut found = Waiters { names: Vec::new(), needed: Vec::new() };
     for entry in queue.list(&queue.layout.waiters(id))? {
+        me.may_go_on(queue)?;
         let name = entry.name;
         let waits = is_known_to_wait(queue, me, &name, |blocked| !cancels(blocked.on_dep_dead))?;
         let looked = if waits { Ok(None) } else { tasks::look(queue, &name) };
@@ -204,8 +205,9 @@ pub(super) struct Served {
 /// Drops the waiters of a task that is done: nobody will be served by it again. Those of a failed or
 /// cancelled one stay, for the case that it is reopened. Who has come since the look sees that it is done,
 /// and drops its waiter itself.
-pub(super) fn drop_served(queue: &Queue, served: &Served) -> Result<()> {
+pub(super) fn drop_served(queue: &Queue, me: &mut Proc, served: &Served) -> Result<()> {
     for name in &served.names {
+        me.may_go_on(queue)?;
         if (served.done && !queue.shared) || !is_blocked_by(queue, name, &served.id)? {
             unwait(queue, &served.id, name)?;
         }
@@ -248,6 +250,7 @@ pub(super) fn wait_for_dependencies(
             break found;
         }
         for blocker in missing {
+            me.may_go_on(queue)?;
             let dir = queue.layout.waiters(&blocker.on);
             step!("settle.wait");
             link_hint(queue, task, &dir.join(&task.id))?;
