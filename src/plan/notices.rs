@@ -21,6 +21,9 @@ pub struct Notice {
     /// What it is about, in a word; empty where it is about nothing that passes.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub about: String,
+    /// The process that said it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub by: String,
 }
 
 /// The notices that count.
@@ -55,7 +58,8 @@ impl Notices {
             }
             return;
         }
-        self.latest.push(Notice { at_ms, text: event.why.clone(), about: about.to_owned() });
+        let (about, by) = (about.to_owned(), event.by.clone());
+        self.latest.push(Notice { at_ms, text: event.why.clone(), about, by });
         self.latest.sort();
         if self.latest.len() > LATEST {
             self.latest.remove(0);

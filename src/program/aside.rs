@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::queue::events::{self, Event};
-use crate::queue::procs::Proc;
+use crate::queue::procs::{self, Proc};
+use crate::queue::status;
+
+use super::worker::claiming;
 
 /// The pause before the second try, and the longest one, milliseconds.
 const PAUSE_MS: (u64, u64) = (1000, 60_000);
@@ -24,7 +27,29 @@ struct Fault {
     said: String,
 }
 
+/// What the entries are called that a keeper tries again.
+const ENTRIES: [&str; 5] = ["tasks/", "procs/", "incoming/", "directories", "sweep"];
+/// What workers say of themselves, and what is over with them.
+const OF_WORKERS: [&str; 2] = [claiming::REFUSED, claiming::ROOM];
+
 impl Aside {
+    /// Takes over what was said by programs that are over, and that they cannot take back any more: it is tried
+    /// again, and taken back when it is gone or good. What was said since the last summary is not known yet.
+    pub(super) fn take_over(&mut self, queue: &Queue, me: &mut Proc) {
+        let notices = status::published(queue).map(|status| status.notices).unwrap_or_default();
+        for notice in notices {
+            if notice.by == me.wid || procs::present_name(queue, &notice.by).is_some() {
+                continue;
+            }
+            if ENTRIES.iter().any(|kind| notice.about.starts_with(kind)) {
+                let fault = Fault { due_ms: 0, pause_ms: 0, said: notice.text };
+                self.entries.entry(notice.about).or_insert(fault);
+            } else if OF_WORKERS.contains(&notice.about.as_str()) {
+                events::append(queue, me, Event::notice(&notice.about, ""));
+            }
+        }
+    }
+
     /// Whether nothing is put aside.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -182,6 +182,9 @@ impl Keeper {
         }
         let again = self.aside.due_ms().is_some_and(|due_ms| now_ms >= due_ms);
         let scan = !self.started || lost || again || now_ms >= self.next_scan_ms;
+        if scan {
+            self.aside.take_over(queue, me);
+        }
         let rung = |path: PathBuf| {
             wakes.iter().any(|w| matches!(w, Wake::Bell(p) if *p == path || p.starts_with(&path)))
         };

@@ -180,11 +180,7 @@ fn rejected(queue: &Queue) -> Vec<Need> {
 /// here, leaving a checkpoint for the next one who asks.
 pub fn current(queue: &Queue) -> Result<Status> {
     let size = size_of_events(queue)?;
-    let bytes = queue.fs.read(&queue.layout.status(), 0, 16 << 20).unwrap_or_default();
-    if let Ok(status) = serde_json::from_slice::<Status>(&bytes)
-        && status.events == size
-        && status.schema == "coord.status/1"
-    {
+    if let Some(status) = published(queue).filter(|status| status.events == size) {
         return Ok(status);
     }
     let mut reader = Reader::load(queue);
@@ -201,6 +197,13 @@ pub fn current(queue: &Queue) -> Result<Status> {
         }
     }
     Ok(status)
+}
+
+/// The summary that was published last, as of whatever time.
+pub fn published(queue: &Queue) -> Option<Status> {
+    let bytes = queue.fs.read(&queue.layout.status(), 0, 16 << 20).ok()?;
+    let status = serde_json::from_slice::<Status>(&bytes).ok()?;
+    (status.schema == "coord.status/1").then_some(status)
 }
 
 /// Publishes a summary.

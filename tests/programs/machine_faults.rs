@@ -110,3 +110,31 @@ fn what_is_wrong_with_the_task_or_its_setup_is_charged_as_before() {
         assert_eq!(s.end(id, 2)["charged"], 2);
     }
 }
+
+#[test]
+fn what_a_program_that_was_killed_had_noted_goes_when_it_is_over() {
+    let mut s = Sandbox::with_git();
+    if !s.as_plain_user() {
+        return skip("notes of the dead", "a plain user cannot reach the programs");
+    }
+    // Root's, where root runs the tests: it cannot be moved out of the user's directory.
+    let planted = s.queue("incoming/planted.json");
+    std::fs::create_dir(&planted).unwrap();
+    let above = s.beside("");
+    chmod(0o555, &above);
+    s.add(&["--id", "T"], "true");
+    let work = s.background(&["work"]);
+    let is_root = nix::unistd::geteuid().is_root();
+    until("both are said", || {
+        let said = s.coord(&["status"]).stdout;
+        said.contains(SAID) && (!is_root || said.contains("incoming/planted.json"))
+    });
+    kill(i32::try_from(work.id()).unwrap());
+    drop(s.collect(work));
+    s.coord(&["status"]).ok().says(SAID);
+    chmod(0o755, &above);
+    drop(std::fs::remove_dir(&planted));
+    s.work().ok();
+    assert_eq!(s.state("T"), "done");
+    s.coord(&["status"]).ok().silent_about(SAID).silent_about("planted.json");
+}

@@ -21,8 +21,10 @@ use super::{Job, LOSSES_MAX, Worker};
 
 /// What keeps a worker from claiming anything, as notices name it.
 pub const PAUSED: &str = "pause";
-const ROOM: &str = "room";
-const REFUSED: &str = "machine";
+/// The same: there is no room for new work.
+pub const ROOM: &str = "room";
+/// The same: the machine, or the place, refuses what an attempt needs.
+pub const REFUSED: &str = "machine";
 
 /// A worker to which the machine has refused what an attempt needs rests for so long, at first and at most,
 /// milliseconds.
