@@ -174,6 +174,29 @@ def section_1(bench, ground):
                      max(values, default=None), *ratios])
     columns = ["peer", "jobs", "jobs/s", "least", "most", "x xargs", "x bare spawn", "x parallel"]
     bench.report.table(f"1. No-op jobs, 2 at a time, {ground.name}", columns, rows, samples)
+    without_library(bench, ground)
+
+
+def without_library(bench, ground):
+    """Those of the peers that differ least, with a job of which nothing is left but its start and its end."""
+    if "bare" in bench.programs.missing:
+        return
+    bare = bench.programs["bare"]
+    n, samples = bench.count(4000), Samples()
+    runners = {
+        "bare posix_spawn, 2 processes": lambda place: spawn(bench, place, n, command=[bare]),
+        "coord run": lambda place: coord_run(bench, place, n, command=[bare]),
+        "xargs -P2 -n1": lambda place: xargs_of(bench, place, n, 2, [bare]),
+    }
+    cases = list(runners.items())
+    in_turn(bench, ground, cases, lambda case, place: {"rate": n / case[1](place)}, samples)
+    first, _, last = runners
+    rows = [
+        [name, samples.median(name, "rate"), samples.ratio(name, last, "rate"), samples.ratio(name, first, "rate")]
+        for name in runners
+    ]
+    columns = ["peer", "jobs/s", "x xargs", "x bare spawn"]
+    bench.report.table(f"1. Jobs without a C library, 2 at a time, {ground.name}", columns, rows, samples)
 
 
 def section_8(bench, ground):

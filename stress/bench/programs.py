@@ -104,7 +104,13 @@ class Programs:
     def compile(self):
         """The little programs in C. The jobs are static: xargs and all others run the same file."""
         static = ["-O2", "-static"]
-        for name, options, libraries in [("noop", static, []), ("job", static, []), ("sqlite", ["-O2"], ["-lsqlite3"])]:
+        programs = [
+            ("noop", static, []),
+            ("bare", [*static, "-nostdlib"], []),
+            ("job", static, []),
+            ("sqlite", ["-O2"], ["-lsqlite3"]),
+        ]
+        for name, options, libraries in programs:
             made = self.cache / f"bench-{name}"
             self.attempt(
                 [name],
