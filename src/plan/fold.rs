@@ -200,9 +200,9 @@ impl Board {
     }
 
     /// All ids.
-    pub fn ids(&self) -> Vec<String> {
+    pub fn ids(&self) -> impl Iterator<Item = String> + '_ {
         let old = self.base.items().map(|(id, _)| id).filter(|id| self.is_new(id));
-        old.chain(self.items.keys().cloned()).collect()
+        old.chain(self.items.keys().cloned())
     }
 
     /// Tasks that changed since the checkpoint.
@@ -411,7 +411,7 @@ mod tests {
             board.fold(&Event { id: id.to_owned(), ..event("submit", 0, "", None) });
             board.fold(&Event { id: id.to_owned(), ..event("progress", 1, "", None) });
         }
-        assert_eq!((board.ids().len(), board.progress.len()), (0, 0));
+        assert_eq!((board.ids().count(), board.progress.len()), (0, 0));
         board.fold(&Event { by: "w1\nb\t1".to_owned(), ..event("claim", 1, "", None) });
         assert_eq!(board.to_base().items().count(), 1);
         assert_eq!(board.to_base().find("a"), board.get("a"));
@@ -427,7 +427,7 @@ mod tests {
         assert!(board.items.len() == 1 && board.changed() == APART + 1);
         board.fold(&Event { id: "t7".to_owned(), ..event("claim", 1, "", None) });
         assert_eq!(board.get("t7").unwrap().state, State::Running);
-        assert_eq!((board.count(State::Running), board.ids().len()), (1, APART + 1));
+        assert_eq!((board.count(State::Running), board.ids().count()), (1, APART + 1));
     }
 
     #[test]
@@ -451,7 +451,7 @@ mod tests {
             board.fold(&event("archive", 2, "done", None));
             assert_eq!((board.count(State::Done), board.get("a")), (0, None));
             assert_eq!((board.archived["done"], board.recount), (1, false));
-            assert_eq!((board.ids().len(), board.to_base().items().count()), (0, 0));
+            assert_eq!((board.ids().count(), board.to_base().items().count()), (0, 0));
             assert!(board.some(State::Done, 5).is_empty());
             // Told once more by whoever recovered the archiver, and then it was buried.
             board.fold(&event("bury", 2, "done", None));

@@ -161,11 +161,9 @@ impl Reader {
     /// twice or not; the next count mends that.
     fn count_archived(&mut self, queue: &Queue) -> Result<()> {
         let live: HashSet<String> = tasks::ids(queue)?.into_iter().collect();
-        for id in self.board.ids().into_iter().filter(|id| !live.contains(id)) {
-            if archive::holds(queue, &id) {
-                self.board.forget(&id);
-            }
-        }
+        let rest = self.board.ids().filter(|id| !live.contains(id));
+        let archived: Vec<String> = rest.filter(|id| archive::holds(queue, id)).collect();
+        archived.iter().for_each(|id| self.board.forget(id));
         // How the dead ended is not in their names.
         let words = [(Lot::Done, "done"), (Lot::Dead, "dead")];
         self.board.archived.clear();

@@ -6,6 +6,7 @@
 
 mod archived;
 mod arrays;
+mod facts;
 mod hints;
 pub mod owners;
 mod procs;
@@ -24,11 +25,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::plan::fold::State;
 
 use super::Queue;
-use super::evaluate::Readiness;
-use super::tasks::{Names, Phase};
+use facts::{Facts, Tasks};
 use procs::Seen;
 pub use repair::{repair, untrue};
 
@@ -90,35 +89,11 @@ impl Finding {
     }
 }
 
-/// What is remembered of a task. Not the task itself: that keeps its directory open, and there may be
-/// very many.
-struct Facts {
-    /// Only where they are compared with the events.
-    names: Option<Box<Names>>,
-    phase: Phase,
-    /// Without what it is blocked by.
-    readiness: Option<Readiness>,
-    state: Option<State>,
-    /// The ids that it comes after, a line each.
-    after: Box<str>,
-    /// When the newest register was published (milliseconds since 1970).
-    newest_ms: u64,
-    /// A hint of its pending attempt was seen, or that it waits for its merge.
-    hinted: bool,
-}
-
-impl Facts {
-    /// The ids that it comes after.
-    fn after(&self) -> impl Iterator<Item = &str> {
-        self.after.lines()
-    }
-}
-
 /// One look at everything.
 struct Survey<'a> {
     queue: &'a Queue,
     procs: BTreeMap<String, Seen>,
-    tasks: BTreeMap<String, Facts>,
+    tasks: Tasks,
     /// Tasks that are blocked by one in whose `waiters/` they were not.
     unknown_to: Vec<(String, String)>,
     /// Tasks that cannot be looked at: nothing is concluded about them.
@@ -128,7 +103,7 @@ struct Survey<'a> {
 
 impl<'a> Survey<'a> {
     fn new(queue: &'a Queue) -> Survey<'a> {
-        let (procs, tasks) = (BTreeMap::new(), BTreeMap::new());
+        let (procs, tasks) = (BTreeMap::new(), Tasks::default());
         let (unknown_to, closed) = (Vec::new(), BTreeSet::new());
         Survey { queue, procs, tasks, unknown_to, closed, findings: Vec::new() }
     }

@@ -113,17 +113,22 @@ pub fn recover(
     }
     let mut fault = FirstFault::default();
     let run = queue.layout.proc(wid).join("run");
-    let names: Vec<String> = queue.list(&run)?.into_iter().map(|e| e.name).collect();
+    let mut names: Vec<String> = queue.list(&run)?.into_iter().map(|e| e.name).collect();
     for key in attempts(&names) {
         if fault.of(claim_of_dead(queue, me, wid, &key, death))? == Some(true) {
             back.push(key);
         }
     }
-    for (id, start) in names.iter().filter_map(|name| array::job::parse_intent(name)) {
+    for name in names.clone() {
+        let Some((id, start)) = array::job::parse_intent(&name) else { continue };
         let how = array::retake::As::Expired(death.word());
         if rule!("R4.jobs") {
             let taken = array::retake::of_process(queue, me, wid, (id, start), how);
-            let Some(keys) = fault.of(taken)? else { continue };
+            let Some(keys) = fault.of(taken)? else {
+                // Its claims have not ended: what says so stays.
+                names.retain(|other| *other != name);
+                continue;
+            };
             back.extend(keys);
         }
         if death.is_certain() {

@@ -386,6 +386,8 @@ fn finish(runner: &mut Runner, machines: usize, name: &str) -> bool {
             let disk = world.fs.disk();
             Tasks::read(&disk, &mut Default::default()).is_anything_open()
         };
+        // What is merged now leaves the hint of its lane to whoever works next.
+        let merges = merging(runner);
         for _ in 0..REST.0 / 100 {
             if !merging(runner) || runner.world().violation.is_some() {
                 break;
@@ -396,7 +398,7 @@ fn finish(runner: &mut Runner, machines: usize, name: &str) -> bool {
         let mut checker = std::mem::take(&mut world.checker);
         let at_rest = checker.at_rest(&world);
         world.checker = checker;
-        if at_rest.is_ok() {
+        if at_rest.is_ok() && !merges {
             return true;
         }
     }

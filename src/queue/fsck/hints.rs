@@ -1,17 +1,17 @@
 //! `ready/`, `delayed/`, `blocked/`, `waiters/`: hints must exist where they are needed (I7, I14),
 //! and mean nothing where they do not.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 
 use super::super::Queue;
 use super::super::archive;
-use super::super::evaluate::Readiness;
 use super::super::ids::{Key, is_role};
 use super::super::layout::due_of;
 use super::super::tasks::{Phase, StageKind};
-use super::{Facts, Severity, Survey};
+use super::facts::{Facts, Stands};
+use super::{Severity, Survey};
 
 /// Which of the three indices a hint stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +62,7 @@ pub(super) fn each(queue: &Queue, mut with: impl FnMut(Hint)) -> Result<()> {
 }
 
 /// The directories in a directory.
-fn names(queue: &Queue, path: &std::path::Path) -> Result<Vec<String>> {
+fn names(queue: &Queue, path: &Path) -> Result<Vec<String>> {
     let entries = queue.list(path)?;
     let dirs = entries.into_iter().filter(|e| e.kind == crate::sys::fs::Kind::Dir);
     Ok(dirs.map(|e| e.name).collect())
@@ -84,26 +84,16 @@ pub(super) fn stale(survey: &Survey<'_>, hint: &Hint) -> Option<String> {
     if facts.phase != Phase::Pending(key.n) {
         return Some(format!("{key} is not pending any more"));
     }
-    match (hint.index, facts.readiness.as_ref()?) {
-        (Index::Ready, Readiness::Ready) | (Index::Blocked, Readiness::Blocked(_)) => None,
-        (Index::Delayed(_), Readiness::Delayed(_)) => None,
+    match (hint.index, facts.stands.as_ref()?) {
+        (Index::Ready, Stands::Ready)
+        | (Index::Blocked, Stands::Blocked)
+        | (Index::Delayed(_), Stands::Delayed) => None,
         // Due, and not promoted yet.
-        (Index::Delayed(due_s), Readiness::Ready) => {
+        (Index::Delayed(due_s), Stands::Ready) => {
             let due = due_s.saturating_mul(1000) <= survey.queue.clock.wall_ms();
             (!due).then(|| format!("{key} is ready already"))
         }
-        (_, other) => Some(format!("{key} is {}", word(other))),
-    }
-}
-
-fn word(readiness: &Readiness) -> &'static str {
-    match readiness {
-        Readiness::Ready => "ready",
-        Readiness::Held => "held",
-        Readiness::Manual => "for a person",
-        Readiness::Blocked(_) => "blocked",
-        Readiness::Delayed(_) => "delayed",
-        Readiness::CancelDue(..) => "to be cancelled",
+        (_, other) => Some(format!("{key} is {}", other.word())),
     }
 }
 
@@ -129,12 +119,11 @@ pub(super) fn check(survey: &mut Survey<'_>) -> Result<()> {
     let lost: Vec<(String, String)> = survey
         .tasks
         .iter()
-        .filter_map(|(id, facts)| Some((id.clone(), missing(id, facts)?)))
+        .filter_map(|(id, facts)| Some((id.to_owned(), missing(id, facts)?)))
         .collect();
     for (id, what) in lost {
-        let newest_ms = survey.tasks.get(&id).map_or(0, |facts| facts.newest_ms);
-        let severity = survey.unless_remembered(&id).max(unverified(queue, newest_ms));
         let path = queue.layout.task(&id);
+        let severity = survey.unless_remembered(&id).max(unverified(queue, &path));
         survey.add(severity, "I7", &path, what, "coord fsck --repair puts the hint back");
     }
     unserved(survey);
@@ -150,19 +139,21 @@ fn missing(id: &str, facts: &Facts) -> Option<String> {
         let key = Key::new(id, n);
         return Some(format!("{key} waits for its merge, but no lane knows of it"));
     }
-    let (Phase::Pending(n), Some(readiness)) = (&facts.phase, &facts.readiness) else {
+    let (Phase::Pending(n), Some(stands)) = (&facts.phase, &facts.stands) else {
         return None;
     };
     let key = Key::new(id, *n);
-    match readiness {
-        Readiness::Held | Readiness::Manual => None,
-        Readiness::CancelDue(why, _) => Some(format!("{key} must be ended as cancelled ({why})")),
-        other => Some(format!("{key} is {}, but no hint leads to it", word(other))),
+    match stands {
+        Stands::Held | Stands::Manual => None,
+        Stands::CancelDue(why) => Some(format!("{key} must be ended as cancelled ({why})")),
+        other => Some(format!("{key} is {}, but no hint leads to it", other.word())),
     }
 }
 
 /// Hints are not durable: what was made before this boot counts only after the sweep of this boot.
-fn unverified(queue: &Queue, newest_ms: u64) -> Severity {
+fn unverified(queue: &Queue, task: &Path) -> Severity {
+    // Every register adds a name, which changes the directory.
+    let newest_ms = queue.fs.stat(task).map_or(0, |stat| stat.mtime_ns / 1_000_000);
     let place = queue.host.place();
     let swept = queue.fs.stat(&queue.layout.boot_mark(&place.host_id, &place.boot)).is_ok();
     if !swept && newest_ms < queue.host.booted_at_ms() {
@@ -180,8 +171,8 @@ fn unserved(survey: &mut Survey<'_>) {
         if queue.fs.exists(&path) {
             continue;
         }
-        let newest_ms = survey.tasks.get(&id).map_or(0, |facts| facts.newest_ms);
-        let severity = survey.unless_remembered(&id).max(unverified(queue, newest_ms));
+        let severity =
+            survey.unless_remembered(&id).max(unverified(queue, &queue.layout.task(&id)));
         let what = format!("{id} waits for {on}, which does not know of it");
         survey.add(severity, "I14", &path, what, "coord fsck --repair puts the link back");
     }
@@ -196,7 +187,7 @@ fn waiters(survey: &mut Survey<'_>) -> Result<()> {
         for entry in queue.list(&dir)? {
             let path = dir.join(&entry.name);
             let known =
-                survey.tasks.contains_key(&entry.name) || survey.closed.contains(&entry.name);
+                survey.tasks.get(&entry.name).is_some() || survey.closed.contains(&entry.name);
             if !known && !archive::holds(queue, &entry.name) {
                 let severity = survey.unless_remembered(&entry.name).max(Severity::Leftover);
                 let what = format!("there is no task {}", entry.name);

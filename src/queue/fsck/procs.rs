@@ -9,6 +9,7 @@ use super::super::array;
 use super::super::ids::{Key, short};
 use super::super::procs as registered;
 use super::super::record::{self, Card};
+use super::super::tasks::Phase;
 use super::{Severity, Survey};
 
 /// A registered process as it was seen.
@@ -137,8 +138,8 @@ fn cards(survey: &mut Survey<'_>) {
 fn claims_after_end(survey: &mut Survey<'_>) {
     let queue = survey.queue;
     let mut open: BTreeMap<String, Vec<Key>> = BTreeMap::new();
-    for (id, facts) in &survey.tasks {
-        let super::Phase::Claimed(n) = facts.phase else { continue };
+    for (id, facts) in survey.tasks.iter() {
+        let Phase::Claimed(n) = facts.phase else { continue };
         let path = queue.layout.task(id).join(format!("{n}.claim"));
         let Ok(bytes) = queue.fs.read(&path, 0, record::RECORD_MAX) else { continue };
         if let Ok(card) = record::parse::<Card>(&bytes)

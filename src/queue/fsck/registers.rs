@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Bound::{Excluded, Unbounded};
-use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
@@ -15,12 +14,15 @@ use super::super::ids::lane_name;
 use super::super::record::{self, Card, End, Note, Spec, Stage, StageVerdict, Verdict};
 use super::super::state::state;
 use super::super::tasks::{self, Phase, Task};
-use super::{Facts, Severity, Survey, arrays};
+use super::facts::{Facts, Stands};
+use super::{Severity, Survey, arrays};
 
 /// Looks at every task and remembers what the other checks need.
 pub(super) fn check(survey: &mut Survey<'_>, strict: bool) -> Result<()> {
     let queue = survey.queue;
-    for id in tasks::ids_and_lanes(queue)? {
+    let ids = tasks::ids_and_lanes(queue)?;
+    survey.tasks.expect(ids.len());
+    for id in ids {
         let looked = tasks::look(queue, &id).and_then(|task| match task {
             Some(task) if !task.archived => one(survey, &task, strict),
             // Not a directory: the walk names it. Or an empty one, of somebody who wanted an archived id.
@@ -34,6 +36,7 @@ pub(super) fn check(survey: &mut Survey<'_>, strict: bool) -> Result<()> {
             survey.closed.insert(id);
         }
     }
+    survey.tasks.sort();
     cycles(survey);
     Ok(())
 }
@@ -49,31 +52,21 @@ fn one(survey: &mut Survey<'_>, task: &Task, strict: bool) -> Result<()> {
         Phase::Pending(n) => readiness(queue, task, n).ok(),
         _ => None,
     };
-    let readiness = judged.map(|judged| match judged {
-        Readiness::Blocked(blockers) => {
-            let unknown = |on: &String| !queue.fs.exists(&queue.layout.waiters(on).join(&task.id));
-            let unknown = blockers.into_iter().map(|b| b.on).filter(unknown);
-            survey.unknown_to.extend(unknown.map(|on| (task.id.clone(), on)));
-            Readiness::Blocked(Vec::new())
-        }
-        other => other,
-    });
+    if let Some(Readiness::Blocked(blockers)) = &judged {
+        let unknown = |on: &&String| !queue.fs.exists(&queue.layout.waiters(on).join(&task.id));
+        let unknown = blockers.iter().map(|b| &b.on).filter(unknown);
+        survey.unknown_to.extend(unknown.map(|on| (task.id.clone(), on.clone())));
+    }
     let facts = Facts {
         names: strict.then(|| Box::new(task.names.clone())),
         phase: task.phase.clone(),
-        readiness,
+        stands: judged.map(Stands::of),
         state: state(queue, task).ok(),
         after: after.join("\n").into(),
-        newest_ms: newest_ms(queue, &task.dir.path),
         hinted: false,
     };
-    survey.tasks.insert(task.id.clone(), facts);
+    survey.tasks.push(&task.id, facts);
     Ok(())
-}
-
-fn newest_ms(queue: &Queue, path: &Path) -> u64 {
-    // Every register adds a name, which changes the directory.
-    queue.fs.stat(path).map_or(0, |stat| stat.mtime_ns / 1_000_000)
 }
 
 /// All registers that are there can be read.
@@ -256,30 +249,37 @@ fn cycles(survey: &mut Survey<'_>) {
 }
 
 /// The pending tasks that are in a circle or come after one: what is left when those are taken away that
-/// wait for nobody who is left.
+/// wait for nobody who is left (Kahn's algorithm, on the places of the tasks in the order of their ids).
 fn circular<'a>(survey: &'a Survey<'_>) -> BTreeSet<&'a str> {
-    let is_pending =
-        |id: &str| survey.tasks.get(id).is_some_and(|f| matches!(f.phase, Phase::Pending(_)));
-    let mut open: HashMap<&str, usize> = HashMap::new();
-    let mut edges: Vec<(&str, &str)> = Vec::new();
-    for (id, facts) in survey.tasks.iter().filter(|(_, f)| matches!(f.phase, Phase::Pending(_))) {
+    let tasks = &survey.tasks;
+    let is_pending = |facts: &Facts| matches!(facts.phase, Phase::Pending(_));
+    // Whom each waits for, and who waits: the one that is waited for first.
+    let mut edges: Vec<(usize, usize)> = Vec::new();
+    let mut open: HashMap<usize, usize> = HashMap::new();
+    for (place, (_, facts)) in tasks.iter().enumerate().filter(|(_, (_, f))| is_pending(f)) {
         let before = edges.len();
-        edges.extend(facts.after().filter(|on| is_pending(on)).map(|on| (on, id.as_str())));
-        open.insert(id, edges.len() - before);
+        let pending = |place: &usize| tasks.at(*place).is_some_and(|(_, f)| is_pending(f));
+        let on = facts.after().filter_map(|on| tasks.place(on)).filter(pending);
+        edges.extend(on.map(|on| (on, place)));
+        if edges.len() > before {
+            open.insert(place, edges.len() - before);
+        }
     }
     edges.sort_unstable();
-    let mut free: Vec<&str> = open.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
+    let mut free: Vec<usize> =
+        edges.iter().map(|(on, _)| *on).filter(|on| !open.contains_key(on)).collect();
+    free.dedup();
     while let Some(on) = free.pop() {
-        open.remove(on);
         let from = edges.partition_point(|(of, _)| *of < on);
-        for (_, id) in edges[from..].iter().take_while(|(of, _)| *of == on) {
-            if let Some(left) = open.get_mut(id) {
+        for (_, place) in edges[from..].iter().take_while(|(of, _)| *of == on) {
+            if let Some(left) = open.get_mut(place) {
                 *left -= 1;
                 if *left == 0 {
-                    free.push(id);
+                    open.remove(place);
+                    free.push(*place);
                 }
             }
         }
     }
-    open.into_keys().collect()
+    open.into_keys().filter_map(|place| tasks.at(place)).map(|(id, _)| id).collect()
 }

@@ -57,7 +57,7 @@ fn newest(survey: &Survey<'_>) -> Result<Option<u64>> {
 /// Attempts that run and have a scope, declared or learned.
 fn running(survey: &Survey<'_>) -> Result<Vec<Entry>> {
     let mut all = Vec::new();
-    for (id, facts) in &survey.tasks {
+    for (id, facts) in survey.tasks.iter() {
         let Phase::Claimed(n) = facts.phase else { continue };
         let Some(task) = tasks::look(survey.queue, id)? else { continue };
         // It may have ended since.

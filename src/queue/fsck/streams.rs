@@ -170,7 +170,7 @@ fn class(state: State) -> u8 {
 /// I15: every register has a line, or an intent that will write it.
 fn untold(survey: &mut Survey<'_>, told: &Told) {
     let mut missing = Vec::new();
-    for (id, facts) in &survey.tasks {
+    for (id, facts) in survey.tasks.iter() {
         let Some(names) = &facts.names else { continue };
         let has =
             |kinds: &[&str], n: u32| kinds.iter().any(|k| told.lines.contains(&hash(k, id, n)));

@@ -46,3 +46,34 @@ fn intents_that_name_no_task_do_not_lead_out_of_tasks() {
     );
     assert!(!queue.fs.exists(dead.dir()), "nothing of them stays");
 }
+
+#[test]
+fn what_says_that_claims_of_jobs_have_not_ended_stays_until_they_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = crate::queue::init::init(&dir.path().join("q"), Platform::real()).unwrap();
+    let mut me = Proc::register(&queue, &Identity::plain("m", CardKind::Monitor)).unwrap();
+    let dead = Proc::register(&queue, &Identity::plain("w", CardKind::Worker)).unwrap();
+    let (task, chunk) = (queue.layout.task("a"), "jobs/0000000001");
+    crate::sys::fs::mkdir_all(&RealFs, &task.join("jobs")).unwrap();
+    for (name, text) in [
+        ("spec.json", r#"{"v":1,"array":{"command":["true"]}}"#),
+        ("jobs/0000000001.in", "x\n"),
+        // What stands there is no directory, for now.
+        (chunk, ""),
+    ] {
+        RealFs.create(&task.join(name), text.as_bytes(), 0o444).unwrap();
+    }
+    let intent = dead.run(&array::job::intent_name("a", 1));
+    RealFs.create(&intent, b"", 0o444).unwrap();
+    let mut look = || recover(&queue, &mut me, &dead.wid, Death::Gone, &mut Vec::new());
+    look().unwrap_err();
+    assert!(queue.fs.exists(&intent), "nobody remembers the claims");
+    RealFs.unlink(&task.join(chunk)).unwrap();
+    RealFs.mkdir(&task.join(chunk)).unwrap();
+    RealFs
+        .create(&task.join(chunk).join("1.1.claim"), &record::to_bytes(&dead.card), 0o444)
+        .unwrap();
+    look().unwrap();
+    assert!(queue.fs.exists(&task.join(chunk).join("1.1.end")));
+    assert!(!queue.fs.exists(dead.dir()));
+}

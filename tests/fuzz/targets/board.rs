@@ -23,7 +23,7 @@ fn read(lines: &[u8]) -> Vec<Event> {
 
 /// Every task is counted once, can be found, and stands in the checkpoint as it stands here.
 fn consistent(board: &mut Board) {
-    let ids = board.ids();
+    let ids: Vec<String> = board.ids().collect();
     let counted: usize = State::ALL.iter().map(|s| board.count(*s)).sum();
     assert_eq!(counted, ids.len());
     let base = board.to_base();
@@ -42,11 +42,8 @@ fn consistent(board: &mut Board) {
 }
 
 fn places(board: &Board) -> Vec<(String, (u32, u8))> {
-    let mut places: Vec<(String, (u32, u8))> = board
-        .ids()
-        .into_iter()
-        .filter_map(|id| board.get(&id).map(|Item { place, .. }| (id, place)))
-        .collect();
+    let mut places: Vec<(String, (u32, u8))> =
+        board.ids().filter_map(|id| board.get(&id).map(|Item { place, .. }| (id, place))).collect();
     places.sort();
     places
 }
@@ -79,7 +76,7 @@ pub fn fold(bytes: &[u8]) {
 pub fn checkpoint(bytes: &[u8]) {
     let Some(mut reader) = Reader::parse(bytes.to_vec()) else { return };
     reader.bytes();
-    let ids = reader.board.ids();
+    let ids: Vec<String> = reader.board.ids().collect();
     for state in State::ALL {
         reader.board.some(state, 20);
     }
