@@ -18,6 +18,7 @@ use crate::sys::owner;
 use crate::sys::spawn::Variables;
 
 use super::furnish::tell_git;
+use super::ports;
 use super::site::Site;
 use super::worktree::Workplace;
 
@@ -52,12 +53,6 @@ pub struct Files {
 pub fn identity(site: &Site, worker: &str) -> (String, String) {
     let fill = |text: &str| text.replace("{worker}", worker);
     (fill(&site.config.git.identity_name), fill(&site.config.git.identity_email))
-}
-
-/// The first of a hundred ports that belong to the attempts of one worker. There are not more of
-/// them than ports: the numbers begin again at 450.
-pub fn port_base(index: u32) -> u32 {
-    20_000 + 100 * (index % 450)
 }
 
 /// What does not depend on the attempt: this process's own, `[env]`, and the task's.
@@ -104,7 +99,7 @@ pub fn build(
     set("COORD_WORKTREE", &place.dir);
     set("PWD", &place.dir);
     set("COORD_WORKER_INDEX", &place.index.to_string());
-    set("COORD_PORT_BASE", &port_base(place.index).to_string());
+    set("COORD_PORT_BASE", &ports::base(place.ports_from + place.index).to_string());
     let own = site.config.env.contains_key("TMPDIR") || spec.env.contains_key("TMPDIR");
     if let Some(tmp) = place.tmp.as_ref().filter(|_| !own) {
         set("TMPDIR", tmp);

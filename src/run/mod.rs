@@ -12,6 +12,7 @@ pub mod merge;
 pub mod outcome;
 pub mod pausing;
 pub mod pool;
+pub mod ports;
 pub mod printed;
 pub mod reapply;
 pub mod rescue;

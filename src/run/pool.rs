@@ -30,6 +30,7 @@ use crate::sys::fs::{Fs, RealFs, is_absent, mkdir_all, name_of};
 use crate::sys::machine;
 use crate::sys::owner::Owner;
 
+use super::ports;
 use super::site::Site;
 use chain::{Chains, Record, State};
 
@@ -45,6 +46,8 @@ pub struct Pool {
     pub repo: Repository,
     /// Who has what.
     pub chains: Chains,
+    /// Where the ports of its slots begin.
+    pub ports_from: u32,
     clone: bool,
 }
 
@@ -127,9 +130,12 @@ impl Pool {
     /// The pool of this site; `None` where attempts share the project's directory.
     pub fn of(site: &Site) -> Option<Pool> {
         let repo = site.repo.usable()?.clone();
-        let root = found(&site.config.worktree.root, &repo);
-        let chains = Chains::new(&root);
-        Some(Pool { root, repo, chains, clone: site.config.worktree.isolation == Isolation::Clone })
+        let first = of_project(&site.config.worktree.root, &repo);
+        let root = of_this_user(first.clone());
+        let ports_from = ports::begin(root == first);
+        let (chains, clone) =
+            (Chains::new(&root), site.config.worktree.isolation == Isolation::Clone);
+        Some(Pool { root, repo, chains, ports_from, clone })
     }
 
     /// The top of a slot's worktree.
@@ -371,6 +377,7 @@ mod tests {
             root: dir.path().join("pool"),
             repo: repo(dir.path(), ""),
             chains: Chains::new(&dir.path().join("pool")),
+            ports_from: 0,
             clone: false,
         };
         let none = BTreeSet::new();

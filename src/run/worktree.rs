@@ -28,6 +28,7 @@ use crate::sys::tool::{Meanwhile, Waits};
 use super::furnish;
 use super::hooks;
 use super::pool::{Pool, Slot};
+use super::ports;
 use super::reapply::{self, Reapplied};
 use super::scope::{from_project, learnable};
 use super::site::Site;
@@ -59,6 +60,9 @@ pub struct Workplace {
     /// The worker's number, from 0: for ports and the like.
     #[serde(skip)]
     pub index: u32,
+    /// The number among all workers of the machine at which those of this user begin, for ports.
+    #[serde(skip)]
+    pub ports_from: u32,
     /// What came back from its merge and was applied here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reapplied: Option<Reapplied>,
@@ -110,7 +114,8 @@ pub fn prepare(
     let Some(pool) = Pool::of(site) else {
         let digits = short(&me.wid).trim_start_matches(|c: char| !c.is_ascii_digit());
         let index = digits.parse::<u32>().map_or(0, |n| n.saturating_sub(1));
-        return Ok(Workplace { dir: site.root.clone(), index, ..Workplace::default() });
+        let ports_from = ports::begin_in(site.queue.layout.root());
+        return Ok(Workplace { dir: site.root.clone(), index, ports_from, ..Workplace::default() });
     };
     let shop = Workshop { site, pool: &pool, me, beat };
     let base = super::base::of(site, &site.git_here(&pool.repo, beat), lease)?;
@@ -130,7 +135,9 @@ pub fn prepare(
         let settings = furnish::settings(site, &pool, &tree, &env)?;
         let tmp = tmpdir::fresh(&pool, &own.name)?;
         let (slot, index) = (own.name.clone(), own.index());
-        Ok(Workplace { dir, branch, base, slot, index, reapplied, tmp: Some(tmp), settings })
+        let ports_from = pool.ports_from;
+        let tmp = Some(tmp);
+        Ok(Workplace { dir, branch, base, slot, index, ports_from, reapplied, tmp, settings })
     })();
     *slot = Some(own);
     made
