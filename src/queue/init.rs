@@ -29,6 +29,7 @@ pub fn init(root: &Path, platform: Platform) -> Result<Queue> {
 /// The same with this durability, to which a queue that is there already is changed.
 pub fn init_as(root: &Path, platform: Platform, durability: Durability) -> Result<Queue> {
     let layout = Layout::new(root.to_owned());
+    let root = &*layout.root().to_owned();
     let (fs, clock) = (platform.fs.clone(), platform.clock.clone());
     mkdir_all(&*fs, root).cannot("make the queue directory", root)?;
     // Whoever made the directory before has said who may work there.
@@ -188,5 +189,22 @@ mod tests {
         assert_eq!(RealFs.list(&root).unwrap(), [], "something is left behind");
         // The cause removed, the same place serves.
         assert!(init(&root, Platform::real()).is_ok());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test moves the queue as a person would")]
+    fn a_queue_is_the_same_with_a_slash_behind_its_name() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (root, moved) = (dir.path().join("queue"), dir.path().join("moved"));
+        init(&root, Platform::real()).unwrap();
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o2777)).unwrap();
+        let queue = Queue::open(&root.join(""), Platform::real()).unwrap();
+        let made = queue.layout.at("tasks/a");
+        queue.fs.mkdir(&made).unwrap();
+        assert_eq!(std::fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o777);
+        std::fs::rename(&root, &moved).unwrap();
+        queue.fs.mkdir(&queue.layout.at("tasks/b")).unwrap();
+        assert!(moved.join("tasks/b").exists(), "it is not held");
     }
 }

@@ -89,9 +89,10 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The paths below `root`, which must be absolute.
+    /// The paths below `root`, which must be absolute. It has one spelling: that something lies below it is
+    /// told by its letters, which may not end with a `/`.
     pub fn new(root: PathBuf) -> Layout {
-        Layout { root }
+        Layout { root: root.components().collect() }
     }
     /// The queue directory.
     pub fn root(&self) -> &Path {

@@ -92,6 +92,7 @@ impl Queue {
     /// Opens the queue at `root` after looking at its version.
     pub fn open(root: &Path, platform: Platform) -> Result<Queue> {
         let layout = Layout::new(root.to_owned());
+        let root = &*layout.root().to_owned();
         keep_modes(root);
         let none = || {
             Error::new(Exit::NoQueue, "this is no queue: it has no layout.json")
