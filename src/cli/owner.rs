@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Exit, Result};
+use crate::program::start::ensure_marked;
 use crate::queue::{fsck, owners};
 use crate::sys::fs::{Fs, RealFs};
 use crate::sys::owner::{self, Owner, Part};
@@ -27,6 +28,8 @@ pub enum Deed {
     Run {
         /// `--as-owner` was given.
         as_owner: bool,
+        /// It is a keeper itself, and started no other program for that.
+        keeps: bool,
     },
 }
 
@@ -48,13 +51,13 @@ pub fn act_in(dir: &Path, deed: Deed) -> Result<()> {
     // What cannot be looked at is an error of whoever opens it.
     let Ok(owner) = Owner::of(dir) else { return Ok(()) };
     match (owner.part(dir), deed) {
-        (Part::Root, Deed::Run { as_owner: false }) => {
+        (Part::Root, Deed::Run { as_owner: false, .. }) => {
             Err(owners::refusal_of_root(dir, &owner)
                 .hint(format!("{AS_OWNER} runs them as that user")))
         }
         (Part::Root, _) => become_owner(dir, &owner, deed),
         (_, Deed::Look) => Ok(()),
-        (Part::Member, Deed::Run { as_owner: true }) => {
+        (Part::Member, Deed::Run { as_owner: true, .. }) => {
             let what = format!("{AS_OWNER} is for root, who can become another user");
             Err(Error::usage(what).at(dir).hint("leave it out: commands run as you"))
         }
@@ -63,7 +66,12 @@ pub fn act_in(dir: &Path, deed: Deed) -> Result<()> {
 }
 
 fn become_owner(dir: &Path, owner: &Owner, deed: Deed) -> Result<()> {
-    match owner::become_owner(owner) {
+    let keep = matches!(deed, Deed::Run { keeps: true, .. });
+    if keep {
+        // It starts itself anew, and who is not root any more loses by that what it has kept.
+        ensure_marked();
+    }
+    match owner::become_owner(owner, keep) {
         Err(cause) if deed != Deed::Look => {
             let name = owner::user_name(owner.uid);
             let what = format!("root cannot become {name}, whose queue this is");
@@ -103,9 +111,9 @@ fn deed(verb: &Verb) -> Option<Deed> {
         | Verb::Mergeq(Mergeq::Ls)
         | Verb::Worktree(WorktreeVerb::Ls | WorktreeVerb::Path(_)) => Deed::Look,
         Verb::Fsck(args) if !args.repair => Deed::Look,
-        Verb::Work(args) => Deed::Run { as_owner: args.as_owner },
-        Verb::Start(args) => Deed::Run { as_owner: args.as_owner },
-        Verb::Run(args) => Deed::Run { as_owner: args.as_owner },
+        Verb::Work(args) => Deed::Run { as_owner: args.as_owner, keeps: true },
+        Verb::Start(args) => Deed::Run { as_owner: args.as_owner, keeps: false },
+        Verb::Run(args) => Deed::Run { as_owner: args.as_owner, keeps: false },
         _ => Deed::Record,
     })
 }

@@ -13,8 +13,9 @@ use crate::queue::ids::{Key, short};
 use crate::queue::learned::Way;
 use crate::queue::record::CardKind;
 use crate::queue::scopes::{self, Entry};
+use crate::queue::status::current;
 use crate::queue::tasks::{self, Phase, StageKind, Task};
-use crate::queue::{Queue, archive, control, lane, state};
+use crate::queue::{Queue, archive, control, lane, leftovers, state};
 use crate::run::merge::preview::{Outlook, preview};
 use crate::run::site::Site;
 use crate::run::{attempt, vigil};
@@ -117,19 +118,29 @@ fn claimed(queue: &Queue, task: &Task, n: u32) -> Result<Answered> {
         let reasons = vec![("hold".to_owned(), format!("held by {who}"))];
         return Ok(Answered { reasons, next: format!("coord release {}", task.id) });
     }
+    let wid = card.as_ref().map(|c| c.wid.clone());
     let member = card.and_then(|c| fleet::members(queue).into_iter().find(|m| m.wid == c.wid));
     let state = member.map_or("no longer registered".to_owned(), |m| {
         let beat = human_duration(m.beat_age_ms);
         format!("pid {} on {}, {}, last beat {beat} ago", m.pid, m.host, m.state)
     });
     let mut reasons = vec![("claim".to_owned(), format!("{who} runs attempt {n} ({state})"))];
+    let mut next = format!("coord logs -f {}", task.id);
+    if let Some(wid) = wid.filter(|wid| leftovers::is_told(queue, wid)) {
+        let about = leftovers::about(&wid);
+        let notices = current(queue)?.notices;
+        let said = notices.into_iter().find(|notice| notice.about == about);
+        let unsaid = || "what it has left running cannot be ended".to_owned();
+        reasons.push(("left".to_owned(), said.map_or_else(unsaid, |notice| notice.text)));
+        "it goes on when that has ended".clone_into(&mut next);
+    }
     if let Some(waiting) = vigil::waiting(queue, &Key::new(&task.id, n)) {
         reasons.push(("git".to_owned(), format!("it waits for {}", waiting.words(queue))));
     }
     if task.names.cancels.contains(&n) {
         reasons.push(("cancel".to_owned(), "it was asked to stop".to_owned()));
     }
-    Ok(Answered { reasons, next: format!("coord logs -f {}", task.id) })
+    Ok(Answered { reasons, next })
 }
 
 /// Kinds of reasons, and what they are.

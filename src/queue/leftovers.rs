@@ -1,6 +1,8 @@
 //! What a process of a queue has left running: what was noted of it, and what to say of what cannot be ended.
 //! queue-layout.md (4.22) has the whole of it.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Cannot, Result};
@@ -75,6 +77,7 @@ pub fn traces(queue: &Queue, card: &Card) -> Traces {
     let wid = procs::present_name(queue, &card.wid).unwrap_or_default();
     let names = queue.list(&queue.layout.proc(&wid).join("run")).unwrap_or_default();
     let keys = names.iter().filter_map(|entry| entry.name.strip_prefix(PREFIX));
+    let user = author(queue, &wid, card.card, keys.clone());
     let mut sessions: Vec<Session> = keys.filter_map(|key| leader(queue, &wid, key)).collect();
     let processes = sessions.iter().map(|session| session.leader).collect();
     if card.kind == CardKind::Worker && card.pid > 1 {
@@ -87,7 +90,23 @@ pub fn traces(queue: &Queue, card: &Card) -> Traces {
         processes,
         sessions,
         group: card.cgroup.clone(),
+        user,
     }
+}
+
+/// The user who has written both the card of W and what it noted of these attempts; `None`: several have,
+/// or nobody can tell. Who may write in the queue may put files of his own there, not those of another.
+fn author<'a>(
+    queue: &Queue,
+    wid: &str,
+    card: u32,
+    keys: impl Iterator<Item = &'a str>,
+) -> Option<u32> {
+    let dir = queue.layout.proc(wid);
+    let uid = |path: PathBuf| queue.fs.stat(&path).ok().map(|stat| stat.uid);
+    let user = uid(dir.join(format!("card.{card}.json")))?;
+    let mut notes = keys.map(|key| dir.join("run").join(format!("{PREFIX}{key}")));
+    notes.all(|note| uid(note) == Some(user)).then_some(user)
 }
 
 /// By what the processes of one attempt are known.
@@ -99,12 +118,12 @@ pub fn traces_of(queue: &Queue, card: &Card, key: &Key) -> Traces {
         program: card.mark.clone(),
         processes: sessions.iter().map(|session| session.leader).collect(),
         sessions,
-        group: String::new(),
+        ..Traces::default()
     }
 }
 
 /// What a notice of these is about.
-fn about(wid: &str) -> String {
+pub fn about(wid: &str) -> String {
     format!("left:{wid}")
 }
 
@@ -119,7 +138,9 @@ pub fn words(queue: &Queue, wid: &str, left: &[Left]) -> String {
     let pids: Vec<String> = left.iter().map(|left| left.process.pid.to_string()).collect();
     let pids = pids.join(" ");
     let help = match left.first().map(|left| left.why) {
-        Some(Why::Refused) => format!("as its user or as root: kill -9 {pids}"),
+        Some(Why::Refused) => format!(
+            "as its user or as root: kill -9 {pids}, or coord work, which ends it (as root with --as-owner)"
+        ),
         Some(Why::Doubt) => format!(
             "look at it: ps -f {pids}; end it, or, if it is none of this, rm -f {}/_leader.*",
             queue.layout.proc(wid).join("run").display()

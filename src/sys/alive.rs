@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::privilege;
+
 /// Name of the environment variable that all processes of one program of ours share.
 pub const MARK: &str = "COORD_MARK";
 
@@ -143,6 +145,22 @@ impl Handle {
     pub fn kill(&self) -> bool {
         self.send(nix::sys::signal::Signal::SIGKILL) != Sent::Refused
     }
+
+    /// Sends a signal to a process that is all that user's, by root's right where this process has kept it.
+    pub fn send_to(&self, user: Option<u32>, signal: nix::sys::signal::Signal) -> Sent {
+        match self.send(signal) {
+            Sent::Refused if privilege::is_kept() && user.is_some_and(|user| self.is_of(user)) => {
+                privilege::in_force(|| self.send(signal))
+            }
+            sent => sent,
+        }
+    }
+
+    /// Whether the process is this user's and has no rights of another one. Never so of root's.
+    fn is_of(&self, user: u32) -> bool {
+        let uids = uids(self.pid);
+        user != 0 && uids.len() == 4 && uids.iter().all(|uid| *uid == user) && !self.is_dead()
+    }
 }
 
 /// Whether a process is alive, without keeping a descriptor.
@@ -204,15 +222,21 @@ pub fn environment(pid: i32) -> Option<Vec<u8>> {
     std::fs::read(format!("/proc/{pid}/environ")).ok()
 }
 
+/// The users of a process: real, effective, saved and that of its file operations.
+#[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
+fn uids(pid: i32) -> Vec<u32> {
+    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+    line.split_whitespace().filter_map(|uid| uid.parse().ok()).collect()
+}
+
 /// What a process is called, and whose it is, for people.
 #[expect(clippy::disallowed_methods, reason = "sys/ may read /proc")]
 pub fn name_and_user(pid: i32) -> (String, String) {
-    let read = |what: &str| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
-    let name = String::from_utf8_lossy(&read("comm")).trim().to_owned();
-    let status = read("status");
-    let status = String::from_utf8_lossy(&status);
-    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next());
-    let uid: Option<u32> = uid.and_then(|uid| uid.parse().ok());
+    let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let name = String::from_utf8_lossy(&name).trim().to_owned();
+    let uid = uids(pid).first().copied();
     let known = |uid| nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
     let user = uid.and_then(known);
     let user = match (user, uid) {

@@ -58,6 +58,8 @@ pub struct Stat {
     pub kind: Kind,
     /// How many names it has.
     pub links: u64,
+    /// The user whose it is.
+    pub uid: u32,
 }
 
 /// An open directory. Names linked through it land in *this* directory, also after it was moved

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::alive;
+use nix::sys::signal::Signal;
+
+use super::alive::{self, Sent};
 use super::cgroup;
 use super::child::{self, Exit};
 use super::clock::{Clock, RealClock};
@@ -54,8 +56,9 @@ pub trait Host: Send + Sync {
     fn holds(&self, _process: ProcessId, _dir: &Path) -> Option<bool> {
         None
     }
-    /// Ends a process with SIGKILL and waits for its death; false if it is still there afterwards.
-    fn kill(&self, process: ProcessId, patience: Duration) -> bool;
+    /// Ends a process with SIGKILL and waits for its death; false if it is still there afterwards. `user`:
+    /// who has written what names it.
+    fn kill(&self, process: ProcessId, user: Option<u32>, patience: Duration) -> bool;
     /// Ends every process that these tie to a program or an attempt, except `spare`. Returns those that are
     /// still there, or that cannot be ended: as long as there are any, nobody may act as if all were dead.
     fn end_left(&self, traces: &Traces, spare: &[i32], patience: Duration) -> Vec<Left>;
@@ -144,11 +147,9 @@ impl Host for RealHost {
     fn holds(&self, process: ProcessId, dir: &Path) -> Option<bool> {
         holds(process.pid, dir)
     }
-    fn kill(&self, process: ProcessId, patience: Duration) -> bool {
-        match alive::open(process.pid, process.start) {
-            None => true,
-            Some(process) => process.kill() && process.wait_dead(patience),
-        }
+    fn kill(&self, process: ProcessId, user: Option<u32>, patience: Duration) -> bool {
+        let Some(process) = alive::open(process.pid, process.start) else { return true };
+        process.send_to(user, Signal::SIGKILL) != Sent::Refused && process.wait_dead(patience)
     }
     fn end_left(&self, traces: &Traces, spare: &[i32], patience: Duration) -> Vec<Left> {
         remains::end(traces, spare, patience)

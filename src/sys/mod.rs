@@ -16,6 +16,7 @@ pub mod input;
 pub mod machine;
 pub mod own;
 pub mod owner;
+pub mod privilege;
 pub mod remains;
 pub mod rule;
 pub mod signals;

@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, Gid, Group, Uid, User};
 
+use super::privilege;
 use super::spawn::Variables;
 
 const SETGID: u32 = 0o2000;
@@ -125,11 +126,12 @@ const PLACES: [&str; 5] =
     ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"];
 
 /// Makes this process, which is root's, one of that owner, for good: groups, group and user by the user
-/// database, or those of the directory where it does not know the user.
+/// database, or those of the directory where it does not know the user. `keep`: it is going to look after
+/// what others have left running, and keeps the right to end it (`privilege`).
 ///
 /// # Errors
 /// It is not allowed to, as in some containers.
-pub fn become_owner(owner: &Owner) -> io::Result<()> {
+pub fn become_owner(owner: &Owner, keep: bool) -> io::Result<()> {
     let uid = Uid::from_raw(owner.uid);
     let user = User::from_uid(uid).ok().flatten();
     let gid = user.as_ref().map_or(Gid::from_raw(owner.gid), |user| user.gid);
@@ -138,7 +140,12 @@ pub fn become_owner(owner: &Owner) -> io::Result<()> {
         None => nix::unistd::setgroups(&[gid])?,
     }
     nix::unistd::setgid(gid)?;
-    nix::unistd::setuid(uid)?;
+    let change = || Ok(nix::unistd::setuid(uid)?);
+    if keep {
+        privilege::keep_through(change)?
+    } else {
+        change()?
+    }
     let mut changed: Vec<_> = PLACES.iter().map(|name| (*name, None)).collect();
     changed.push(("HOME", user.as_ref().map(|user| user.dir.clone().into_os_string())));
     for name in ["USER", "LOGNAME"] {

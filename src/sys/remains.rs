@@ -54,6 +54,9 @@ pub struct Traces {
     pub sessions: Vec<Session>,
     /// Who is in this control group; empty: there is none.
     pub group: String,
+    /// The user who alone has written what names them. What root ends as the owner of the queue is this
+    /// user's: else any member could have anybody's processes ended.
+    pub user: Option<u32>,
 }
 
 impl Traces {
@@ -228,7 +231,7 @@ pub fn end(traces: &Traces, spare: &[i32], patience: Duration) -> Vec<Left> {
             let mut any = false;
             for of in new {
                 let Some(handle) = alive::open(of.0, of.1) else { continue };
-                match handle.send(Signal::SIGSTOP) {
+                match handle.send_to(traces.user, Signal::SIGSTOP) {
                     Sent::Yes => any |= held.insert(of, handle).is_none(),
                     Sent::Refused => any |= refused.insert(of),
                     Sent::Gone => {}
@@ -241,7 +244,7 @@ pub fn end(traces: &Traces, spare: &[i32], patience: Duration) -> Vec<Left> {
             }
         };
         for handle in held.values() {
-            handle.kill();
+            handle.send_to(traces.user, Signal::SIGKILL);
         }
         let lasting = |left: &mut Vec<Left>| {
             let still = |(pid, start): &&(i32, u64)| alive::is_alive(*pid, *start);

@@ -73,7 +73,7 @@ fn another_program_of_ours_is_not_ended_with_who_has_started_it() {
         program: "own".to_owned(),
         processes: vec![leader, other],
         sessions: vec![Session::of(leader), Session::of(other)],
-        group: String::new(),
+        ..Traces::default()
     };
     assert_eq!(end(&traces, &[], SOON), []);
     child.wait().unwrap();

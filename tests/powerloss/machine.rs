@@ -353,7 +353,7 @@ impl Host for Process {
     fn is_alive(&self, process: ProcessId) -> bool {
         self.world.state().alive.contains(&process.pid)
     }
-    fn kill(&self, process: ProcessId, _: Duration) -> bool {
+    fn kill(&self, process: ProcessId, _: Option<u32>, _: Duration) -> bool {
         self.world.state().alive.remove(&process.pid);
         true
     }

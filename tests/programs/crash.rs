@@ -258,7 +258,7 @@ fn crash_at(step: &str) -> BTreeSet<String> {
 }
 
 /// Steps that need a situation of their own: each is crashed at in array_crashes.rs, zombies.rs,
-/// scopes.rs, merges.rs, members.rs or archive.rs.
+/// scopes.rs, merges.rs or archive.rs, or in tests/syscalls.
 const APART: &[&str] = &[
     "adopt.layout",
     "archive.move",

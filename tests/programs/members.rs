@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::support::{Output, Sandbox, skip};
 
+mod left;
 mod made;
 
 const COORD: &str = env!("CARGO_BIN_EXE_coord");
@@ -71,6 +72,7 @@ impl Shared {
         self.given(user, "", COORD, args)
     }
 
+    /// Who dies at every step is in tests/syscalls.
     fn dies(&self, user: User, step: &str, args: &[&str]) -> Output {
         self.given(user, &format!("{step}:crash"), COORD, args)
     }
@@ -173,104 +175,6 @@ fn members_and_root_work_by_turns_whatever_their_umasks() {
         shared.is_clean(users[1]);
     }
     assert_eq!(shared.sandbox.text("overlaps"), "", "two attempts of a task ran at once");
-}
-
-/// Steps of a submission, a claim, a run and an end at which a member dies, and another goes on.
-const STEPS: &[&str] = &[
-    "register.mkdir",
-    "register.rename",
-    "submit.stage",
-    "submit.staged",
-    "submit.mkdir",
-    "submit.link",
-    "submit.settle",
-    "ready.link",
-    "ready.bell",
-    "event.append",
-    "submit.drop",
-    "claim.intent",
-    "claim.link",
-    "ready.unlink",
-    "run.out",
-    "run.spawn",
-    "end.stage",
-    "end.staged",
-    "end.link",
-    "end.settle",
-    "end.unstage",
-    "end.drop_intent",
-    "leave.end",
-    "leave.rmdir_run",
-    "leave.unlink",
-    "leave.rmdir",
-];
-
-/// Steps of a recovery: at which the first dies, so that the second comes to it, and dies there as well.
-const RECOVERY: &[(&str, &str)] = &[
-    ("end.link", "recover.declare"),
-    ("end.link", "recover.link_staged"),
-    ("end.link", "copy.stage"),
-    ("end.link", "copy.link"),
-    ("end.link", "end.settle"),
-    ("end.link", "recover.unstage"),
-    ("end.link", "recover.drop_intent"),
-    ("end.stage", "recover.stage"),
-    ("end.stage", "recover.expire"),
-    ("submit.link", "recover.submit"),
-    ("submit.link", "copy.stage"),
-    ("submit.link", "copy.link"),
-    ("submit.staged", "recover.tmp"),
-    ("decide.end", "recover.settle"),
-];
-
-#[test]
-fn what_a_member_was_killed_at_another_finishes() {
-    let name = "what_a_member_was_killed_at_another_finishes";
-    for (mode, durability) in [("2775", "process"), ("2770", "full")] {
-        let Some(mut shared) = Shared::new(name, mode) else { return };
-        if durability == "full" {
-            shared
-                .sandbox
-                .configure("[worktree]\nisolation = \"none\"\n[queue]\ndurability = \"full\"\n");
-            shared.by(User(OWNER, "022"), &["init"]).ok();
-        }
-        let trace = shared.sandbox.beside("trace");
-        std::fs::write(&trace, "").unwrap();
-        shared.sandbox.sh(&format!("chmod 666 '{}'", trace.display()));
-        shared.sandbox.set("COORD_STEP_TRACE", &trace.to_string_lossy());
-        let users =
-            [User(OWNER, "077"), User(MEMBER, "022"), User(OWNER, "022"), User(MEMBER, "077")];
-        let plain = STEPS.iter().map(|step| (*step, ""));
-        for (at, (first, second)) in plain.chain(RECOVERY.iter().copied()).enumerate() {
-            let [a, b] = [users[at % 4], users[(at + 1) % 4]];
-            let id = format!("t{at}");
-            let add = ["add", "--id", &id, "--", "true"];
-            let work = ["work", "--until-empty"];
-            shared.dies(a, first, &add);
-            shared.by(b, &add).ok();
-            if first == "decide.end" {
-                shared.by(b, &["hold", &id]).ok();
-                shared.dies(a, first, &["release", &id]);
-            }
-            shared.dies(a, first, &work);
-            if !second.is_empty() {
-                shared.dies(b, second, &work);
-            }
-            let last = if second.is_empty() { b } else { a };
-            if first == "decide.end" {
-                shared.by(last, &["release", &id]);
-            }
-            shared.by(last, &work).ok();
-            shared.is_done(&id);
-            shared.is_clean(last);
-        }
-        let text = std::fs::read_to_string(&trace).unwrap();
-        let passed = |step: &str| text.lines().any(|line| line.split(' ').next() == Some(step));
-        let both = RECOVERY.iter().flat_map(|(first, second)| [*first, *second]);
-        for step in STEPS.iter().copied().chain(both) {
-            assert!(passed(step), "{durability}: nobody came to {step}: it is not tested");
-        }
-    }
 }
 
 #[test]

@@ -306,10 +306,10 @@ impl Disk {
         Ok(match &self.nodes[&ino] {
             Node::File { bytes, mtime_ns, links } => {
                 let (len, links) = (bytes.len() as u64, u64::from(*links));
-                Stat { ino, len, mtime_ns: *mtime_ns, kind: Kind::File, links }
+                Stat { ino, len, mtime_ns: *mtime_ns, kind: Kind::File, links, uid: 0 }
             }
             Node::Dir { mtime_ns, .. } => {
-                Stat { ino, len: 0, mtime_ns: *mtime_ns, kind: Kind::Dir, links: 2 }
+                Stat { ino, len: 0, mtime_ns: *mtime_ns, kind: Kind::Dir, links: 2, uid: 0 }
             }
         })
     }

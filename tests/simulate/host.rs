@@ -74,7 +74,7 @@ impl Host for Seat {
             .iter()
             .any(|p| p.id == process && p.machine == machine && p.state != State::Dead)
     }
-    fn kill(&self, process: ProcessId, _: Duration) -> bool {
+    fn kill(&self, process: ProcessId, _: Option<u32>, _: Duration) -> bool {
         let mut world = self.world();
         let machine = world.processes[self.me].machine;
         let found = world.processes.iter().position(|p| p.id == process && p.machine == machine);

@@ -120,7 +120,7 @@ impl Keeper {
             let below = host.below(card.process(), &card.mark, &[host.me().pid]);
             traces.processes.extend(below.into_iter().filter(|p| *p != card.process()));
             step!("keeper.kill");
-            if !host.kill(card.process(), patience) {
+            if !host.kill(card.process(), traces.user, patience) {
                 return vec![Left::of(card.process(), Why::Refused)];
             }
         }

@@ -8,6 +8,7 @@ use crate::queue::recover::{self, Death};
 use crate::queue::tasks::{self, Phase};
 use crate::queue::{Queue, array, board, control, events, incoming, procs, scopes, sweep};
 use crate::run::attempt;
+use crate::sys::privilege;
 use crate::sys::wake::Watch;
 
 use super::super::keeper::Keeper;
@@ -125,17 +126,22 @@ impl Worker {
             }
     }
 
-    /// Whether a monitor lives on this machine; its death is watched.
+    /// Whether a monitor lives on this machine that can do all that this worker could; its death is watched.
+    /// That of another user cannot end what programs of this user have left running.
     pub(super) fn monitor_lives(&mut self, waiter: &mut dyn Watch) -> Result<bool> {
         if waiter.watches_death(MONITOR_KEY) {
             return Ok(true);
+        }
+        if privilege::is_kept() {
+            return Ok(false);
         }
         for wid in procs::all(&self.site.queue)? {
             if !wid.starts_with("monitor-") {
                 continue;
             }
             let Some(card) = procs::card(&self.site.queue, &wid) else { continue };
-            if procs::is_here(&self.site.queue, &card)
+            if card.uid == self.me.card.uid
+                && procs::is_here(&self.site.queue, &card)
                 && waiter.watch_death(MONITOR_KEY, card.process())
             {
                 return Ok(true);

@@ -313,6 +313,7 @@ impl<B: Based> Fs for B {
             mtime_ns: seconds.saturating_mul(1_000_000_000) + nanos,
             kind,
             links: meta.st_nlink,
+            uid: meta.st_uid,
         })
     }
 
