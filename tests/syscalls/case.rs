@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::situation::Situation;
 use crate::support::{alive, kill, patiently};
+use crate::users::{User, Users};
 
 /// By this variable a process belongs to a case: all programs and jobs inherit it.
 const MARK: &str = "SYSCALLS_CASE";
@@ -21,6 +22,8 @@ const MARK: &str = "SYSCALLS_CASE";
 pub struct Case {
     /// The project, which holds `.coord`.
     pub root: PathBuf,
+    /// Who does what in it, if not all is done by the user of the tests.
+    pub users: Option<Users>,
 }
 
 /// How a program ended, and what it said.
@@ -72,7 +75,7 @@ impl Case {
     pub fn new(dir: &Path) -> Case {
         let root = plain(dir).join("project");
         fs::create_dir_all(root.join("wit")).unwrap();
-        Case { root: fs::canonicalize(root).unwrap() }
+        Case { root: fs::canonicalize(root).unwrap(), users: None }
     }
 
     /// A copy of this one, with the hard links between its files.
@@ -81,7 +84,11 @@ impl Case {
         fs::create_dir_all(dir).unwrap();
         let copied = Command::new("cp").arg("-a").arg(&self.root).arg(dir).status().unwrap();
         assert!(copied.success(), "cannot copy {} to {}", self.root.display(), dir.display());
-        let copy = Case { root: fs::canonicalize(dir.join("project")).unwrap() };
+        let root = fs::canonicalize(dir.join("project")).unwrap();
+        let copy = Case { root, users: self.users };
+        if copy.users.is_some() {
+            copy.open();
+        }
         if let (Some(of), Some(to)) = (self.inode(), copy.inode()) {
             rename_all(&copy.queue(""), &format!(".{of}\""), &format!(".{to}\""));
         }
@@ -106,20 +113,41 @@ impl Case {
 
     /// A command in the project, with its own environment only.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
+        self.command_of(self.users.map(|users| users.who), program)
+    }
+
+    fn command_of(&self, user: Option<User>, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = match user {
+            Some(user) => user.command(program),
+            None => Command::new(program),
+        };
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", programs().display());
         command.env_clear().current_dir(&self.root).stdin(Stdio::null());
         // Where the programs' coverage goes, when that is measured.
         command.envs(std::env::vars_os().filter(|(name, _)| name == "LLVM_PROFILE_FILE"));
         command.env("PATH", path).env("HOME", self.dir()).env("LANG", "C.UTF-8");
         command.env("USER", "tester").env(MARK, self.dir());
+        // A repository of another user is used.
+        command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "safe.directory");
+        command.env("GIT_CONFIG_VALUE_0", "*");
         command
     }
 
     /// One of the five programs. `coord` finds its queue, the others are told.
     pub fn program(&self, words: &[&str]) -> Command {
+        self.program_of(self.users.map(|users| users.who), words)
+    }
+
+    /// The one that is disturbed.
+    pub fn disturbed(&self, words: &[&str]) -> Command {
+        self.program_of(self.users.map(|users| users.disturbed), words)
+    }
+
+    /// That of a user.
+    pub fn program_of(&self, user: Option<User>, words: &[&str]) -> Command {
+        let words = user.map_or_else(|| words.to_vec(), |user| user.words(words));
         let place = if words[0] == "coord-coordinator" { self.alone() } else { programs() };
-        let mut command = self.command(place.join(words[0]));
+        let mut command = self.command_of(user, place.join(words[0]));
         if words[0] != "coord" {
             command.arg("--dir").arg(self.queue(""));
         }
@@ -141,9 +169,7 @@ impl Case {
 
     /// Runs `coord` to its end, undisturbed.
     pub fn coord(&self, args: &[&str]) -> Ended {
-        let mut command = self.program(&["coord"]);
-        command.args(args);
-        self.run(command)
+        self.run(self.program(&[&["coord"], args].concat()))
     }
 
     /// Runs `coord`, which must succeed.
@@ -156,8 +182,8 @@ impl Case {
     /// Runs `coord`, which must die at a step.
     #[track_caller]
     pub fn dies(&self, step: &str, args: &[&str]) {
-        let mut command = self.program(&["coord"]);
-        command.args(args).env("COORD_STEP", format!("{step}:crash"));
+        let mut command = self.program(&[&["coord"], args].concat());
+        command.env("COORD_STEP", format!("{step}:crash"));
         let ended = self.run(command);
         assert_eq!(ended.signal, Some(9), "coord {args:?} did not die at {step}: {ended:?}");
     }
@@ -174,7 +200,9 @@ impl Case {
     /// Runs a line of shell, which must succeed.
     #[track_caller]
     pub fn sh(&self, line: &str) {
-        let mut command = self.command("sh");
+        // What a person makes by hand in a queue of several users all must be able to use.
+        let user = self.users.map(|users| User { umask: "002", ..users.who });
+        let mut command = self.command_of(user, "sh");
         let output = command.args(["-c", line]).output().unwrap();
         assert!(output.status.success(), "{line}: {output:?}");
     }
@@ -188,7 +216,19 @@ impl Case {
     /// Waits for a program that `start` has started. Files and no pipes: a job that survives its
     /// worker would keep a pipe open.
     #[track_caller]
-    pub fn finish(&self, mut child: Child) -> Ended {
+    pub fn finish(&self, child: Child) -> Ended {
+        let status = self.ends(child);
+        Ended {
+            code: status.code(),
+            signal: status.signal(),
+            stdout: self.said("stdout"),
+            stderr: self.said("stderr"),
+        }
+    }
+
+    /// Waits for the end of a program.
+    #[track_caller]
+    fn ends(&self, mut child: Child) -> std::process::ExitStatus {
         let mut ended = None;
         if !patiently(|| {
             ended = child.try_wait().unwrap();
@@ -200,13 +240,7 @@ impl Case {
             child.wait().unwrap();
             panic!("it hangs; it said: {said}");
         }
-        let status = ended.unwrap();
-        Ended {
-            code: status.code(),
-            signal: status.signal(),
-            stdout: self.said("stdout"),
-            stderr: self.said("stderr"),
-        }
+        ended.unwrap()
     }
 
     /// Runs a program to its end.
@@ -269,8 +303,12 @@ impl Case {
     /// One plain worker finishes, and nothing is wrong.
     #[track_caller]
     pub fn heal(&self) {
+        let waits = self.waits_for_others();
         let worked = self.coord(&["work", "--until-empty"]);
         assert!(matches!(worked.code, Some(0 | 1)), "the worker that cleans up failed: {worked:?}");
+        if let Some(waits) = waits {
+            self.ends(waits);
+        }
         let checked = self.coord(&["fsck", "--strict"]);
         assert_eq!(
             checked.code,
@@ -382,7 +420,8 @@ fn plain(dir: &Path) -> PathBuf {
 pub fn job(body: &str) -> String {
     let say = |word: &str| format!("echo {word} $COORD_ATTEMPT >>wit/$COORD_TASK_ID");
     let body = if body.is_empty() { ":" } else { body };
-    format!("{}; {body} && {}", say("start"), say("end"))
+    // Several users may write down what they do.
+    format!("umask 0; {}; {body} && {}", say("start"), say("end"))
 }
 
 /// The names in a directory, sorted.

@@ -16,7 +16,7 @@ const RUN: &[&str] = &[
     "--retries",
     "2",
     "--sh",
-    "echo start $COORD_ATTEMPT >>$COORD_ROOT/wit/job-{#}; [ {} != c ] || [ $COORD_ATTEMPT != 1 ] || exit 1; \
+    "umask 0; echo start $COORD_ATTEMPT >>$COORD_ROOT/wit/job-{#}; [ {} != c ] || [ $COORD_ATTEMPT != 1 ] || exit 1; \
      echo {}; echo end $COORD_ATTEMPT >>$COORD_ROOT/wit/job-{#}",
     ":::",
     "a",
@@ -27,7 +27,7 @@ const RUN: &[&str] = &[
 /// A job that leaves its witness and does this in between.
 fn job_of_list(body: &str) -> String {
     let say = |word: &str| format!("echo {word} $COORD_ATTEMPT >>$COORD_ROOT/wit/job-{{#}}");
-    format!("{}; : {{}}; {body} && {}", say("start"), say("end"))
+    format!("umask 0; {}; : {{}}; {body} && {}", say("start"), say("end"))
 }
 
 /// The list is there, and nobody works at it: its command was killed, and its worker at its start.

@@ -5,7 +5,7 @@
 //! error (`errors.rs`), on several file systems (`filesystems.rs`). Afterwards one plain `coord work
 //! --until-empty` must finish everything, each task done exactly once by the witness of its own jobs,
 //! and `coord fsck --strict` must be clean. `steps.rs` does the same at each `step!` name in every
-//! program that passes it, and checks the list of them, `steps.txt`.
+//! program that passes it, and checks the list of them, `steps.txt`; `members.rs` as users of a group.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -22,6 +22,7 @@ mod filesystems;
 mod found;
 mod kills;
 mod lists;
+mod members;
 mod place;
 mod play;
 mod points;
@@ -30,3 +31,4 @@ mod situation;
 mod situations;
 mod steps;
 mod strace;
+mod users;

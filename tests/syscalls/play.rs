@@ -11,6 +11,7 @@ use crate::situation::{COORDINATOR, Situation};
 use crate::situations::SITUATIONS;
 use crate::strace::{self, Call};
 use crate::support::until;
+use crate::users;
 
 /// A situation whose queue is made, and the calls that its command makes there.
 pub struct Prepared {
@@ -63,9 +64,13 @@ pub fn play(
 ) -> bool {
     let beside = situation.beside.map(|beside| beside(case));
     if act == COORDINATOR {
-        std::fs::write(case.queue("control/workers.json"), "{\"general\": 1}").unwrap();
+        let wanted = case.queue("control/workers.json");
+        std::fs::write(&wanted, "{\"general\": 1}").unwrap();
+        if case.users.is_some() {
+            users::give(&wanted, 0o664);
+        }
     }
-    let ended = how(case.program(act));
+    let ended = how(case.disturbed(act));
     if act == COORDINATOR {
         // It makes control/stop when it is told to end; where it died, that stays until somebody
         // says so.
@@ -85,9 +90,11 @@ pub fn run(case: &Case, situation: &Situation, mut command: Command, plan: &str)
     let stop = situation.stop.map(|(step, _)| format!("{step}:stop"));
     let plans: Vec<&str> = stop.iter().map(String::as_str).chain([plan]).collect();
     command.env("COORD_STEP", plans.join(",")).env("COORD_STEP_TRACE", case.dir().join("trace"));
-    let resident = !["coord", "coord-worker"]
-        .iter()
-        .any(|p| command.get_program().to_str().unwrap().ends_with(&format!("/{p}")));
+    let mut words = std::iter::once(command.get_program()).chain(command.get_args());
+    let resident = !words.any(|word| {
+        let word = word.to_str().unwrap();
+        word.ends_with("/coord") || word.ends_with("/coord-worker")
+    });
     let child = case.start(command);
     if let Some((_, meanwhile)) = situation.stop {
         let mut over = false;

@@ -85,7 +85,7 @@ pub const fn or(
 
 /// An empty queue with short waits.
 pub fn queue(c: &Case) {
-    c.ok(&["init", "--no-git"]);
+    c.init();
     configure(c, "");
 }
 
@@ -101,9 +101,11 @@ pub fn configure(c: &Case, more: &str) {
 pub fn incoming(c: &Case, name: &str, text: &str) {
     let file = c.dir().join(name);
     std::fs::write(&file, text).unwrap();
+    if let Some(users) = c.users {
+        std::os::unix::fs::chown(&file, Some(users.who.uid), None).unwrap();
+    }
     c.sh(&format!("touch -d '1 hour ago' {0} && mv {0} .coord/incoming/", file.display()));
 }
 
 /// The job of tasks that are added as part of a command under test.
-pub const JOB: &str =
-    "echo start $COORD_ATTEMPT >>wit/$COORD_TASK_ID; echo end $COORD_ATTEMPT >>wit/$COORD_TASK_ID";
+pub const JOB: &str = "umask 0; echo start $COORD_ATTEMPT >>wit/$COORD_TASK_ID; echo end $COORD_ATTEMPT >>wit/$COORD_TASK_ID";

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use crate::case::Case;
 use crate::errors::{documented, says};
 use crate::lists;
+use crate::members::OUTLIVED;
 use crate::place::Place;
 use crate::play::{play, run};
 use crate::points;
@@ -25,13 +26,22 @@ const ERRORS: &[&str] = &["eio", "enospc", "eintr", "emfile"];
 
 /// A step in a program, and the situation in which it is reached.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Line {
-    step: String,
-    program: String,
-    situation: String,
+pub struct Line {
+    pub step: String,
+    pub program: String,
+    pub situation: String,
 }
 
-fn listed() -> Vec<Line> {
+impl Line {
+    /// The situation.
+    pub fn played(&self) -> &'static Situation {
+        let mut all = situations().chain([&OUTLIVED]);
+        all.find(|s| s.name == self.situation).expect("a known situation")
+    }
+}
+
+/// The lines of the list.
+pub fn listed() -> Vec<Line> {
     let lines = LIST.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
     lines
         .map(|line| {
@@ -126,23 +136,16 @@ fn watch(place: &Path, templates: &BTreeMap<&'static str, Case>) -> Seen {
 /// Tries of a line: who passes a step first may hang on who is faster.
 const TRIES: u32 = 4;
 
-/// One line of the list with one thing going wrong there.
-fn disturb(place: &Path, templates: &BTreeMap<&'static str, Case>, line: &Line, what: &str) {
-    let reached = (0..TRIES).any(|_| reaches(place, templates, line, what));
+/// One line of the list with one thing going wrong there, each try in a new copy of its queue.
+pub fn disturb(line: &Line, what: &str, copy: impl Fn() -> Case) {
+    let reached = (0..TRIES).any(|_| reaches(copy(), line, what));
     assert!(reached, "in {TRIES} runs it did not come to its step");
 }
 
 /// False: the program did not come to that step this time.
-fn reaches(
-    place: &Path,
-    templates: &BTreeMap<&'static str, Case>,
-    line: &Line,
-    what: &str,
-) -> bool {
-    let situation = situations().find(|s| s.name == line.situation).expect("a known situation");
+fn reaches(case: Case, line: &Line, what: &str) -> bool {
+    let situation = line.played();
     let act = acts(situation, &line.program).expect("a program of that situation");
-    let name = format!("{} {} {what}", line.step, line.program);
-    let case = templates[situation.name].copy(&place.join(name));
     let plan = format!("{}/{}:{what}", line.program, line.step);
     let mut reached = false;
     let acknowledged = play(&case, situation, act, |command| {
@@ -178,7 +181,7 @@ const ELSEWHERE: [&str; 9] = [
     "halt.count",
     // tests/programs/array_crashes.rs
     "list.open",
-    // tests/programs/members.rs
+    // Of what another user has staged: members.rs
     "copy.stage",
     "copy.link",
     // Of a worker that loses: tests/programs/zombies.rs
@@ -217,7 +220,8 @@ fn every_step_in_every_program_with_a_crash_and_an_error() {
     }
     let label = |(line, what): &(&Line, &str)| format!("{} {} {what}", line.step, line.program);
     points::run("at a step", all.len(), &all, label, |(line, what)| {
-        disturb(place, &templates, line, what);
+        let name = format!("{} {} {what}", line.step, line.program);
+        disturb(line, what, || templates[line.played().name].copy(&place.join(&name)));
     });
     println!(
         "{} steps, {} pairs of step and program, each with a crash and an error",
