@@ -111,7 +111,9 @@ impl Error {
     /// descriptor, no memory) or in a decision of ours: whoever goes through many entries puts this one
     /// aside and goes on with the others.
     pub fn is_of_entry(&self) -> bool {
-        self.errno().is_some_and(|code| !is_of_machine(code))
+        // Without a number it is our own word about what is there: no regular file, say.
+        let of_machine = |cause: &io::Error| cause.raw_os_error().is_some_and(is_of_machine);
+        self.cause.as_ref().is_some_and(|cause| !of_machine(cause))
     }
 
     /// What is left to others, since this process was asked to leave.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::error::{Cannot, Result};
 use crate::queue::Queue;
 use crate::queue::board::event_files;
-use crate::queue::events::Event;
+use crate::queue::events::{Event, READ_MAX};
 
 /// Bytes of a file that are read at a time.
 const PIECE: usize = 1 << 14;
@@ -85,8 +85,14 @@ impl File {
             if self.bytes.len() - self.done > LONGEST {
                 self.done = self.bytes.len();
             }
-            let more =
-                queue.fs.read(&self.path, self.at, PIECE).cannot("read events", &self.path)?;
+            let limit = usize::try_from(READ_MAX.saturating_sub(self.at)).unwrap_or(PIECE);
+            let read = queue.fs.read(&self.path, self.at, limit.min(PIECE));
+            let more = match read.cannot("read events", &self.path) {
+                Ok(more) => more,
+                // One that cannot be read keeps no other from being shown; fsck names it.
+                Err(e) if e.is_of_entry() => Vec::new(),
+                Err(e) => return Err(e),
+            };
             if more.is_empty() {
                 return Ok(None);
             }

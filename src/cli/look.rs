@@ -289,9 +289,11 @@ impl List {
 /// A task as JSON; of an array with some of its jobs, if they are to be `named`.
 fn task_json(queue: &Queue, task: &Task, state: &str, named: bool) -> Result<Value> {
     let spec = task.spec.as_ref().ok();
-    let attempts = (1..=task.names.last())
-        .filter(|n| task.names.claims.contains(n))
-        .map(|n| {
+    let attempts = task
+        .names
+        .claims
+        .range(1..)
+        .map(|&n| {
             let ended = task.names.ends.contains(&n);
             let end = ended.then(|| tasks::end_of(queue, task, n)).transpose()?;
             Ok(json!({
@@ -377,7 +379,7 @@ pub fn show(cli: &Cli, args: &One) -> Answer {
     }
     // Only for what dead workers could not tell: without it everything else can be shown.
     let site = place::site(cli).ok();
-    for n in (1..=task.names.last()).filter(|n| task.names.claims.contains(n)) {
+    for &n in task.names.claims.range(1..) {
         show_attempt(&queue, site.as_ref(), &task, n)?;
     }
     Ok(None)

@@ -66,6 +66,11 @@ impl Aside {
         due.map(|(entry, _)| entry).filter(|entry| entry.starts_with(below)).cloned().collect()
     }
 
+    /// What was said of those that are put aside.
+    pub(super) fn said(&self) -> impl Iterator<Item = &str> {
+        self.entries.values().map(|fault| fault.said.as_str()).filter(|said| !said.is_empty())
+    }
+
     /// When the first of the pauses is over.
     pub(super) fn due_ms(&self) -> Option<u64> {
         self.entries.values().map(|fault| fault.due_ms).min()

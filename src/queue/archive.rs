@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Cannot, Result};
-use crate::sys::fs::is_absent;
+use crate::sys::fs::{Kind, is_absent};
 
 use super::Queue;
 use super::events::{self, Event};
@@ -147,7 +147,9 @@ fn event(kind: &str, task: &Task) -> Event {
 /// The directories of the shards of a lot, below `archive/` or `buried/`.
 fn shards(queue: &Queue, top: &Path, lot: Lot) -> Result<Vec<PathBuf>> {
     let dir = top.join(lot.word());
-    Ok(queue.list(&dir)?.into_iter().map(|entry| dir.join(entry.name)).collect())
+    let entries = queue.list_reachable(&dir)?.into_iter();
+    let dirs = entries.filter(|entry| entry.kind == Kind::Dir);
+    Ok(dirs.map(|entry| dir.join(entry.name)).collect())
 }
 
 /// All archived tasks: their ids and directories.
@@ -165,7 +167,7 @@ fn names_below(queue: &Queue, top: &Path, lot: Lot) -> Result<Vec<(String, PathB
     for dir in shards(queue, top, lot)? {
         let name = crate::sys::fs::name_of(&dir);
         let own = |id: &String| is_task_id(id) && shard(id) == name;
-        let ids = queue.list(&dir)?.into_iter().map(|entry| entry.name).filter(own);
+        let ids = queue.list_reachable(&dir)?.into_iter().map(|entry| entry.name).filter(own);
         found.extend(ids.map(|id| (id.clone(), dir.join(id))));
     }
     Ok(found)
@@ -176,7 +178,7 @@ pub fn count(queue: &Queue, lot: Lot) -> Result<usize> {
     let mut sum = 0;
     for top in [queue.layout.archive(), queue.layout.burials()] {
         for dir in shards(queue, &top, lot)? {
-            sum += queue.list(&dir)?.len();
+            sum += queue.list_reachable(&dir)?.len();
         }
     }
     Ok(sum)

@@ -17,7 +17,7 @@ use crate::sys::fs::Kind;
 
 use super::Queue;
 use super::archive;
-use super::events::Event;
+use super::events::{Event, READ_MAX};
 use super::ids::is_task_id;
 use super::layout::Lot;
 use super::tasks;
@@ -112,16 +112,26 @@ impl Reader {
             let Ok(stat) = queue.fs.stat(&path) else { continue };
             // Shorter than what was read of it: removed, and begun anew.
             let from = if stat.len < from { 0 } else { from };
-            if stat.len <= from {
+            let len = stat.len.min(READ_MAX);
+            if len <= from {
                 continue;
             }
             let mut offset = from;
             loop {
-                let bytes = queue.fs.read(&path, offset, CHUNK).cannot("read events", &path)?;
+                let limit = usize::try_from(len - offset).map_or(CHUNK, |left| left.min(CHUNK));
+                let bytes = match queue.fs.read(&path, offset, limit).cannot("read events", &path) {
+                    Ok(bytes) => bytes,
+                    // The state is made of the others, and of this one when it can be read; fsck names it.
+                    Err(e) if e.is_of_entry() => break,
+                    Err(e) => return Err(e),
+                };
                 let end = match bytes.iter().rposition(|&b| b == b'\n') {
                     Some(end) => end,
                     // No line of ours is that long: whatever it is, what comes after is read.
                     None if bytes.len() == CHUNK => CHUNK - 1,
+                    None if !bytes.is_empty() && offset + bytes.len() as u64 == READ_MAX => {
+                        bytes.len() - 1
+                    }
                     // A torn last line is read when it is complete.
                     None => break,
                 };
@@ -182,11 +192,15 @@ pub fn event_files(queue: &Queue) -> Result<Vec<String>> {
     Ok(files.map(|e| e.name).filter(|n| n.ends_with(".jsonl")).collect())
 }
 
-/// Bytes of all event files.
+/// Bytes of all event files, as far as they are read.
 pub fn size_of_events(queue: &Queue) -> Result<u64> {
     let files = event_files(queue)?;
     let dir = queue.layout.events();
-    Ok(files.iter().filter_map(|n| queue.fs.stat(&dir.join(n)).ok()).map(|s| s.len).sum())
+    Ok(files
+        .iter()
+        .filter_map(|n| queue.fs.stat(&dir.join(n)).ok())
+        .map(|s| s.len.min(READ_MAX))
+        .sum())
 }
 
 #[cfg(test)]

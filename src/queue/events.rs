@@ -24,6 +24,10 @@ pub const LINE_MAX: usize = 4096;
 /// Length at which a file is followed by the next segment.
 pub const SEGMENT_MAX: u64 = 16 << 20;
 
+/// What is read of a file. Each of ours is followed by the next one long before: what comes behind was not
+/// written by a program, and may be a hole without an end.
+pub const READ_MAX: u64 = 2 * SEGMENT_MAX;
+
 /// One line.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

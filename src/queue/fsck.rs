@@ -120,6 +120,19 @@ impl<'a> Survey<'a> {
         self.findings.push(Finding { severity, invariant, path, what, hint });
     }
 
+    /// What could not be looked at is a finding, and no other part of the look goes without for it.
+    fn broken_off(&mut self, looked: Result<()>) -> Result<()> {
+        match looked {
+            Err(e) if e.is_of_entry() => {
+                let path = e.at.clone().unwrap_or_else(|| self.queue.layout.root().to_owned());
+                let hint = "check owner and mode; what comes after it was not looked at";
+                self.add(Severity::Error, "format", &path, e.one_line(), hint);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     /// Whether any process may still be acting.
     fn anyone_lives(&self) -> bool {
         self.procs.values().any(|seen| seen.lives)
@@ -157,13 +170,19 @@ fn look<'a>(queue: &'a Queue, strict: bool) -> Result<Survey<'a>> {
     let mut survey = Survey::new(queue);
     tree::check(&mut survey);
     owners::check(&mut survey);
-    procs::gather(&mut survey)?;
-    registers::check(&mut survey, strict)?;
+    let looked = procs::gather(&mut survey);
+    survey.broken_off(looked)?;
+    let looked = registers::check(&mut survey, strict);
+    survey.broken_off(looked)?;
     procs::check(&mut survey);
-    hints::check(&mut survey)?;
-    scopes::check(&mut survey)?;
-    archived::check(&mut survey)?;
-    streams::check(&mut survey, strict)?;
+    let looked = hints::check(&mut survey);
+    survey.broken_off(looked)?;
+    let looked = scopes::check(&mut survey);
+    survey.broken_off(looked)?;
+    let looked = archived::check(&mut survey);
+    survey.broken_off(looked)?;
+    let looked = streams::check(&mut survey, strict);
+    survey.broken_off(looked)?;
     Ok(survey)
 }
 

@@ -193,7 +193,7 @@ fn is_of_this_boot(queue: &Queue, stem: &str) -> bool {
 /// status can always be made from the events that there are.
 fn remove_events(queue: &Queue, me: &mut Proc, name: &str) -> Result<()> {
     let path = queue.layout.events().join(name);
-    let limit = usize::try_from(2 * super::events::SEGMENT_MAX).unwrap_or(usize::MAX);
+    let limit = usize::try_from(super::events::READ_MAX).unwrap_or(usize::MAX);
     let bytes = match queue.fs.read(&path, 0, limit) {
         Err(e) if is_absent(&e) => return Ok(()),
         other => other.cannot("read events", &path)?,
@@ -221,7 +221,8 @@ fn temporary(queue: &Queue) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for dir in dirs {
         let own = |name: &str| name.starts_with('.') && name.ends_with(".tmp");
-        let files = queue.list(&dir)?.into_iter().filter(|e| e.kind == Kind::File && own(&e.name));
+        let files = queue.list_reachable(&dir)?.into_iter();
+        let files = files.filter(|e| e.kind == Kind::File && own(&e.name));
         let paths = files.map(|e| dir.join(e.name));
         found.extend(paths.filter(|path| is_older(queue, path, TMP_MS)));
     }
@@ -231,7 +232,7 @@ fn temporary(queue: &Queue) -> Result<Vec<PathBuf>> {
 /// Removes the directories of hints that are empty. Whoever publishes there makes them anew.
 fn remove_empty(queue: &Queue) -> Result<usize> {
     let below = |dir: &Path| -> Result<Vec<PathBuf>> {
-        let dirs = queue.list(dir)?.into_iter().filter(|e| e.kind == Kind::Dir);
+        let dirs = queue.list_reachable(dir)?.into_iter().filter(|e| e.kind == Kind::Dir);
         Ok(dirs.map(|e| dir.join(e.name)).collect())
     };
     let mut dirs = below(&queue.layout.at("waiters"))?;

@@ -166,6 +166,18 @@ impl Queue {
         }
     }
 
+    /// As `list`; no names as well where the directory cannot be listed by a fault of its own: it keeps no
+    /// other from being looked at, and `coord fsck` names it.
+    ///
+    /// # Errors
+    /// What is the machine's fault.
+    pub fn list_reachable(&self, path: &Path) -> Result<Vec<Entry>> {
+        match self.list(path) {
+            Err(e) if e.is_of_entry() => Ok(Vec::new()),
+            listed => listed,
+        }
+    }
+
     /// Removes a name that may be gone already. For hints and for one's own files.
     pub fn discard(&self, path: &Path) -> Result<()> {
         match self.fs.unlink(path) {
@@ -208,7 +220,8 @@ impl Queue {
     /// somebody has to look at every task. The next keeper sweeps as after a boot.
     fn forget_sweeps(&self) {
         let dir = self.layout.at("control/boot");
-        for entry in self.fs.list(&dir).unwrap_or_default() {
+        let marks = self.fs.list(&dir).unwrap_or_default();
+        for entry in marks.into_iter().filter(|entry| entry.name.contains('.')) {
             drop(self.fs.unlink(&dir.join(entry.name)));
         }
     }

@@ -350,6 +350,8 @@ pub fn dissolve(queue: &Queue, wid: &str) -> bool {
         Ok(entries) => entries.into_iter().map(|e| e.name).collect(),
         Err(_) => return false,
     };
+    // What somebody else has put there stays, and the directory with it.
+    names.retain(|name| is_own(name));
     names.sort_by_key(|name| name.starts_with("card."));
     for name in names {
         step!("leave.unlink");
@@ -357,6 +359,13 @@ pub fn dissolve(queue: &Queue, wid: &str) -> bool {
     }
     step!("leave.rmdir");
     queue.fs.rmdir(&dir).is_ok()
+}
+
+/// Whether `procs/W` has such a file by itself.
+pub fn is_own(name: &str) -> bool {
+    matches!(name, "hb" | "bell" | "end" | "end.tmp" | super::leftovers::LEFT)
+        || name.starts_with("card.")
+        || name.starts_with("success.")
 }
 
 impl Card {
@@ -459,6 +468,12 @@ pub fn arrays(queue: &Queue, wid: &str) -> BTreeSet<String> {
     let names = intents(queue, wid, false);
     let found = names.iter().filter_map(|name| super::array::job::parse_intent(name));
     found.map(|(id, _)| id.to_owned()).collect()
+}
+
+/// Whether a name in `run/` is that of an intent, or of what is staged for one.
+pub fn is_intent(name: &str) -> bool {
+    let staged = name.strip_suffix(".tmp").unwrap_or(name);
+    name.starts_with('_') || Key::parse(staged.strip_suffix(".end").unwrap_or(staged)).is_some()
 }
 
 /// The names in a process's `run/`, sorted: of its claims (the jobs of an array included), or of

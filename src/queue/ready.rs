@@ -61,14 +61,15 @@ pub fn some(queue: &Queue, most: usize) -> Result<Vec<Key>> {
     for role in queue.list(&queue.layout.ready())?.into_iter().filter(|e| is_role(&e.name)) {
         let dir = queue.layout.ready_role(&role.name);
         let mut keys = Vec::new();
-        let mut levels = queue.list(&dir)?;
+        let mut levels = queue.list_reachable(&dir)?;
         levels.sort_by(|a, b| a.name.cmp(&b.name));
         for level in levels.into_iter().filter(|e| priority_of(&e.name).is_some()) {
-            for bucket in queue.list(&dir.join(&level.name))? {
+            for bucket in queue.list_reachable(&dir.join(&level.name))? {
                 if keys.len() >= most {
                     break;
                 }
-                let entries = queue.list(&dir.join(&level.name).join(&bucket.name))?;
+                let bucket = dir.join(&level.name).join(&bucket.name);
+                let entries = queue.list_reachable(&bucket)?;
                 keys.extend(entries.iter().filter_map(|entry| Key::parse(&entry.name)));
             }
         }

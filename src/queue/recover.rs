@@ -222,6 +222,10 @@ fn redo(
 
 fn redo_one(queue: &Queue, me: &mut Proc, run: &Path, name: &str) -> Result<()> {
     let path = run.join(name);
+    if !procs::is_intent(name) {
+        // What somebody else has put there is not ours to remove.
+        return Ok(());
+    }
     if name.ends_with(".tmp") {
         step!("recover.tmp");
         queue.discard(&path)

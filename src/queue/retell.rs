@@ -11,7 +11,7 @@ use crate::sys::fs::Kind;
 
 use super::Queue;
 use super::end;
-use super::events::{Event, SEGMENT_MAX};
+use super::events::{Event, READ_MAX};
 use super::procs::Proc;
 use super::tasks::{self, Names};
 
@@ -32,8 +32,7 @@ impl Told {
             if entry.kind != Kind::File || !entry.name.ends_with(".jsonl") {
                 continue;
             }
-            // A segment is ended at its size; what is longer was not written by a program.
-            let limit = usize::try_from(2 * SEGMENT_MAX).unwrap_or(usize::MAX);
+            let limit = usize::try_from(READ_MAX).unwrap_or(usize::MAX);
             let bytes = queue.fs.read(&dir.join(&entry.name), 0, limit).unwrap_or_default();
             // What has no line end is no line yet, for any reader.
             let end = bytes.iter().rposition(|&b| b == b'\n').unwrap_or(0);

@@ -27,6 +27,8 @@
 //!
 //! A crash after 4 leaves an entry whose process is dead: it is left out by the next one.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -351,11 +353,17 @@ fn want(held: &mut Vec<Entry>, mine: &Entry) -> bool {
 
 /// Links version n+1. False: somebody else was faster.
 fn append(queue: &Queue, me: &Proc, n: u64, table: Table) -> Result<bool> {
+    let Some(next) = n.checked_add(1) else {
+        // Nobody counts that far: a hand has made it.
+        let last = queue.layout.scopes_version(n);
+        let overflow = io::Error::from_raw_os_error(nix::libc::EOVERFLOW);
+        return Err(overflow).cannot("link a version of the scopes behind this one", &last);
+    };
     let staged = me.run("_scopes");
     let bytes = record::to_bytes(&table);
     step!("scope.stage");
     queue.fs.create(&staged, &bytes, 0o444).cannot("write the scopes", &staged)?;
-    let path = queue.layout.scopes_version(n + 1);
+    let path = queue.layout.scopes_version(next);
     step!("scope.link");
     let linked = queue.fs.link(&staged, &path);
     queue.discard(&staged)?;
@@ -379,7 +387,7 @@ fn append(queue: &Queue, me: &Proc, n: u64, table: Table) -> Result<bool> {
 /// Removes versions that nobody needs any more.
 fn forget_old(queue: &Queue, newest: u64) -> Result<()> {
     for entry in queue.list(&queue.layout.scopes())? {
-        if version_of(&entry.name).is_some_and(|n| n + KEPT <= newest) {
+        if version_of(&entry.name).is_some_and(|n| n.saturating_add(KEPT) <= newest) {
             step!("scope.forget");
             queue.discard(&queue.layout.scopes().join(&entry.name))?;
         }

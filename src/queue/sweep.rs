@@ -262,7 +262,7 @@ pub fn is_anything_delayed(queue: &Queue, me: &mut Proc) -> Result<bool> {
             continue;
         }
         let dir = queue.layout.delayed().join(&bucket.name);
-        for entry in queue.list(&dir)? {
+        for entry in queue.list_reachable(&dir)? {
             let Some(key) = Key::parse(&entry.name) else { continue };
             match is_delayed(queue, me, &key, &dir.join(&entry.name)) {
                 Ok(true) => return Ok(true),

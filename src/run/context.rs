@@ -147,7 +147,7 @@ pub fn build(site: &Site, task: &Task, n: u32) -> Result<Context> {
     }
     let mut previous = Vec::new();
     let mut notes = Vec::new();
-    for k in (1..n).filter(|k| task.names.claims.contains(k)) {
+    for &k in task.names.claims.range(1..n) {
         let key = Key::new(&task.id, k);
         let late = task.names.lates.contains(&k);
         let reopen: std::result::Result<crate::queue::record::Note, _> =

@@ -67,7 +67,7 @@ impl Keeper {
         let dir = queue.layout.delayed().join(name);
         let now_ms = queue.clock.mono_ms();
         let mut failed = None;
-        for entry in queue.list(&dir)? {
+        for entry in queue.list_reachable(&dir)? {
             let Some(key) = Key::parse(&entry.name) else { continue };
             let task = format!("tasks/{}", key.task);
             if !self.aside.is_due(&task, now_ms) {

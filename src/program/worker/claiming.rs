@@ -125,7 +125,7 @@ impl Worker {
     }
 
     /// Whether a task is to be tried: it was not put aside, or its pause is over.
-    fn is_due(&self, key: &Key) -> bool {
+    pub(super) fn is_due(&self, key: &Key) -> bool {
         self.aside.is_empty() || self.aside.is_due(&format!("tasks/{}", key.task), self.now_ms())
     }
 

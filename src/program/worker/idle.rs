@@ -8,6 +8,7 @@ use crate::queue::recover::{self, Death};
 use crate::queue::tasks::{self, Phase};
 use crate::queue::{Queue, array, board, control, events, incoming, procs, scopes, sweep};
 use crate::run::attempt;
+use crate::sys::fs::Kind;
 use crate::sys::privilege;
 use crate::sys::wake::Watch;
 
@@ -16,9 +17,11 @@ use super::{HELD_BACK_MS, Left, MONITOR_KEY, Next, REST_MS, Worker};
 
 /// What lies in incoming/ for longer than this is not waited for, milliseconds. Half written files are taken
 /// or rejected after two seconds.
-const INCOMING_MS: u64 = 10_000;
+const INCOMING_MS: u64 = 5000;
 /// Nor is what another process was about to settle for so long, milliseconds: that takes a moment.
-const SETTLE_MS: u64 = 10_000;
+const SETTLE_MS: u64 = 5000;
+/// How often who leaves when nothing is left looks whether the others are through, milliseconds.
+const OTHERS_MS: u64 = 1000;
 
 impl Worker {
     pub(super) fn now_ms(&self) -> u64 {
@@ -91,9 +94,11 @@ impl Worker {
             self.leave();
             return Ok(Next::Leave(Left::Nothing));
         }
-        if self.options.until_empty
-            && let Some(failed) = self.nothing_left()?
-        {
+        if self.options.until_empty {
+            let Some(failed) = self.nothing_left()? else {
+                // The last intent of another one goes behind the event that it tells, and nobody rings then.
+                return Ok(Next::Wait(next_ms.min(self.now_ms() + OTHERS_MS)));
+            };
             // Whoever died behind the keeper's look, such as a command of a job that was ended with it,
             // has to be buried before nobody is left who would.
             if let Some(keeper) = self.keeper.as_mut()
@@ -115,7 +120,9 @@ impl Worker {
         let open = lease.task.phase == Phase::Pending(candidate.key.n)
             && readiness(&self.site.queue, &lease.task, candidate.key.n)
                 .is_ok_and(|now| now == Readiness::Ready);
-        open && self.is_ours(&candidate.key.task)
+        // One that is put aside would not be tried.
+        open && self.is_due(&candidate.key)
+            && self.is_ours(&candidate.key.task)
             && !asked.pause
             && lease.spec.needs.iter().all(|need| self.options.labels.contains(need))
             && scopes::in_the_way(&self.site.queue, &candidate.key, &lease.task)
@@ -180,7 +187,8 @@ impl Worker {
         let passed_over = |(id, error): &(String, Error)| {
             format!("warning: task {id} is passed over: {}", error.one_line())
         };
-        let passed_over: Vec<String> = swept.put_aside.iter().map(passed_over).collect();
+        let mut passed_over: Vec<String> = swept.put_aside.iter().map(passed_over).collect();
+        passed_over.extend(self.aside.said().map(|said| format!("warning: {said}")));
         self.finder.restart(&self.site.queue)?;
         while let Some(candidate) = self.finder.next(&self.site.queue)? {
             if self.is_for_us(&candidate) {
@@ -232,10 +240,11 @@ fn is_at_work(queue: &Queue, wid: &str) -> Result<bool> {
     let run = queue.layout.proc(wid).join("run");
     let is_idle = |name: &str| match name.starts_with("_settle.") {
         true => sweep::is_older(queue, &run.join(name), SETTLE_MS),
-        false => name.starts_with("_tell."),
+        // What somebody else has put there is no intent, and nobody takes it away.
+        false => name.starts_with("_tell.") || !procs::is_intent(name),
     };
     let names = queue.list(&run)?;
-    if names.iter().all(|e| is_idle(&e.name)) {
+    if names.iter().all(|e| e.kind != Kind::File || is_idle(&e.name)) {
         return Ok(false);
     }
     if recover::declared(queue, wid) != Some(Death::Lease) {

@@ -14,8 +14,9 @@ use super::super::tasks;
 use super::list::{self, Given};
 use super::{CHUNK, chunk_dir, list_file};
 
-/// Bytes of a list that are read at most; a job's line is shorter than a record.
-const LIST_MAX: usize = 1 << 30;
+/// Bytes of a list that are read at a time. A job's line is shorter, so where a piece has no end of a line
+/// the list is no list from there on.
+const PIECE: usize = record::RECORD_MAX;
 
 /// How often the directory of a chunk is made that is not there.
 const TRIES: u32 = 8;
@@ -266,14 +267,25 @@ pub fn read_list(queue: &Queue, home: &Path, start: u64) -> Result<Option<Vec<St
 
 fn read_text(queue: &Queue, home: &Path, start: u64) -> Result<Option<String>> {
     let path = list_file(home, start);
-    match queue.fs.read(&path, 0, LIST_MAX) {
-        Ok(bytes) => Ok(Some(match String::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
-        })),
-        Err(e) if is_absent(&e) => Ok(None),
-        Err(e) => Err(e).cannot("read a list of jobs", &path),
+    let (mut text, mut lines) = (Vec::new(), 0);
+    loop {
+        let bytes = match queue.fs.read(&path, text.len() as u64, PIECE) {
+            Ok(bytes) => bytes,
+            Err(e) if is_absent(&e) => return Ok(None),
+            Err(e) => return Err(e).cannot("read a list of jobs", &path),
+        };
+        let ends = bytes.iter().filter(|&&byte| byte == b'\n').count();
+        lines += ends;
+        let more = bytes.len() == PIECE && ends > 0 && lines < CHUNK;
+        text.extend(bytes);
+        if !more {
+            break;
+        }
     }
+    Ok(Some(match String::from_utf8(text) {
+        Ok(text) => text,
+        Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
+    }))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::error::{Cannot, Result};
 use crate::jobs::halt::{Halt, When};
 use crate::rule;
 use crate::step;
-use crate::sys::fs::is_absent;
+use crate::sys::fs::{is_absent, is_no_file};
 
 use super::super::Queue;
 use super::super::procs::Proc;
@@ -207,8 +207,11 @@ pub fn parse(name: &str) -> Option<u32> {
 /// A register; one that cannot be read is a run without a rule.
 fn read(queue: &Queue, home: &Path, number: u32) -> Result<Halting> {
     let path = register(home, number);
-    let bytes = queue.fs.read(&path, 0, RECORD_MAX).cannot("read the rule of a run", &path)?;
-    Ok(record::parse(&bytes).unwrap_or_default())
+    match queue.fs.read(&path, 0, RECORD_MAX) {
+        Ok(bytes) => Ok(record::parse(&bytes).unwrap_or_default()),
+        Err(e) if is_no_file(&e) => Ok(Halting::default()),
+        Err(e) => Err(e).cannot("read the rule of a run", &path),
+    }
 }
 
 /// Links the register of that number. False: somebody else has.

@@ -8,7 +8,7 @@ use crate::error::{Cannot, Result};
 use crate::sys::fs::is_absent;
 
 use super::super::Queue;
-use super::super::record::Line;
+use super::super::record::{self, Line};
 
 /// Bytes that are read at a time.
 const PIECE: usize = 1 << 18;
@@ -78,7 +78,8 @@ impl Log {
             let whole = bytes.len() == limit;
             // A torn last line is read when it is complete.
             let Some(end) = bytes.iter().rposition(|b| *b == b'\n') else {
-                self.at_end = !whole;
+                // No line of ours is longer than a record: what comes behind is no log.
+                self.at_end = !whole || limit > record::RECORD_MAX;
                 limit *= 2;
                 continue;
             };

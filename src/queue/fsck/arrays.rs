@@ -346,7 +346,7 @@ fn logs(survey: &mut Survey<'_>, home: &Path, names: &[Entry]) {
                         what,
                         "coord logs goes without it",
                     );
-                    return;
+                    break;
                 }
             };
             offset += bytes.len() as u64;
@@ -355,6 +355,11 @@ fn logs(survey: &mut Survey<'_>, home: &Path, names: &[Entry]) {
             let lines = rest[..end].split(|b| *b == b'\n').filter(|line| !line.is_empty());
             bad += lines.filter(|line| serde_json::from_slice::<Line>(line).is_err()).count();
             rest.drain(..end);
+            if rest.len() > record::RECORD_MAX {
+                // No line of ours is that long, and what comes behind is read by nobody.
+                bad += 1;
+                break;
+            }
         }
         if bad > 0 {
             let what = format!("{bad} lines cannot be read");

@@ -33,7 +33,7 @@ pub(super) struct Hint {
 /// Hands over all hints. Names that are none are left to the walk.
 pub(super) fn each(queue: &Queue, mut with: impl FnMut(Hint)) -> Result<()> {
     let mut take = |index: Index, dir: PathBuf| -> Result<()> {
-        for entry in queue.list(&dir)? {
+        for entry in queue.list_reachable(&dir)? {
             if let Some(key) = Key::parse(&entry.name) {
                 with(Hint { index, key, path: dir.join(&entry.name) });
             }
@@ -63,7 +63,7 @@ pub(super) fn each(queue: &Queue, mut with: impl FnMut(Hint)) -> Result<()> {
 
 /// The directories in a directory.
 fn names(queue: &Queue, path: &Path) -> Result<Vec<String>> {
-    let entries = queue.list(path)?;
+    let entries = queue.list_reachable(path)?;
     let dirs = entries.into_iter().filter(|e| e.kind == crate::sys::fs::Kind::Dir);
     Ok(dirs.map(|e| e.name).collect())
 }
@@ -184,7 +184,7 @@ fn waiters(survey: &mut Survey<'_>) -> Result<()> {
     let queue = survey.queue;
     for on in names(queue, &queue.layout.at("waiters"))? {
         let dir = queue.layout.waiters(&on);
-        for entry in queue.list(&dir)? {
+        for entry in queue.list_reachable(&dir)? {
             let path = dir.join(&entry.name);
             let known =
                 survey.tasks.get(&entry.name).is_some() || survey.closed.contains(&entry.name);

@@ -44,7 +44,7 @@ pub fn look(queue: &Owner, parts: &[&str], entry: &DirEntry) -> Option<Wrong> {
         Class::File if kind.is_file() && is_written_in_place(parts) => WRITTEN,
         Class::File if kind.is_file() => READ,
         // n.out is ours, and what is in it is not.
-        Class::Any if kind.is_dir() && is_output(parts) => DIRECTORY,
+        Class::Closed if kind.is_dir() && is_output(parts) => DIRECTORY,
         _ => return None,
     };
     let meta = entry.metadata().ok()?;

@@ -10,13 +10,15 @@ use crate::plan::fold::{Board, State};
 use crate::sys::fs::Kind;
 
 use super::super::archive;
-use super::super::events::Event;
+use super::super::events::{Event, READ_MAX};
 use super::super::ids::is_task_id;
 use super::super::tasks::Phase;
 use super::{Severity, Survey};
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 1 << 20;
+/// What has no end of line within so many bytes is no line of ours.
+const LONGEST: usize = 1 << 20;
 /// Findings of one kind that are told one by one.
 const TOLD: usize = 50;
 
@@ -60,6 +62,12 @@ fn read(survey: &mut Survey<'_>, told: &mut Told, path: &Path, strict: bool) {
     let (mut offset, mut number, mut bad) = (0_u64, 0_usize, Vec::new());
     let mut rest: Vec<u8> = Vec::new();
     loop {
+        if offset >= READ_MAX {
+            let what = format!("longer than {READ_MAX} bytes, which no program makes it");
+            let hint = "what comes behind is not read: move it elsewhere";
+            survey.add(Severity::Leftover, "torn", path, what, hint);
+            return;
+        }
         let bytes = match survey.queue.fs.read(path, offset, CHUNK) {
             Ok(bytes) => bytes,
             Err(e) => {
@@ -73,10 +81,16 @@ fn read(survey: &mut Survey<'_>, told: &mut Told, path: &Path, strict: bool) {
         let whole = bytes.len() == CHUNK;
         rest.extend(bytes);
         let Some(end) = rest.iter().rposition(|&b| b == b'\n') else {
-            if whole {
-                continue;
+            if !whole {
+                break;
             }
-            break;
+            if rest.len() > LONGEST {
+                // No line of ours is that long; what comes after it may be one.
+                number += 1;
+                bad.push(number);
+                rest.clear();
+            }
+            continue;
         };
         let tail = rest.split_off(end + 1);
         for line in rest.split(|&b| b == b'\n') {

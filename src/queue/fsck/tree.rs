@@ -7,7 +7,6 @@ use walkdir::{DirEntry, WalkDir};
 use super::super::array;
 use super::super::ids::{Key, is_role, is_task_id, lane_name, shard};
 use super::super::layout::{DIRECTORIES, LAYOUT, LayoutRecord, due_of};
-use super::super::leftovers;
 use super::super::ready::priority_of;
 use super::super::scopes::version_of;
 use super::super::tasks::Names;
@@ -26,6 +25,8 @@ pub(super) enum Class {
     Dir,
     /// Belongs there, and what is below is not ours to judge.
     Any,
+    /// A directory that belongs there; what is below is not ours to judge.
+    Closed,
     /// A file that was made in order to be renamed.
     Temporary,
     /// A rejected submission.
@@ -95,6 +96,7 @@ fn judge(survey: &mut Survey<'_>, entry: &DirEntry, class: Class) -> bool {
     let harmless = "coord does not use it: move it elsewhere if it is yours";
     match class {
         Class::Any => return true,
+        Class::Closed if kind.is_dir() => return true,
         Class::File if kind.is_file() => {}
         Class::Dir if kind.is_dir() => {}
         Class::Temporary => temporary(survey, path),
@@ -114,7 +116,7 @@ fn judge(survey: &mut Survey<'_>, entry: &DirEntry, class: Class) -> bool {
             survey.add(Severity::Leftover, "foreign", path, what, harmless);
             return true;
         }
-        Class::File | Class::Dir => {
+        Class::File | Class::Dir | Class::Closed => {
             let wanted = if class == Class::File { "a regular file" } else { "a directory" };
             let what = format!("a {} where {wanted} belongs", what_is(kind));
             let hint = "nothing reads it as it is: move it elsewhere";
@@ -161,7 +163,8 @@ pub(super) fn class(parts: &[&str]) -> Class {
         ["runs"] | ["runs", _] => Class::Dir,
         ["runs", ..] => Class::Any,
         ["control", name] => control(name),
-        ["control", "boot" | "dismissed", _] => Class::File,
+        ["control", "boot", name] if name.contains('.') => Class::File,
+        ["control", "dismissed", name] if name.contains(':') => Class::File,
         ["incoming", "rejected"] => Class::Dir,
         ["incoming", "rejected", ..] => Class::Rejected,
         ["incoming" | "log", ..] => Class::Any,
@@ -264,7 +267,7 @@ fn register(name: &str) -> Class {
     if !Names::of(std::iter::once(name)).foreign.is_empty() {
         return Class::Foreign;
     }
-    if name.ends_with(".out") { Class::Any } else { Class::File }
+    if name.ends_with(".out") { Class::Closed } else { Class::File }
 }
 
 fn archived(rest: &[&str]) -> Class {
@@ -295,8 +298,7 @@ fn ready(rest: &[&str]) -> Class {
 fn process(rest: &[&str]) -> Class {
     match rest {
         ["run"] => Class::Dir,
-        ["hb" | "bell" | "end" | "end.tmp" | leftovers::LEFT] => Class::File,
-        [name] if name.starts_with("card.") || name.starts_with("success.") => Class::File,
+        [name] if super::super::procs::is_own(name) => Class::File,
         // A taken file may be anything.
         ["run", name] if name.starts_with("_in.") => Class::Any,
         ["run", name] if name.starts_with('_') || procs::task_of(name).is_some() => Class::File,

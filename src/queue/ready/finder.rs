@@ -213,7 +213,7 @@ impl Finder {
             self.roles.clone()
         };
         for role in roles {
-            for entry in queue.list(&queue.layout.ready_role(&role))? {
+            for entry in queue.list_reachable(&queue.layout.ready_role(&role))? {
                 if let Some(priority) = priority_of(&entry.name) {
                     levels.entry(priority).or_default().push(role.clone());
                 }
@@ -231,7 +231,7 @@ impl Finder {
             self.level = Some(if all { 0 } else { priority });
             for role in roles {
                 let dir = queue.layout.ready_level(&role, priority);
-                for entry in queue.list(&dir)? {
+                for entry in queue.list_reachable(&dir)? {
                     let path = dir.join(&entry.name);
                     buckets.push((entry.name, path));
                 }
@@ -264,7 +264,7 @@ impl Finder {
                 false => self.buckets.pop_front(),
             };
             let Some(bucket) = bucket else { break };
-            let entries = queue.list(&bucket)?;
+            let entries = queue.list_reachable(&bucket)?;
             if entries.is_empty() {
                 super::remove_bucket(queue, &bucket);
             }
