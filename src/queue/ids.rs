@@ -46,8 +46,7 @@ pub fn attempt_number(text: &str) -> Option<u32> {
     if text.is_empty() || text.starts_with('0') || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    // Behind each there is a next one.
-    text.parse().ok().filter(|n| *n < u32::MAX)
+    text.parse().ok()
 }
 
 /// `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
