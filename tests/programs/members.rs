@@ -305,9 +305,14 @@ fn what_is_wrong_is_named_and_mended() {
     shared.is_clean(User(MEMBER, "077"));
     // And that of one again: what the others have made there is given to the owner by root.
     shared.sandbox.sh("chmod 755 .coord");
-    shared.by(owner, &["fsck"]).exits(1).says("that of uid 2002");
+    shared.by(owner, &["fsck"]).exits(1).says("that of uid 2002").says("the mode has 0020");
     shared.sandbox.coord(&["fsck", "--repair"]).ok();
     shared.is_clean(owner);
+    // Nor can they write there any more.
+    for path in [".coord/tasks/new", ".coord/incoming/new", ".coord/tasks/a/new"] {
+        let member = User(MEMBER, "002");
+        assert_ne!(shared.given(member, "", "mkdir", &[path]).code, 0, "{path}");
+    }
     let others = shared.sandbox.sh(&format!("find .coord ! -user {OWNER}")).stdout;
     assert_eq!(others, "", "something is still another's");
 }

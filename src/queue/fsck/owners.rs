@@ -17,6 +17,8 @@ const SETGID: u32 = 0o2000;
 const DIRECTORY: u32 = 0o777;
 const WRITTEN: u32 = 0o666;
 const READ: u32 = 0o444;
+/// That others than its owner write in a directory.
+const WRITE: u32 = 0o022;
 
 /// What is not as it should be with one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct Wrong {
     pub what: String,
     /// Bits of the mode that are to be set.
     add: u32,
+    /// Those that are to be taken away.
+    take: u32,
     /// The group that it should have.
     group: Option<u32>,
     /// The owner that it should have, where only one user may work in the queue.
@@ -35,7 +39,8 @@ pub struct Wrong {
     hinders: bool,
 }
 
-/// Looks at one name. Extra rights are nobody's loss: only what lacks is wrong.
+/// Looks at one name. Extra rights are nobody's loss, so what lacks is wrong; but who may not work in the
+/// queue any more must not be able to write in its directories.
 pub fn look(queue: &Owner, parts: &[&str], entry: &DirEntry) -> Option<Wrong> {
     let kind = entry.file_type();
     let asked = match class(parts) {
@@ -63,7 +68,8 @@ fn judge(queue: &Owner, asked: u32, is_dir: bool, is: &Owner) -> Option<Wrong> {
     let group = (queue.is_shared() && is.gid != queue.gid).then_some(queue.gid);
     let alone = !queue.is_shared() && is.uid != queue.uid;
     let user = alone.then_some(queue.uid);
-    if lacking == 0 && group.is_none() && user.is_none() {
+    let extra = if is_dir { is.mode & WRITE & !queue.mode } else { 0 };
+    if lacking | extra == 0 && group.is_none() && user.is_none() {
         return None;
     }
     let mut words = vec![format!("it is that of {}", is.words())];
@@ -76,6 +82,9 @@ fn judge(queue: &Owner, asked: u32, is_dir: bool, is: &Owner) -> Option<Wrong> {
     if lacking != 0 {
         words.push(format!("the mode lacks {lacking:04o}"));
     }
+    if extra != 0 {
+        words.push(format!("the mode has {extra:04o}, which that of the queue has not"));
+    }
     // A record that all may read hinders nobody, whoever wrote it.
     let write = asked & 0o222 != 0;
     let reads_all = is.mode & READ & queue.mode == READ & queue.mode;
@@ -85,7 +94,8 @@ fn judge(queue: &Owner, asked: u32, is_dir: bool, is: &Owner) -> Option<Wrong> {
         None if !queue.hands_on() && queue.mode & 0o002 == 0 => false,
         None => lacking & !SETGID != 0 || (group.is_some() && write && is.mode & 0o002 == 0),
     };
-    Some(Wrong { what: words.join("; "), add: lacking, group, user, owner: is.uid, hinders })
+    let what = words.join("; ");
+    Some(Wrong { what, add: lacking, take: extra, group, user, owner: is.uid, hinders })
 }
 
 /// Files that others than who made them write: bells, logs, the streams that commands share, requests.
@@ -160,10 +170,10 @@ fn put_right(path: &Path, wrong: &Wrong) -> io::Result<()> {
     if user.is_some() || group.is_some() {
         fchownat(&file, "", user, group, AtFlags::AT_EMPTY_PATH)?;
     }
-    if wrong.add != 0 || group.is_some() {
+    if wrong.add | wrong.take != 0 || group.is_some() {
         use std::os::fd::AsRawFd;
         // chown takes the setgid bit away.
-        let mode = Mode::from_bits_truncate(mode | wrong.add);
+        let mode = Mode::from_bits_truncate((mode | wrong.add) & !wrong.take);
         let by = format!("/proc/self/fd/{}", file.as_raw_fd());
         fchmodat(nix::fcntl::AT_FDCWD, by.as_str(), mode, FchmodatFlags::FollowSymlink)?;
     }
@@ -204,7 +214,9 @@ mod tests {
         assert_eq!(judged(alone, DIRECTORY, of(7, 70, 0o755)), None);
         assert_eq!(judged(alone, READ, of(7, 70, 0o444)), None);
         // More than is asked for, or another group where only one may work, hinders nobody.
-        assert_eq!(judged(alone, DIRECTORY, of(7, 99, 0o2777)), None);
+        assert_eq!(judged(alone, WRITTEN, of(7, 99, 0o666)), None);
+        assert_eq!(judged(alone, DIRECTORY, of(7, 99, 0o2755)), None);
+        assert_eq!(judged(alone, DIRECTORY, of(7, 99, 0o2777)), Some(false));
         // Root's: a directory is in the way, a record can be read.
         assert_eq!(judged(alone, DIRECTORY, of(0, 0, 0o755)), Some(true));
         assert_eq!(judged(alone, WRITTEN, of(0, 0, 0o644)), Some(true));
