@@ -12,9 +12,10 @@ use super::archive;
 use super::elsewhere;
 use super::end;
 use super::events::Event;
-use super::ids::natural_cmp;
+use super::ids::{is_role, natural_cmp};
 use super::layout::{Lot, due_of};
 use super::procs::{self, Proc};
+use super::ready::{is_bucket, priority_of};
 use super::sweep::is_older;
 use super::tasks::{self, Phase};
 
@@ -238,9 +239,12 @@ fn remove_empty(queue: &Queue) -> Result<usize> {
     let mut dirs = below(&queue.layout.at("waiters"))?;
     let delayed = below(&queue.layout.delayed())?;
     dirs.extend(delayed.into_iter().filter(|d| due_of(&crate::sys::fs::name_of(d)).is_some()));
-    for role in below(&queue.layout.ready())? {
-        for level in below(&role)? {
-            dirs.extend(below(&level)?);
+    // Below somebody else's directory nothing is ours, also where it is empty.
+    let is = |dir: &PathBuf, ours: fn(&str) -> bool| ours(&crate::sys::fs::name_of(dir));
+    for role in below(&queue.layout.ready())?.into_iter().filter(|dir| is(dir, is_role)) {
+        let levels = below(&role)?.into_iter();
+        for level in levels.filter(|dir| is(dir, |name| priority_of(name).is_some())) {
+            dirs.extend(below(&level)?.into_iter().filter(|dir| is(dir, is_bucket)));
         }
     }
     for top in [queue.layout.archive(), queue.layout.burials()] {

@@ -55,6 +55,15 @@ fn bucket(created_s: u64, lane: u64) -> String {
     format!("{:08x}-{lane:02x}", created_s >> 6)
 }
 
+/// Whether a directory of a priority has such buckets by itself: `TIME-LANE`, in hexadecimal digits.
+pub fn is_bucket(name: &str) -> bool {
+    let is_hex = |text: &str, digits: usize| {
+        let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        text.len() == digits && text.bytes().all(digit)
+    };
+    name.split_once('-').is_some_and(|(time, lane)| is_hex(time, 8) && is_hex(lane, 2))
+}
+
 /// Some of the entries, at most `most` of each role, those of small priorities first.
 pub fn some(queue: &Queue, most: usize) -> Result<Vec<Key>> {
     let mut all = Vec::new();

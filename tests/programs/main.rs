@@ -22,6 +22,7 @@ mod crash;
 mod crowds;
 mod fleet;
 mod foreign_text;
+mod foreign_things;
 mod full_disks;
 mod git_elsewhere;
 mod git_setup;

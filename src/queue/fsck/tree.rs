@@ -7,7 +7,7 @@ use walkdir::{DirEntry, WalkDir};
 use super::super::array;
 use super::super::ids::{Key, is_role, is_task_id, lane_name, shard};
 use super::super::layout::{DIRECTORIES, LAYOUT, LayoutRecord, due_of};
-use super::super::ready::priority_of;
+use super::super::ready::{is_bucket, priority_of};
 use super::super::scopes::version_of;
 use super::super::tasks::Names;
 use super::super::{record, sweep};
@@ -286,10 +286,7 @@ fn ready(rest: &[&str]) -> Class {
         [role] if is_role(role) => Class::Dir,
         [_, "bell"] => Class::File,
         [_, level] if priority_of(level).is_some() => Class::Dir,
-        [_, _, bucket] => match bucket.split_once('-') {
-            Some((time, lane)) if is_hex(time, 8) && is_hex(lane, 2) => Class::Dir,
-            _ => Class::Foreign,
-        },
+        [_, _, bucket] if is_bucket(bucket) => Class::Dir,
         [_, _, _, name] if Key::parse(name).is_some() => Class::File,
         _ => Class::Foreign,
     }

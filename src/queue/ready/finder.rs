@@ -8,7 +8,7 @@ use crate::error::Result;
 use super::super::Queue;
 use super::super::ids::{Key, is_role, natural_cmp};
 use super::super::roll::Roll;
-use super::priority_of;
+use super::{is_bucket, priority_of};
 
 /// Candidates that are looked at together.
 const BATCH: usize = 64;
@@ -231,7 +231,8 @@ impl Finder {
             self.level = Some(if all { 0 } else { priority });
             for role in roles {
                 let dir = queue.layout.ready_level(&role, priority);
-                for entry in queue.list_reachable(&dir)? {
+                for entry in queue.list_reachable(&dir)?.into_iter().filter(|e| is_bucket(&e.name))
+                {
                     let path = dir.join(&entry.name);
                     buckets.push((entry.name, path));
                 }
