@@ -35,7 +35,7 @@ fn a_closed_directory_of_hints_or_of_the_archive_keeps_nobody_from_the_others() 
         fs::create_dir_all(s.queue(dir)).unwrap();
         // An empty one goes, as ours do.
         fs::write(s.queue(dir).join("a note"), "").unwrap();
-        fs::set_permissions(s.queue(dir), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(s.queue(dir), fs::Permissions::from_mode(0o000)).unwrap();
         if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::chown(s.queue(dir), Some(0), Some(0)).unwrap();
         }
@@ -95,7 +95,7 @@ fn events_that_cannot_be_read_keep_no_others_from_being_shown() {
     }
     let closed = s.queue("events/x.0.jsonl");
     fs::write(&closed, "{}\n").unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(s.coord(&["status", "--count", "done"]).ok().line(), "1");
     s.coord(&["events"]).ok().says("A");
     s.coord(&["fsck"]).exits(1).says("events/x.0.jsonl");
