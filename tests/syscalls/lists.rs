@@ -40,9 +40,11 @@ fn submit(c: &Case) {
     let mut command = c.program(RUN);
     command.env("COORD_STEP", "coord-worker/register.mkdir:stop");
     let child = c.start(command);
-    until("the list is closed", || {
+    // Who comes to a run that has not begun need not join it.
+    until("the list is closed, and its run has begun", || {
         let ids = names(&c.queue("tasks"));
-        ids.iter().any(|id| c.queue(&format!("tasks/{id}/jobs/closed")).exists())
+        let has = |id: &str, name: &str| c.queue(&format!("tasks/{id}/jobs/{name}")).exists();
+        ids.iter().any(|id| has(id, "closed") && has(id, "halt.1"))
     });
     // Its worker may be on its way yet, and stops only when it registers.
     until("nobody is left", || {
