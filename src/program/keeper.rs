@@ -56,6 +56,8 @@ pub struct Keeper {
     next_sweep_ms: u64,
     blocked_from: String,
     incoming_due_ms: Option<u64>,
+    /// When something of delayed/ is due, by the wall clock. Of what comes sooner its bell tells.
+    delayed_due_ms: u64,
     started: bool,
     /// Somebody has not beaten for half of its lease.
     doubts: bool,
@@ -84,6 +86,7 @@ impl Keeper {
             next_sweep_ms: now_ms + SWEEP_EVERY_MS,
             blocked_from: String::new(),
             incoming_due_ms: None,
+            delayed_due_ms: 0,
             started: false,
             doubts: false,
             swept: false,
@@ -210,12 +213,12 @@ impl Keeper {
         if let Some(due_ms) = self.incoming_due_ms {
             next_ms = next_ms.min(due_ms);
         }
-        match self.promote(queue, me) {
-            Ok(left_ms) => {
-                next_ms = left_ms.map_or(next_ms, |left_ms| next_ms.min(now_ms + left_ms))
-            }
-            Err(e) => note(Err(e)),
+        let wall_ms = queue.clock.wall_ms();
+        if scan || rung(queue.layout.delayed_bell()) || wall_ms >= self.delayed_due_ms {
+            note(self.promote(queue, me));
         }
+        let left_ms = self.delayed_due_ms.saturating_sub(queue.clock.wall_ms());
+        next_ms = next_ms.min(now_ms.saturating_add(left_ms));
         if scan {
             self.started = true;
             self.next_scan_ms = now_ms + self.rescan_ms;

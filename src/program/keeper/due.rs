@@ -42,25 +42,31 @@ impl Keeper {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Settles delayed entries that are due; milliseconds to the next one.
-    pub(super) fn promote(&mut self, queue: &Queue, me: &mut Proc) -> Result<Option<u64>> {
+    /// Settles delayed entries that are due, and notes when the next one is.
+    pub(super) fn promote(&mut self, queue: &Queue, me: &mut Proc) -> Result<()> {
+        // If the look fails it is made again.
+        self.delayed_due_ms = 0;
         let mut buckets: Vec<(u64, String)> = queue
             .list(&queue.layout.delayed())?
             .into_iter()
             .filter_map(|e| Some((due_of(&e.name)?, e.name)))
             .collect();
         buckets.sort();
-        let mut failed = None;
+        let (mut failed, mut next_ms) = (None, u64::MAX);
         for (due_s, name) in buckets {
-            let now_ms = queue.clock.wall_ms();
-            if due_s * 1000 > now_ms {
-                return failed.map_or(Ok(Some(due_s * 1000 - now_ms)), Err);
+            let due_ms = due_s.saturating_mul(1000);
+            if due_ms > queue.clock.wall_ms() {
+                next_ms = due_ms;
+                break;
             }
             if let Err(e) = self.promote_bucket(queue, me, &name) {
                 failed.get_or_insert(e);
             }
         }
-        failed.map_or(Ok(None), Err)
+        if failed.is_none() {
+            self.delayed_due_ms = next_ms;
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     fn promote_bucket(&mut self, queue: &Queue, me: &mut Proc, name: &str) -> Result<()> {
@@ -115,4 +121,48 @@ fn promote_one(queue: &Queue, me: &mut Proc, key: &Key, entry: &Path) -> Result<
     queue.discard(entry)?;
     settle(queue, me, &key.task)?;
     queue.discard(&intent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::init::init;
+    use crate::queue::procs::Identity;
+    use crate::queue::record::{CardKind, Spec};
+    use crate::queue::submit::submit;
+    use crate::sys::clock::{Clock, RealClock};
+    use crate::sys::host::Platform;
+    use crate::sys::wake::{Waiter, Wake};
+
+    #[test]
+    fn nothing_is_looked_for_in_delayed_before_its_bell_is_rung_or_something_is_due() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = init(&dir.path().join("q"), Platform::real()).unwrap();
+        let mut me = Proc::register(&queue, &Identity::plain("m", CardKind::Monitor)).unwrap();
+        let mut waiter = Waiter::new(&[], dir.path()).unwrap();
+        let mut keeper = Keeper::new(&queue, 3_600_000);
+        keeper.tick(&queue, &mut me, &mut waiter, &[]).unwrap();
+        submit(&queue, &mut me, Some("T"), Spec { v: 1, ..Spec::new("") }).unwrap();
+        // Long due, and nobody has rung: who looks would remove it.
+        let entry = queue.layout.delayed_at(1).join("T.1");
+        queue.fs.mkdir(&queue.layout.delayed_at(1)).unwrap();
+        queue.fs.touch(&entry).unwrap();
+        keeper.tick(&queue, &mut me, &mut waiter, &[]).unwrap();
+        assert!(queue.fs.exists(&entry), "it was looked for");
+        let rung = [Wake::Bell(queue.layout.delayed_bell())];
+        keeper.tick(&queue, &mut me, &mut waiter, &rung).unwrap();
+        assert!(!queue.fs.exists(&entry), "its bell was not heard");
+        // What is to come is known from then on, and no further bell is needed.
+        let soon_s = RealClock.wall_ms() / 1000 + 1;
+        let entry = queue.layout.delayed_at(soon_s).join("T.1");
+        queue.fs.mkdir(&queue.layout.delayed_at(soon_s)).unwrap();
+        queue.fs.touch(&entry).unwrap();
+        let next_ms = keeper.tick(&queue, &mut me, &mut waiter, &rung).unwrap();
+        // Bells of before are heard as well.
+        while RealClock.mono_ms() < next_ms {
+            waiter.wait(Waiter::deadline(next_ms));
+        }
+        keeper.tick(&queue, &mut me, &mut waiter, &[]).unwrap();
+        assert!(!queue.fs.exists(&entry), "it was not promoted when it was due");
+    }
 }
