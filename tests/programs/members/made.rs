@@ -65,10 +65,15 @@ fn members_have_worktrees_of_their_own() {
     shared.given(owner, "", "sh", &["-c", line]).ok();
     shared.sandbox.configure("");
     for (id, user) in [("a", owner), ("b", member), ("c", owner), ("d", member)] {
-        let change = "echo $COORD_TASK_ID >>file && git commit -qam $COORD_TASK_ID";
+        let change =
+            "echo $COORD_PORT_BASE; echo $COORD_TASK_ID >>file && git commit -qam $COORD_TASK_ID";
         shared.by(user, &["add", "--id", id, "--sh", change]).ok();
         shared.by(user, &["work", "--until-empty"]).ok();
         shared.is_done(id);
+        // The slot w1 of each, and not the same ports.
+        let port = if user.0 == OWNER { "20000" } else { "27000" };
+        let log = shared.sandbox.text(format!(".coord/tasks/{id}/1.out/log"));
+        assert!(log.lines().any(|line| line == port), "{id}: {log}");
     }
     let pool = |name: &str| std::fs::metadata(place.join(name)).unwrap().uid();
     assert_eq!((pool("project.coord/w1"), pool("project.coord.2002/w1")), (OWNER, MEMBER));
