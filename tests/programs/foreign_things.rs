@@ -41,7 +41,7 @@ fn a_closed_directory_of_hints_or_of_the_archive_keeps_nobody_from_the_others() 
         }
     }
     s.add(&["--id", "B"], "echo B >> ran");
-    let worker = s.work();
+    let worker = ends(&s, &["work", "--until-empty"]);
     assert_eq!(s.lines("ran"), ["A", "B"], "{}", worker.stderr);
     s.coord(&["gc"]).ok();
     let found = s.coord(&["fsck"]);
@@ -133,6 +133,19 @@ fn nobody_counts_up_to_the_number_of_a_register() {
     ends(&s, &["show", "A"]);
     ends(&s, &["context", "A"]);
     ends(&s, &["fsck"]).exits(1).says("4294967295.claim");
+}
+
+#[test]
+fn a_try_between_two_that_were_done_is_named() {
+    let s = Sandbox::new();
+    s.sh("coord map --id L --sh 'true {}' ::: 1");
+    s.work().ok();
+    let chunk = s.queue("tasks/L/jobs/0000000001");
+    fs::write(chunk.join("1.2.claim"), "no card").unwrap();
+    fs::write(chunk.join("1.2.end"), "no end").unwrap();
+    fs::hard_link(chunk.join("1.1.claim"), chunk.join("1.3.claim")).unwrap();
+    fs::hard_link(chunk.join("1.1.end"), chunk.join("1.3.end")).unwrap();
+    s.coord(&["fsck"]).exits(1).says("1.2.claim").says("1.3.claim").says("1.3.end");
 }
 
 #[test]

@@ -200,9 +200,12 @@ fn registers(
             survey.add(Severity::Error, "I3", &at(n, "end"), what, KEPT);
         }
         let end = end_of(survey, chunk, (job, n, ino), known)?;
-        if end.is_some_and(|end| end.verdict == Verdict::Done)
-            && let Some(first) = done.replace(n)
-        {
+        if end.is_none_or(|end| end.verdict != Verdict::Done) {
+            continue;
+        }
+        // The first one: every claim above it is wrong.
+        let first = *done.get_or_insert(n);
+        if first != n {
             let what = format!("tries {first} and {n} of job {job} were both done");
             survey.add(Severity::Error, "I4", &at(n, "end"), what, KEPT);
         }
