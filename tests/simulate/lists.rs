@@ -6,7 +6,7 @@ use coord::sys::rule::without;
 
 use crate::choices::{Choices, Script};
 use crate::disk::Disk;
-use crate::machines::Machine;
+use crate::machines::{Machine, State};
 use crate::memory::MemoryFs;
 use crate::policy::Policy;
 use crate::programs::{self, Decision};
@@ -48,6 +48,20 @@ pub fn run(seed: u64, script: Option<Script>, verbose: bool) -> Outcome {
     let Plan { tries, jobs, halt, .. } = plan;
     calm(&mut runner);
     let halt = if halt.is_empty() { "" } else { "never" };
+    if !halt.is_empty() {
+        // The newest rule holds, and one that is given behind it may stop the jobs for good.
+        let submits = |runner: &Runner| {
+            let world = runner.world();
+            let mut all = world.processes.iter().filter(|p| p.name.starts_with("run"));
+            all.any(|p| p.state != State::Dead)
+        };
+        for _ in 0..1000 {
+            if !submits(&runner) {
+                break;
+            }
+            runner.run(100, scenario::TROUBLE.1, |_| {});
+        }
+    }
     runner.start("again", 0, programs::submit_list(ID.to_owned(), array(tries), jobs, 2, halt));
     scenario::settle(&mut runner);
     runner.close();

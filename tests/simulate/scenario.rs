@@ -36,7 +36,7 @@ const ARCHIVED: u64 = 2;
 /// Steps and seconds of the time of trouble.
 pub const TROUBLE: (u64, u64) = (6_000, 240);
 /// Steps and seconds after it, before a run counts as hung.
-const REST: (u64, u64) = (600_000, 86_400);
+const REST: (u64, u64) = (2_000_000, 86_400);
 
 /// Of four seeds the one in which there are two users, who cannot link each other's records.
 const TWO_USERS: u64 = 2;
