@@ -262,9 +262,12 @@ pub fn is_anything_delayed(queue: &Queue, me: &mut Proc) -> Result<bool> {
             continue;
         }
         let dir = queue.layout.delayed().join(&bucket.name);
+        // A bucket is due when the last of its second is.
+        let soon_ms = queue.clock.wall_ms() + 1000;
+        let due = layout::due_of(&bucket.name).is_some_and(|due_s| due_s * 1000 <= soon_ms);
         for entry in queue.list_reachable(&dir)? {
             let Some(key) = Key::parse(&entry.name) else { continue };
-            match is_delayed(queue, me, &key, &dir.join(&entry.name)) {
+            match is_delayed(queue, me, &key, (&dir.join(&entry.name), due)) {
                 Ok(true) => return Ok(true),
                 // Nothing is to be expected of a task that cannot be looked at.
                 Err(e) if !e.is_of_entry() => return Err(e),
@@ -277,8 +280,13 @@ pub fn is_anything_delayed(queue: &Queue, me: &mut Proc) -> Result<bool> {
     Ok(false)
 }
 
-fn is_delayed(queue: &Queue, me: &mut Proc, key: &Key, path: &Path) -> Result<bool> {
-    let waits = |r: &Readiness| matches!(r, Readiness::Delayed(_));
+/// `due`: its time has come, or comes within a second, and a keeper promotes it then.
+fn is_delayed(queue: &Queue, me: &mut Proc, key: &Key, (path, due): (&Path, bool)) -> Result<bool> {
+    let waits = |r: &Readiness| match r {
+        Readiness::Delayed(_) => true,
+        Readiness::Ready => due,
+        _ => false,
+    };
     Ok(keep_if(queue, me, key, path, waits)? && lane::waits_for_person(queue, &key.task)?.is_none())
 }
 

@@ -122,6 +122,22 @@ impl Output {
     }
 }
 
+/// What a script starts with `&` ignores Ctrl-C, and so does what that starts, such as the programs that are
+/// tested. A signal that has a handler is not ignored by them.
+fn let_ctrl_c_through() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        for signal in [nix::libc::SIGINT, nix::libc::SIGQUIT] {
+            if ignored.is_some_and(|mask| mask >> (signal - 1) & 1 == 1) {
+                coord::sys::child::note_signal(signal).unwrap();
+            }
+        }
+    });
+}
+
 impl Sandbox {
     /// A queue outside git.
     pub fn new() -> Sandbox {
@@ -142,6 +158,7 @@ impl Sandbox {
 
     /// A project without a queue.
     pub fn bare() -> Sandbox {
+        let_ctrl_c_through();
         let dir = tempfile::Builder::new().prefix("coord-test-").tempdir().unwrap();
         let dir_path = fs::canonicalize(dir.path()).unwrap();
         let root = dir_path.join("project");

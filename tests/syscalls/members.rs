@@ -36,7 +36,7 @@ impl Point {
         let words = format!("{} {} {prepares}", line.step, line.program);
         let other = if prepares == OWNER { MEMBER } else { OWNER };
         let pairs: &[(u32, u32)] = if ends_what_runs(line) {
-            // Of another one it could end nothing, so it would not come to its step.
+            // Another one could end nothing, and would not come to its step, or wait.
             &[(other, other)]
         } else if is_for_another(line) {
             &[(other, prepares), (other, ROOT)]
@@ -52,9 +52,16 @@ impl Point {
     }
 }
 
-/// Whether the command has to end what a worker beside it runs.
+/// Whether what runs has to be ended: by the command what a worker beside it runs, or by who looks a job that
+/// waits for its dead worker.
 fn ends_what_runs(line: &Line) -> bool {
-    ["cancel by force", "a worker hangs"].contains(&line.situation.as_str())
+    let all = [
+        "cancel by force",
+        "a worker hangs",
+        "a worker's directory is removed while it works",
+        "the directory of a worker at a list is removed",
+    ];
+    all.contains(&line.situation.as_str())
 }
 
 /// Steps that are for what another user has staged.
