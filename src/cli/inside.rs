@@ -20,8 +20,8 @@ pub fn context(cli: &Cli, args: &Maybe) -> Answer {
     let asked = std::env::var("COORD_ATTEMPT").ok().filter(|_| own);
     let n = asked.and_then(|n| attempt_number(&n)).unwrap_or(match task.phase {
         Phase::Pending(n) | Phase::Claimed(n) => n,
-        // What a further attempt would be told.
-        _ => task.names.last() + 1,
+        // What a further attempt would be told, if there is a number left.
+        _ => task.names.last().saturating_add(1),
     });
     let brief = context::build(&site, &task, n)?;
     if cli.json {

@@ -161,7 +161,10 @@ impl Chunk {
             match self.outcome(queue, job, n, of.ino)? {
                 Outcome::Done => seen.done += 1,
                 Outcome::Failed(of) if of >= round => seen.failed += 1,
-                Outcome::Retry | Outcome::Failed(_) => seen.pending.push((job, n + 1)),
+                // Behind the last number, which a hand has made, there is no further try.
+                Outcome::Retry | Outcome::Failed(_) => {
+                    seen.pending.extend(n.checked_add(1).map(|next| (job, next)));
+                }
             }
         }
         Ok(seen)
