@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::chance::Chance;
+
 /// A line of shell that sets something, run at the top of the user's worktree; `$COMMON` is what all
 /// worktrees share. One that this git does not know fails, and changes nothing.
 pub const SETTINGS: &[&str] = &[
@@ -132,27 +134,6 @@ pub struct Drawn {
     pub deed: &'static str,
     /// How it ends.
     pub end: &'static str,
-}
-
-/// splitmix64, by Steele, Lea and Flood.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        of[(self.next() % of.len() as u64) as usize]
-    }
-
-    fn in_a_hundred(&mut self, n: u64) -> bool {
-        self.next() % 100 < n
-    }
 }
 
 impl Drawn {

@@ -10,6 +10,8 @@
 )]
 #![expect(dead_code, reason = "of tests/support only the sandbox is used here")]
 
+#[path = "../support/chance.rs"]
+mod chance;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::draw::Chance;
+use crate::chance::Chance;
 use crate::places::{self, Ids};
 use crate::support::Sandbox;
 use crate::verbs::Running;

@@ -1,7 +1,7 @@
 //! The directories of a queue by what they are for, the names that each has by itself, and what is to
 //! become of a thing that is planted there.
 
-use crate::draw::Chance;
+use crate::chance::Chance;
 
 /// Ids that names are made of.
 pub struct Ids {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use crate::draw::Chance;
+use crate::chance::Chance;
 use crate::places::Ids;
 use crate::support::{Sandbox, patiently_for};
 
