@@ -136,6 +136,18 @@ fn nobody_counts_up_to_the_number_of_a_register() {
 }
 
 #[test]
+fn behind_the_last_number_there_is_no_further_attempt() {
+    let s = Sandbox::new();
+    s.add(&["--id", "A"], "true");
+    s.work().ok();
+    for register in ["claim", "end"] {
+        let of = |n: &str| s.queue(&format!("tasks/A/{n}.{register}"));
+        fs::copy(of("1"), of("4294967295")).unwrap();
+    }
+    ends(&s, &["context", "A"]).ok();
+}
+
+#[test]
 fn a_try_between_two_that_were_done_is_named() {
     let s = Sandbox::new();
     s.sh("coord map --id L --sh 'true {}' ::: 1");
